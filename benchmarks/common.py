@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: the paper's shape, alternating runs, peak memory of a step, and a file for the figures."""
+
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from speechbrain_ee.cost import machine
+from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads
+
+PAPER = {"n_mels": 80, "d_model": 256, "nhead": 8, "d_ffn": 2048, "kernel_size": 31, "channels": [64, 32]}
+VOCAB_SIZE = 256
+EXIT_LAYERS = [2, 4, 6, 8, 10, 12]
+RESULTS = Path(__file__).parent / "results"
+
+
+def make_model(exit_layers=EXIT_LAYERS, num_layers=12, **arguments):
+    """Encoder and heads of the paper's shape with random weights."""
+    torch.manual_seed(0)
+    encoder = ConformerExitEncoder(num_layers=num_layers, exit_layers=exit_layers, **PAPER | arguments)
+    return encoder, CTCHeads(num_exits=len(exit_layers), d_model=PAPER["d_model"], vocab_size=VOCAB_SIZE)
+
+
+def alternate(runs: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
+    """Run each once to warm up, then in turn; seconds of every round by name."""
+    for run in runs.values():
+        run()
+    seconds = {name: [] for name in runs}
+    for _ in range(num_rounds):
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict:
+    """Median of the round-by-round ratios, and the ratio of the minima."""
+    pairs = [a / b for a, b in zip(seconds[name], seconds[base], strict=True)]
+    return {
+        "median_of_ratios": round(statistics.median(pairs), 4),
+        "ratio_of_minima": round(min(seconds[name]) / min(seconds[base]), 4),
+    }
+
+
+def peak_memory_mb(make_step: Callable[[], Callable[[], object]]) -> float:
+    """Memory that a step needs on top of what stood before it, in MB, in a process of its own (second of two steps)."""
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    process = context.Process(target=_measure, args=(make_step, queue))
+    process.start()
+    megabytes = queue.get()
+    process.join()
+    return megabytes
+
+
+def _measure(make_step, queue) -> None:
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step = make_step()
+    step()
+    step()
+    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def publish(name: str, figures: dict) -> None:
+    """Print the figures with the machine they were measured on, and write them to results/<name>.json."""
+    figures = {"benchmark": name} | figures | {"machine": machine(), "torch": torch.__version__}
+    text = json.dumps(figures, indent=2)
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")

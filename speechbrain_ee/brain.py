@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Brain that trains a model with exits: wiring only."""
+
+import logging
+import math
+
+import speechbrain as sb
+import torch
+
+from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.metrics import word_errors
+
+logger = logging.getLogger(__name__)
+
+
+class ExitBrain(sb.Brain):
+    """Trains ``modules`` ``features``, ``encoder`` and ``heads`` with a loss over all exits.
+
+    Reads from ``hparams``: ``loss`` (:class:`~speechbrain_ee.losses.ExitCTCLoss`), ``decoder`` (log-probabilities and
+    lengths to texts), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``, ``select``
+    (``last`` or ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and
+    ``lr_scheduler``, called with the optimizer after each of its steps.
+    """
+
+    def compute_forward(self, batch, stage):
+        """Run every exit; returns log-probabilities per exit, each (batch, frames, vocab), and integer lengths."""
+        batch = batch.to(self.device)
+        wavs, wav_lens = batch.sig
+        feats, num_frames = self.modules.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
+        if stage == sb.Stage.TRAIN:
+            for augment in self.hparams.spec_augment:
+                feats = augment(feats)
+        states, lengths = self.modules.encoder(feats, num_frames)
+        return self.modules.heads(states), lengths
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Sum the losses of the exits; count word errors outside training."""
+        log_probs, lengths = predictions
+        tokens, token_lens = batch.tokens
+        token_lengths = torch.round(token_lens.double() * tokens.shape[1]).long()
+        loss, per_exit = self.hparams.loss(log_probs, lengths, tokens, token_lengths)
+        if stage != sb.Stage.TRAIN:
+            self._count_errors(log_probs, lengths, batch)
+        return loss
+
+    def _count_errors(self, log_probs, lengths, batch):
+        for errors, exit_log_probs in zip(self.errors, log_probs, strict=True):
+            for reference, hypothesis in zip(batch.text, self.hparams.decoder(exit_log_probs, lengths), strict=True):
+                errors.append((word_errors(reference, hypothesis), len(reference.split())))
+
+    def on_stage_start(self, stage, epoch=None):
+        """Tell the data which epoch it is, so that its augmentation is reproducible; start counting errors."""
+        if stage == sb.Stage.TRAIN:
+            self.train_loader.set_epoch(epoch)
+            self.ids_of_step = []
+        self.errors = [[] for _ in self.hparams.exit_layers]
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Log, and after validation keep the best checkpoints."""
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": float(stage_loss)}
+            return
+        if not math.isfinite(stage_loss):  # before a checkpoint of it is written
+            raise ValueError(
+                f"the loss on the valid set is {float(stage_loss)} after epoch {epoch}: lower --lr; the same command "
+                "resumes from the last checkpoint"
+            )
+        wers = [self._wer(errors) for errors in self.errors]
+        stats = {"loss": float(stage_loss)} | {
+            f"wer_{layer}": wer for layer, wer in zip(self.hparams.exit_layers, wers, strict=True)
+        }
+        self.hparams.train_logger.log_stats(
+            stats_meta={"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "steps": self.optimizer_step},
+            train_stats=self.train_stats,
+            valid_stats=stats,
+        )
+        wer = wers[-1] if self.hparams.select == "last" else sum(wers) / len(wers)
+        self.checkpointer.save_and_keep_only(
+            meta={"wer": wer, "epoch": epoch}, min_keys=["wer"], num_to_keep=self.hparams.average_checkpoints
+        )
+
+    def _wer(self, errors) -> float:
+        return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(words for _, words in errors))
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Move the learning rate after every optimizer step."""
+        if should_step:
+            self.hparams.lr_scheduler(self.optimizer)
+
+    def init_optimizers(self):
+        """Make the optimizer, with the schedule's rate for the first step too; else that would be the highest."""
+        super().init_optimizers()
+        self.hparams.lr_scheduler(self.optimizer)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Remember which utterances the next step is made of, to name them if it fails."""
+        self.ids_of_step += batch.id
+
+    def check_loss_isfinite(self, loss):
+        """Stop at once; SpeechBrain would go on for a few batches, with weights that are no numbers."""
+        if not torch.isfinite(loss):
+            raise self._diverged("loss", loss)
+
+    def _diverged(self, what: str, value) -> ValueError:
+        return ValueError(
+            f"the {what} is {float(value)} in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
+            f"{', '.join(self.ids_of_step)}: lower --lr or look at these utterances; the same command resumes from the "
+            "last checkpoint"
+        )
+
+    def optimizers_step(self):
+        """Clip the gradients of *all* parameters together; SpeechBrain clips its first parameter group only."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        # The scaler of fp16 finds its scale by overflows: it skips such a step itself.
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise self._diverged("gradient", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+        self.ids_of_step = []
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """Save within an epoch only where no gradient is half accumulated: it would be lost."""
+        whole = self.step % self.grad_accumulation_factor == 0
+        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt) and whole

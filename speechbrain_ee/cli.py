@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``speechbrain-ee``. Results go to standard output, progress and notes to standard error."""
+
+import json
+import logging
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechbrain_ee import __version__
+from speechbrain_ee.errors import one_line_errors, print_error
+
+PROGRAM = "speechbrain-ee"
+app = typer.Typer(
+    name=PROGRAM,
+    help="Early-exit speech recognition.",
+    epilog=f"Example: {PROGRAM} transcribe --model results/conformer_ee/1234 a.wav",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ModelOption = Annotated[str, typer.Option("--model", help="Run folder, bundle, or name on the HuggingFace Hub.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
+
+
+class Decoding(StrEnum):
+    """Ways to turn log-probabilities into text."""
+
+    greedy = "greedy"
+    beam = "beam"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Early-exit speech recognition."""
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+@app.command(epilog=f"Example: {PROGRAM} transcribe --model results/conformer_ee/1234 --entropy 0.1 a.wav b.flac")
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, ...")],
+    model: ModelOption,
+    layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Stop where the mean frame entropy is at most this; 0 to 1, more is earlier.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Transcribe files: FILE<tab>text a line, each stopped as early as the policy allows.
+
+    Without --layer, --entropy or --full: the policy of the model's calibration.json, else the full encoder.
+    """
+    from speechbrain_ee.inference import EarlyExitASR
+
+    policy = _policy(layer, entropy, full)
+    asr = EarlyExitASR.from_hparams(model, policy=policy, run_opts=_run_opts(device))
+    print(f"policy: {json.dumps(asr.policy.to_dict())}", file=sys.stderr)
+    failed = False
+    for file in files:
+        begin = time.perf_counter()
+        try:
+            result = asr.transcribe_file(file)
+        except (ValueError, OSError) as error:  # the other files are still worth having
+            print_error(PROGRAM, error)
+            failed = True
+            continue
+        if not as_json:
+            print(f"{file}\t{result.text}", flush=True)
+            continue
+        row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
+        row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --manifest data/synthetic/test.jsonl")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
+    manifest: Annotated[
+        list[Path], typer.Option(help="Test manifest, JSON lines or SpeechBrain CSV; may be repeated.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where to; RUN/eval/<manifest's stem> by default.")] = None,
+    decoding: Annotated[Decoding, typer.Option(help="How to decode.")] = Decoding.greedy,
+    beam_size: Annotated[int, typer.Option(help="Of the beam.")] = 50,
+    lm: Annotated[Path | None, typer.Option(help="KenLM model for the beam, ARPA or binary.")] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
+    from speechbrain_ee.corpora.manifest import read_manifest
+    from speechbrain_ee.decoding import BeamCTC
+    from speechbrain_ee.evaluation import evaluate as run_evaluation
+    from speechbrain_ee.inference import EarlyExitASR
+    from speechbrain_ee.report import exits_table
+
+    if out is not None and len(manifest) > 1:
+        raise typer.BadParameter("--out takes the results of one manifest; leave it away, or give one --manifest")
+    stems = [path.stem for path in manifest]
+    if len(set(stems)) < len(stems):
+        raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
+    if lm is not None and decoding is Decoding.greedy:
+        raise typer.BadParameter("--lm needs --decoding beam")
+    test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
+    asr = EarlyExitASR.from_hparams(run, run_opts=_run_opts(device))
+    name = decoding.value
+    if decoding is Decoding.beam:
+        asr.decoder = BeamCTC(asr.hparams.tokenizer, asr.hparams.blank_index, beam_size=beam_size, kenlm_model_path=lm)
+        name = f"beam {beam_size}" + (f", {lm.name}" if lm else "")
+    for path, utterances in zip(manifest, test_sets, strict=True):
+        folder = out or run / "eval" / path.stem
+        exits = run_evaluation(asr, utterances, folder, test_set=path.stem, decoding=name)
+        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {name}")
+        print(exits_table(exits))
+        print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
+
+
+def _policy(layer: int | None, entropy: float | None, full: bool):
+    from speechbrain_ee.policies import FixedExit, ScoreThreshold
+
+    if sum((layer is not None, entropy is not None, full)) > 1:
+        raise typer.BadParameter("give one of --layer, --entropy and --full")
+    if layer is not None or full:
+        return FixedExit(layer)
+    return None if entropy is None else ScoreThreshold("entropy", entropy)
+
+
+def _run_opts(device: str | None) -> dict:
+    import torch
+
+    if device is None:
+        return {}
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise typer.BadParameter(f"--device {device}: give cpu, cuda or cuda:<number>")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise typer.BadParameter(f"--device {device}: {torch.cuda.device_count()} GPUs are here; give cpu")
+    return {"device": device}
+
+
+def main() -> None:
+    """Run the command; an error of the user's making is one line and status 1, a wrong call status 2."""
+    with one_line_errors(PROGRAM):
+        app(prog_name=PROGRAM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small closed grammar that the embedded default corpus speaks."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+# One template per line; {word} stands for every word of that class.
+WORDS = {
+    "name": "alice robert maria oliver sophie henry jack emma",
+    "colour": "red green blue yellow purple orange silver white",
+    "device": "lamp heater radio kettle camera fan oven printer",
+    "opening": "door window curtain gate",
+    "objects": "boxes apples flowers bottles candles towels",
+    "room": "kitchen bedroom garden office garage hallway",
+    "number": "one two three four five six seven eight nine ten eleven twelve",
+    "digit": "one two three four five six seven eight nine",
+    "tens": "twenty thirty forty fifty",
+    "day": "monday tuesday friday sunday tomorrow",
+    "switch": "on off",
+    "move": "open close",
+}
+TEMPLATES = (
+    "turn {switch} the {colour} {room} {device}",
+    "{name} please {move} the {colour} {opening}",
+    "set the {room} {device} to {tens} {digit}",
+    "call {name} {day} at {number} {tens}",
+    "bring {name} {number} {colour} {objects}",
+    "move {number} {colour} {objects} to the {room}",
+    "{name} needs {number} {objects} at {number}",
+    "ask {name} for the {colour} {device}",
+    "play song {tens} {digit} in the {room}",
+)
+
+
+def all_sentences() -> Iterator[list[str]]:
+    """Yields every sentence of every template, template by template.
+
+    Example
+    -------
+    >>> sum(len(sentences) for sentences in all_sentences())
+    20632
+    """
+    for template in TEMPLATES:
+        slots = [WORDS[w[1:-1]].split() if w[0] == "{" else [w] for w in template.split()]
+        yield [" ".join(words) for words in itertools.product(*slots)]
+
+
+def draw_sentences(number: int, rng: np.random.Generator) -> list[str]:
+    """Draws different sentences, as evenly over the templates as their sizes allow.
+
+    Raises
+    ------
+    ValueError
+        If the grammar does not have so many.
+    """
+    shuffled = [[block[i] for i in rng.permutation(len(block))] for block in all_sentences()]
+    total = sum(map(len, shuffled))
+    if number > total:
+        raise ValueError(
+            f"{number} utterances asked for, the grammar has {total} sentences: lower train_hours, num_dev or num_test"
+        )
+    rounds = itertools.zip_longest(*shuffled)
+    flat = [sentence for each in rounds for sentence in each if sentence is not None]
+    return [flat[i] for i in rng.permutation(number)]
+
+
+def draw_fragments(number: int, rng: np.random.Generator) -> list[str]:
+    """Draws utterances of one to three words in any order, with repetitions.
+
+    Whole sentences alone let a model learn the grammar long before it hears the words: it then writes some other
+    sentence of the right template. Where any word can follow any other, only listening helps.
+
+    Example
+    -------
+    >>> [len(fragment.split()) for fragment in draw_fragments(5, np.random.default_rng(0))]
+    [3, 2, 2, 1, 1]
+    """
+    templates = " ".join(word for template in TEMPLATES for word in template.split() if word[0] != "{")
+    vocabulary = sorted({word for words in [*WORDS.values(), templates] for word in words.split()})
+    lengths = rng.integers(1, 4, size=number)
+    return [" ".join(rng.choice(vocabulary, size=length)) for length in lengths]

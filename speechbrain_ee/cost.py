@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exit costs: multiply-accumulates by formula, and the machine's speed beside measured seconds."""
+
+import os
+import platform
+import time
+
+import torch
+
+from speechbrain_ee.lobes.encoder import ExitEncoder
+from speechbrain_ee.lobes.heads import CTCHeads
+
+
+def exit_macs(encoder: ExitEncoder, heads: CTCHeads, num_frames: int, *, heads_run: int | None = None) -> list[int]:
+    """Multiply-accumulates of one utterance up to each exit, alone in its batch.
+
+    Arguments
+    ---------
+    encoder : ExitEncoder
+        The encoder.
+    heads : CTCHeads
+        Its heads.
+    num_frames : int
+        Feature frames of the utterance.
+    heads_run : int | None
+        How many heads are run on the way: None means every head up to the exit, as a policy that looks at each does;
+        1 means the exit's own, as a static exit does.
+
+    Returns
+    -------
+    list[int]
+        One number per exit, rising. Features (an FFT) and decoding are not counted.
+
+    Example
+    -------
+    >>> from speechbrain_ee.lobes import ConformerExitEncoder
+    >>> encoder = ConformerExitEncoder(n_mels=80, num_layers=2, exit_layers=[1, 2], d_model=16, nhead=2, d_ffn=32)
+    >>> heads = CTCHeads(num_exits=2, d_model=16, vocab_size=30)
+    >>> first, second = exit_macs(encoder, heads, 101)
+    >>> second - first == encoder.layer_macs(26) + heads.macs(26)
+    True
+    """
+    head = heads.macs(encoder.num_output_frames(num_frames))
+    totals, total = [], 0
+    for exit_index, segment in enumerate(encoder.macs(num_frames)):
+        total += segment
+        totals.append(total + head * (exit_index + 1 if heads_run is None else heads_run))
+    return totals
+
+
+def exit_parameters(encoder: ExitEncoder, heads: CTCHeads) -> list[int]:
+    """Parameters that a model cut at each exit keeps: front-end, the layers up to it, and its own head.
+
+    Example
+    -------
+    >>> from speechbrain_ee.lobes import ConformerExitEncoder
+    >>> encoder = ConformerExitEncoder(n_mels=80, num_layers=2, exit_layers=[1, 2], d_model=16, nhead=2, d_ffn=32)
+    >>> heads = CTCHeads(num_exits=2, d_model=16, vocab_size=30)
+    >>> counts = exit_parameters(encoder, heads)
+    >>> counts[1] - counts[0] == count_parameters(encoder.layers[1])
+    True
+    """
+    layers = [count_parameters(layer) for layer in encoder.layers]
+    outside = count_parameters(encoder) - sum(layers)
+    head = count_parameters(heads.heads[0])
+    return [outside + sum(layers[:exit_layer]) + head for exit_layer in encoder.exit_layers]
+
+
+def count_parameters(module: torch.nn.Module) -> int:
+    """Number of parameters, frozen ones included.
+
+    Example
+    -------
+    >>> count_parameters(torch.nn.Linear(3, 2))
+    8
+    """
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def machine(num_runs: int = 5, size: int = 1024) -> dict:
+    """Name the CPU and measure its matrix product in this very process, so that seconds can be compared.
+
+    Returns
+    -------
+    dict
+        ``cpu`` (name), ``threads`` (torch's) and ``gemm_gflops`` (10^9 floating-point operations a second of the best
+        of ``num_runs`` float32 products of ``size`` x ``size`` matrices).
+
+    Example
+    -------
+    >>> sorted(machine(num_runs=1, size=64))
+    ['cpu', 'gemm_gflops', 'threads']
+    """
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(num_runs + 1):
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - begin)
+    gflops = 2 * size**3 / min(seconds[1:]) / 1e9
+    return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "gemm_gflops": round(gflops, 1)}
+
+
+def _cpu_name() -> str:
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over a test set: hypothesis, errors, scores and cost of every utterance at every exit."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from speechbrain_ee.corpora.audio import check_durations, load_audio
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.cost import exit_macs, exit_parameters, machine
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.policies import FixedExit
+from speechbrain_ee.report import write_exits
+from speechbrain_ee.scores import compute_scores
+from speechbrain_ee.utterances import write_utterances
+
+
+def evaluate(
+    asr: EarlyExitASR,
+    utterances: Sequence[Utterance],
+    out_dir: str | Path,
+    *,
+    test_set: str,
+    decoding: str = "greedy",
+    batch_seconds: float = 100.0,
+    rtf_seconds: float = 20.0,
+) -> dict:
+    """Run every exit once over a test set and write what follows from it.
+
+    Arguments
+    ---------
+    asr : EarlyExitASR
+        The model; its ``decoder`` turns log-probabilities into text.
+    utterances : Sequence[Utterance]
+        The test set; where a file's header gives another duration, the file's is used.
+    out_dir : str | Path
+        Gets ``utterances.jsonl``, ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
+    test_set : str
+        Its name.
+    decoding : str
+        What ``decoder`` does, for the record.
+    batch_seconds : float
+        Audio in a batch, padding included.
+    rtf_seconds : float
+        Audio over which the real-time factor is measured; 0 measures none.
+
+    Returns
+    -------
+    dict
+        The contents of ``exits.json``.
+
+    Raises
+    ------
+    ValueError
+        Before anything is run, if an audio file is missing, broken or empty, or no reference has a word.
+    """
+    if not any(utterance.text.split() for utterance in utterances):
+        raise ValueError(f"{test_set}: no reference has a word: give a manifest with texts")
+    utterances = check_durations(utterances)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, dict] = {}
+    with tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
+        for batch in length_batches(utterances, batch_seconds):
+            lines |= {line["id"]: line for line in evaluate_batch(asr, batch)}
+            bar.update(len(batch))
+    ordered = [lines[utterance.id] for utterance in utterances]
+    write_utterances(out_dir / "utterances.jsonl", ordered)
+    rtf = real_time_factors(asr, utterances, seconds=rtf_seconds) if rtf_seconds else None
+    return write_exits(
+        out_dir,
+        ordered,
+        test_set=test_set,
+        decoding=decoding,
+        params=exit_parameters(asr.mods.encoder, asr.mods.heads),
+        rtf=rtf and rtf["rtf"],
+        rtf_machine=rtf and rtf["machine"],
+    )
+
+
+def length_batches(utterances: Sequence[Utterance], batch_seconds: float) -> Iterator[list[Utterance]]:
+    """Group utterances of similar length, at most ``batch_seconds`` of padded audio together (one at least).
+
+    The longest come first: what does not fit into the memory or the model fails at once, not after hours.
+
+    Example
+    -------
+    >>> from pathlib import Path
+    >>> make = lambda seconds: Utterance(str(seconds), Path("a.wav"), seconds, "a")
+    >>> [[one.duration for one in batch] for batch in length_batches([make(2), make(5), make(1)], 4)]
+    [[5], [2, 1]]
+    """
+    batch: list[Utterance] = []
+    for utterance in sorted(utterances, key=lambda one: one.duration, reverse=True):
+        if batch and batch[0].duration * (len(batch) + 1) > batch_seconds:
+            yield batch
+            batch = []
+        batch.append(utterance)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
+    """Lines of ``utterances.jsonl`` for one batch."""
+    waveforms = [asr.load_audio(utterance.audio_filepath) for utterance in batch]
+    num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=asr.device)
+    with asr.inference_ctx:
+        feats, num_frames = asr.mods.features(pad_sequence(waveforms, batch_first=True), num_samples)
+        states, lengths = asr.mods.encoder(feats, num_frames)
+        all_log_probs = asr.mods.heads(states)
+    exits = [_exit_columns(asr, log_probs, lengths) for log_probs in all_log_probs]
+    return [
+        _line(asr, utterance, int(num_frames[row]), [(texts[row], scores[row]) for texts, scores in exits])
+        for row, utterance in enumerate(batch)
+    ]
+
+
+def _exit_columns(asr: EarlyExitASR, log_probs: torch.Tensor, lengths: torch.Tensor) -> tuple[list[str], list[dict]]:
+    texts = asr.decoder(log_probs, lengths)
+    scores = compute_scores(log_probs, lengths, blank_index=asr.hparams.blank_index)
+    table = {name: values.tolist() for name, values in scores.items()}
+    return texts, [{name: values[row] for name, values in table.items()} for row in range(len(texts))]
+
+
+def _line(asr: EarlyExitASR, utterance: Utterance, num_frames: int, exits: list[tuple[str, dict]]) -> dict:
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, num_frames)
+    return {
+        "id": utterance.id,
+        "audio_filepath": str(utterance.audio_filepath),
+        "speaker": utterance.speaker,
+        "duration": utterance.duration,
+        "reference": utterance.text,
+        "num_words": len(utterance.text.split()),
+        "exits": [
+            {
+                "layer": layer,
+                "hypothesis": text,
+                "errors": word_errors(utterance.text, text),
+                "scores": scores,
+                "macs": macs[index],
+            }
+            for index, (layer, (text, scores)) in enumerate(zip(asr.exit_layers, exits, strict=True))
+        ],
+    }
+
+
+def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
+    """Measure, one thread and one utterance at a time, how long each static exit takes per second of audio.
+
+    Arguments
+    ---------
+    asr : EarlyExitASR
+        The model.
+    utterances : Sequence[Utterance]
+        The first of these are used.
+    seconds : float
+        How much audio.
+    num_runs : int
+        Every exit is run this often, in turn with the others; the fastest counts.
+
+    Returns
+    -------
+    dict
+        ``rtf``: one number per exit, features, encoder, head and decoding included, reading of files not;
+        ``machine``: CPU, threads and its matrix rate of the same process.
+    """
+    waveforms, total = [], 0.0
+    for utterance in utterances:
+        waveforms.append(load_audio(utterance.audio_filepath, asr.mods.features.sample_rate))
+        total += len(waveforms[-1]) / asr.mods.features.sample_rate
+        if total >= seconds:
+            break
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = [float("inf")] * len(asr.exit_layers)
+        for _ in range(num_runs):
+            for index, layer in enumerate(asr.exit_layers):
+                begin = time.perf_counter()
+                for waveform in waveforms:
+                    asr.transcribe_waveforms([waveform], policy=FixedExit(layer))
+                best[index] = min(best[index], time.perf_counter() - begin)
+        return {"rtf": [value / total for value in best], "machine": machine() | {"device": asr.device}}
+    finally:
+        torch.set_num_threads(threads)

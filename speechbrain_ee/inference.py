@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class that a user loads: speech in, text and the exit taken out."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import EntryNotFoundError
+from speechbrain.inference.interfaces import Pretrained
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_ee.calibration import CALIBRATION_FILE, read_policy
+from speechbrain_ee.corpora.audio import load_audio
+from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.decoding import GreedyCTC
+from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.long_audio import cut_at_pauses
+from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelError, load_config, load_model
+from speechbrain_ee.policies import FixedExit, Look
+from speechbrain_ee.scores import compute_scores
+from speechbrain_ee.tokenizer import Tokenizer
+
+MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
+CHUNKS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What became of one utterance.
+
+    Arguments
+    ---------
+    text : str
+        The words.
+    exit_layer : int
+        Encoder layers that ran; of a recording that was cut, the most that any part took.
+    score : float | None
+        What the policy looked at, at that exit; None for a policy that looks at no score.
+    macs : int
+        Multiply-accumulates spent: front-end, layers and the heads that were run.
+    parts : list[Transcript]
+        One per part where a long recording was cut, else empty.
+    """
+
+    text: str
+    exit_layer: int
+    score: float | None
+    macs: int
+    parts: list["Transcript"] = field(default_factory=list)
+
+
+@dataclass
+class _Run:
+    """One utterance under way."""
+
+    num_frames: int
+    duration: float
+    macs: list[int]
+    scores: list[dict[str, float]] = field(default_factory=list)
+    exit_index: int | None = None
+    log_probs: torch.Tensor | None = None
+
+    def look(self, exit_index: int, exit_layers: tuple[int, ...]) -> Look:
+        """What the policy sees at an exit."""
+        return Look(
+            exit_index=exit_index,
+            exit_layers=exit_layers,
+            scores=self.scores,
+            macs=self.macs[: exit_index + 1],
+            features={"duration": self.duration},
+            clock=time.perf_counter,
+        )
+
+
+class EarlyExitASR(Pretrained):
+    """Transcribe with a model that has exits; each utterance stops by itself.
+
+    Made by :meth:`from_hparams`; behaves as SpeechBrain's ``Pretrained`` classes do.
+
+    Arguments
+    ---------
+    policy : object | None
+        When to stop, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
+    **arguments
+        See SpeechBrain's ``Pretrained``.
+
+    Example
+    -------
+    >>> from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads, LogMel
+    >>> path = getfixture("tmp_path") / "tokenizer.model"
+    >>> tokenizer = Tokenizer.train(["a b", "b a"], path=path, model_type="char", vocab_size=6)
+    >>> size = tokenizer.vocab_size
+    >>> modules = {
+    ...     "features": LogMel(n_mels=20),
+    ...     "encoder": ConformerExitEncoder(n_mels=20, num_layers=2, exit_layers=[1, 2], d_model=8, nhead=2, d_ffn=8),
+    ...     "heads": CTCHeads(num_exits=2, d_model=8, vocab_size=size),
+    ... }
+    >>> asr = EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer, "blank_index": 0}, policy=FixedExit(1))
+    >>> [result.exit_layer for result in asr.transcribe_batch(torch.randn(2, 8000), torch.tensor([1.0, 0.5]))]
+    [1, 1]
+    """
+
+    MODULES_NEEDED = ["features", "encoder", "heads"]
+    HPARAMS_NEEDED = ["tokenizer", "blank_index"]
+
+    def __init__(self, *, policy=None, decoder=None, **arguments):
+        super().__init__(**arguments)
+        self.policy = FixedExit() if policy is None else policy
+        for exit_index in range(len(self.exit_layers)):
+            self.policy.needs_head(exit_index, self.exit_layers)  # a policy of another model fails here, not in use
+        self.decoder = decoder or GreedyCTC(self.hparams.tokenizer, self.hparams.blank_index)
+
+    @classmethod
+    def from_hparams(
+        cls,
+        source: str | Path,
+        *,
+        savedir: str | Path | None = None,
+        policy=None,
+        run_opts: dict | None = None,
+        local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
+        fetch_config: FetchConfig | None = None,
+    ) -> "EarlyExitASR":
+        """Load a run folder, a bundle, or a model on the HuggingFace Hub.
+
+        The name is SpeechBrain's; what is read is ``config.json``, which runs no code, and not ``hyperparams.yaml``,
+        which can.
+
+        Arguments
+        ---------
+        source : str | Path
+            Folder of a run or a bundle, or a name on the Hub.
+        savedir : str | Path | None
+            Where to put links to (or copies of) the files; None means nowhere, or the Hub's own cache.
+        policy : object | None
+            When to stop; None means as ``calibration.json`` says, and the full encoder where there is none.
+        run_opts : dict | None
+            SpeechBrain's, e.g. ``{"device": "cuda", "precision": "bf16"}``.
+        local_strategy : LocalStrategy
+            SpeechBrain's: link or copy into ``savedir``.
+        fetch_config : FetchConfig | None
+            SpeechBrain's: revision, token, overwriting.
+
+        Returns
+        -------
+        EarlyExitASR
+            Ready to transcribe.
+
+        Raises
+        ------
+        ModelError
+            If the files are missing, broken or do not belong together.
+        ValueError
+            If the policy is not for this model's exits.
+        """
+        is_local = Path(source).is_dir()
+
+        def fetch_file(name: str) -> Path:
+            if is_local and savedir is None:
+                return Path(source) / name
+            config = fetch_config or FetchConfig()
+            return Path(fetch(name, str(source), savedir, local_strategy=local_strategy, fetch_config=config))
+
+        def get(name: str) -> Path:
+            try:
+                return fetch_file(name)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                raise ModelError(
+                    f"{source}: cannot get {name}: {reason}; give a run folder, a bundle or a Hub name"
+                ) from None
+
+        config = load_config(get(CONFIG_FILE))
+        modules = load_model(config, get(WEIGHTS_FILE))
+        tokenizer = Tokenizer(get(TOKENIZER_FILE))
+        if tokenizer.vocab_size != modules["heads"].config["vocab_size"]:
+            raise ModelError(
+                f"{source}: {TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, the exit heads have "
+                f"{modules['heads'].config['vocab_size']}: put the tokenizer there that the model was trained with"
+            )
+        hparams = {"tokenizer": tokenizer, "blank_index": config["blank_index"], "savedir": savedir}
+        if policy is None and not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
+            try:
+                policy = read_policy(fetch_file(CALIBRATION_FILE))
+            except EntryNotFoundError:
+                pass  # a model on the Hub without one
+        return cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """Where the model can stop."""
+        return self.mods.encoder.exit_layers
+
+    def load_audio(self, path: str | Path, savedir: str | Path | None = None) -> torch.Tensor:
+        """Read a file as (samples,) at the model's rate: stereo is mixed down, other rates are resampled."""
+        del savedir
+        return load_audio(path, self.mods.features.sample_rate).to(self.device)
+
+    def transcribe_file(self, path: str | Path, *, policy=None) -> Transcript:
+        """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn."""
+        waveform = self.load_audio(path)
+        sample_rate = self.mods.features.sample_rate
+        parts = cut_at_pauses(waveform, sample_rate, max_seconds=MAX_CHUNK_S)
+        results = []
+        for first in range(0, len(parts), CHUNKS_AT_ONCE):
+            results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy)
+        return results[0] if len(results) == 1 else _join(results)
+
+    def transcribe_waveforms(self, waveforms: list[torch.Tensor], *, policy=None) -> list[Transcript]:
+        """Transcribe waveforms (samples,) of any lengths as one batch."""
+        if not waveforms or not all(waveform.ndim == 1 and len(waveform) for waveform in waveforms):
+            shapes = [tuple(waveform.shape) for waveform in waveforms]
+            raise ValueError(f"got waveforms of shapes {shapes}: give at least one, each (samples,) and not empty")
+        wavs = pad_sequence(list(waveforms), batch_first=True)
+        wav_lens = torch.tensor([len(waveform) for waveform in waveforms]).double() / wavs.shape[1]
+        return self.transcribe_batch(wavs, wav_lens, policy=policy)
+
+    @torch.inference_mode()
+    def transcribe_batch(self, wavs: torch.Tensor, wav_lens: torch.Tensor, *, policy=None) -> list[Transcript]:
+        """Transcribe a batch; an utterance that stops leaves it, and the rest goes on in a smaller batch.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Padded waveforms, (batch, samples).
+        wav_lens : torch.Tensor
+            Relative lengths in (0, 1], (batch,).
+        policy : object | None
+            When to stop; None means the policy that the model was loaded with.
+
+        Returns
+        -------
+        list[Transcript]
+            One per utterance, in order.
+        """
+        wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
+        num_samples = absolute_lengths(wav_lens, wavs.shape[1])
+        policy = self.policy if policy is None else policy
+        with self.inference_ctx:
+            feats, num_frames = self.mods.features(wavs, num_samples)
+            runs = [
+                _Run(frames, samples / self.mods.features.sample_rate, self._macs(frames))
+                for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
+            ]
+            self._run(feats, num_frames, runs, policy)
+        return [self._transcript(run, policy) for run in runs]
+
+    def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
+        """SpeechBrain's convention: the whole system on a batch, see :meth:`transcribe_batch`."""
+        return self.transcribe_batch(wavs, wav_lens)
+
+    def _run(self, feats: torch.Tensor, num_frames: torch.Tensor, runs: list[_Run], policy) -> None:
+        """Run a segment, look, decide, until every utterance has stopped."""
+        encoder, exit_layers = self.mods.encoder, self.exit_layers
+        state = encoder.start(feats, num_frames)
+        for exit_index in range(len(exit_layers)):
+            is_last = exit_index == len(exit_layers) - 1
+            state, exit_state = encoder.advance(state)
+            if not (is_last or policy.needs_head(exit_index, exit_layers)):
+                continue
+            log_probs = self.mods.heads.head(exit_index, exit_state)
+            self._add_scores(runs, log_probs, state.lengths)
+            for run, one, frames in zip(runs, log_probs, state.lengths.tolist(), strict=True):
+                if policy.stop(run.look(exit_index, exit_layers)) or is_last:
+                    run.exit_index, run.log_probs = exit_index, one[:frames]
+            go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
+            if not go_on:
+                return
+            if len(go_on) < len(runs):
+                state = encoder.keep(state, torch.tensor(go_on, device=feats.device))
+                runs = [runs[row] for row in go_on]
+
+    def _add_scores(self, runs: list[_Run], log_probs: torch.Tensor, lengths: torch.Tensor) -> None:
+        scores = compute_scores(log_probs, lengths, blank_index=self.hparams.blank_index)
+        table = {name: values.tolist() for name, values in scores.items()}
+        for row, run in enumerate(runs):
+            run.scores.append({name: values[row] for name, values in table.items()})
+
+    def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
+        return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
+
+    def _transcript(self, run: _Run, policy) -> Transcript:
+        scores = [run.scores[-1][name] for name in policy.score_names if name in run.scores[-1]]
+        return Transcript(
+            text=self.decoder(run.log_probs.unsqueeze(0), torch.tensor([len(run.log_probs)]))[0],
+            exit_layer=self.exit_layers[run.exit_index],
+            score=scores[0] if scores else None,
+            macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index],
+        )
+
+
+def _join(parts: list[Transcript]) -> Transcript:
+    deepest = max(parts, key=lambda part: part.exit_layer)
+    return Transcript(
+        text=" ".join(part.text for part in parts if part.text),
+        exit_layer=deepest.exit_layer,
+        score=deepest.score,
+        macs=sum(part.macs for part in parts),
+        parts=parts,
+    )

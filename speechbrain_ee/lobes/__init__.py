@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders with exits, their front-ends and their exit heads.
+
+A lobe is an ``nn.Module`` with keyword-only plain arguments, kept in ``config``, from which a saved model is rebuilt.
+"""
+
+from speechbrain_ee.lobes.conformer import ConformerExitEncoder, TransformerExitEncoder
+from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, check_exit_layers
+from speechbrain_ee.lobes.features import LogMel
+from speechbrain_ee.lobes.frontend import ConvSubsampling
+from speechbrain_ee.lobes.heads import CTCHeads
+
+__all__ = [
+    "CTCHeads",
+    "ConformerExitEncoder",
+    "ConvSubsampling",
+    "EncoderState",
+    "ExitEncoder",
+    "LogMel",
+    "TransformerExitEncoder",
+    "check_exit_layers",
+]

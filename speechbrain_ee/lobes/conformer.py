@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conformer and Transformer encoders with exits, over SpeechBrain's stock TransformerASR."""
+
+from collections.abc import Sequence
+
+import torch
+from speechbrain.lobes.models.transformer.Conformer import ConformerEncoderLayer, ConvolutionModule
+from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+
+from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, constructor_arguments
+from speechbrain_ee.lobes.frontend import ConvSubsampling
+
+ATTENTION_TYPES = ("regularMHA", "RelPosMHAXL", "RoPEMHA")
+
+
+class MaskedConvolutionModule(ConvolutionModule):
+    """SpeechBrain's Conformer convolution with padding set to zero *before* the depthwise kernel.
+
+    The stock module masks only its output, so frames near the end of an utterance see whatever stands in the padding
+    and depend on the batch. Without padding the two are the same.
+
+    Example
+    -------
+    >>> module = MaskedConvolutionModule(8, 3)
+    >>> module(torch.randn(2, 5, 8), torch.zeros(2, 5, 1, dtype=torch.bool)).shape
+    torch.Size([2, 5, 8])
+    """
+
+    @classmethod
+    def from_stock(cls, stock: ConvolutionModule) -> "MaskedConvolutionModule":
+        """Take over a stock module's layers (shared, not copied)."""
+        module = cls(stock.layer_norm.normalized_shape[0], stock.kernel_size, causal=stock.causal)
+        for name in ("layer_norm", "bottleneck", "conv", "after_conv"):
+            setattr(module, name, getattr(stock, name))
+        return module
+
+    def forward(self, x, mask=None, dynchunktrain_config=None):
+        """See the stock module: x (batch, frames, d_model), mask (batch, frames, 1), True at padding."""
+        if mask is None or dynchunktrain_config is not None:
+            return super().forward(x, mask, dynchunktrain_config)
+        out = self.bottleneck(self.layer_norm(x).transpose(1, 2))
+        out = self.conv(out.masked_fill(mask.transpose(1, 2), 0.0))
+        if self.causal:
+            out = out[..., : -self.padding]
+        return self.after_conv(out.transpose(1, 2)).masked_fill(mask, 0.0)
+
+
+class TransformerExitEncoder(ExitEncoder):
+    """A stock SpeechBrain Transformer encoder, with exits.
+
+    ``transformer`` is an unchanged ``TransformerASR`` without decoder, whose layers are called one by one: attention
+    maps are dropped as they come and its layerdrop is not used. Every exit sees its state through the encoder's one
+    final norm, so the last exit is the stock encoder's output and an exit's head is what follows a shallower encoder.
+
+    Arguments
+    ---------
+    n_mels : int
+        Size of a feature frame.
+    num_layers : int
+        Encoder layers.
+    exit_layers : Sequence[int]
+        See :func:`~speechbrain_ee.lobes.encoder.check_exit_layers`.
+    d_model : int
+        Width.
+    nhead : int
+        Attention heads.
+    d_ffn : int
+        Width of the feed-forward part.
+    dropout : float
+        In front-end and layers.
+    attention_type : str
+        ``regularMHA`` with absolute sinusoids (the paper), ``RelPosMHAXL`` or ``RoPEMHA``.
+    channels : Sequence[int]
+        Channels of the front-end's blocks; each halves the frame rate.
+    max_length : int
+        Longest input in encoder frames, the size of the table of absolute sinusoids.
+
+    Example
+    -------
+    >>> encoder = TransformerExitEncoder(n_mels=80, num_layers=4, exit_layers=[2, 4], d_model=16, nhead=2, d_ffn=32)
+    >>> states, lengths = encoder(torch.randn(2, 101, 80), torch.tensor([101, 60]))
+    >>> [state.shape for state in states], lengths.tolist()
+    ([torch.Size([2, 26, 16]), torch.Size([2, 26, 16])], [26, 15])
+    """
+
+    encoder_module = "transformer"
+
+    def __init__(
+        self,
+        *,
+        n_mels: int,
+        num_layers: int,
+        exit_layers: Sequence[int],
+        d_model: int,
+        nhead: int,
+        d_ffn: int,
+        dropout: float = 0.1,
+        attention_type: str = "regularMHA",
+        channels: Sequence[int] = (64, 32),
+        max_length: int = 2500,
+    ):
+        arguments = constructor_arguments(locals())
+        super().__init__(exit_layers=exit_layers, num_layers=num_layers)
+        self.config = arguments | {"exit_layers": list(exit_layers), "channels": list(channels)}
+        if d_model % nhead:
+            raise ValueError(f"d_model={d_model} is not a multiple of nhead={nhead}: change one of them")
+        self.frontend = ConvSubsampling(n_mels=n_mels, channels=channels, dropout=dropout)
+        self.transformer = self._build(self.frontend.output_size, **self._stock_arguments())
+
+    def _stock_arguments(self) -> dict:
+        names = ("d_model", "nhead", "d_ffn", "dropout", "attention_type", "max_length")
+        return {name: self.config[name] for name in names} | {"num_encoder_layers": self.num_layers}
+
+    def _build(self, input_size: int, *, attention_type: str, **arguments) -> TransformerASR:
+        if attention_type not in ATTENTION_TYPES:
+            raise ValueError(f"attention_type {attention_type!r} is not one of {', '.join(ATTENTION_TYPES)}")
+        return TransformerASR(
+            tgt_vocab=1,  # there is no decoder
+            input_size=input_size,
+            num_decoder_layers=0,
+            encoder_module=self.encoder_module,
+            attention_type=attention_type,
+            positional_encoding="fixed_abs_sine" if attention_type == "regularMHA" else None,
+            normalize_before=True,
+            causal=False,
+            **arguments,
+        )
+
+    @property
+    def layers(self) -> torch.nn.ModuleList:
+        """See :attr:`ExitEncoder.layers`."""
+        return self.transformer.encoder.layers
+
+    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
+        """See :meth:`ExitEncoder.start`.
+
+        Raises
+        ------
+        ValueError
+            If an utterance is longer than the table of positions.
+        """
+        x, lengths = self.frontend(feats, num_frames)
+        limit = self.config["max_length"]
+        if x.shape[1] > limit and self.config["attention_type"] == "regularMHA":
+            raise ValueError(
+                f"{x.shape[1]} encoder frames are more than max_length={limit}: cut the audio or raise max_length"
+            )
+        x = self.transformer.custom_src_module(x)
+        if self.config["attention_type"] == "regularMHA":
+            x = x + self.transformer.positional_encoding(x)
+        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+
+    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
+        context = super()._layer_context(x, lengths)
+        if self.config["attention_type"] == "RelPosMHAXL":
+            context["pos_embs"] = self.transformer.positional_encoding(x)
+        return context
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        x, _ = self.layers[layer - 1](state.x, src_key_padding_mask=state.mask, pos_embs=state.pos_embs)
+        return x
+
+    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ExitEncoder.exit_state`: the stock encoder's final norm."""
+        return self.transformer.encoder.norm(x)
+
+    def num_output_frames(self, num_frames):
+        """See :meth:`ExitEncoder.num_output_frames`."""
+        return self.frontend.num_output_frames(num_frames)
+
+    def front_end_macs(self, num_frames: int) -> int:
+        """See :meth:`ExitEncoder.front_end_macs`: convolutions and the projection to ``d_model``."""
+        projection = self.num_output_frames(num_frames) * self.frontend.output_size * self.config["d_model"]
+        return self.frontend.macs(num_frames) + projection
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`."""
+        return self._attention_macs(num_output_frames) + self._ffn_macs(num_output_frames)
+
+    def _attention_macs(self, frames: int) -> int:
+        width = self.config["d_model"]
+        macs = 4 * frames * width**2 + 2 * frames**2 * width
+        if self.config["attention_type"] == "RelPosMHAXL":  # positions projected, and scored against every query
+            macs += (2 * frames - 1) * width * (width + frames)
+        return macs
+
+    def _ffn_macs(self, frames: int) -> int:
+        return 2 * frames * self.config["d_model"] * self.config["d_ffn"]
+
+
+class ConformerExitEncoder(TransformerExitEncoder):
+    """A stock SpeechBrain Conformer encoder, with exits; the encoder of the paper's scratch systems.
+
+    Arguments
+    ---------
+    kernel_size : int
+        Of the depthwise convolution, odd.
+    **arguments
+        See :class:`TransformerExitEncoder`.
+
+    Example
+    -------
+    >>> encoder = ConformerExitEncoder(n_mels=80, num_layers=2, exit_layers=[1, 2], d_model=16, nhead=2, d_ffn=32)
+    >>> state = encoder.start(torch.randn(2, 101, 80), torch.tensor([101, 60]))
+    >>> state, exit_state = encoder.advance(state)
+    >>> exit_state.shape
+    torch.Size([2, 26, 16])
+    >>> encoder.keep(state, torch.tensor([1])).x.shape
+    torch.Size([1, 15, 16])
+    """
+
+    encoder_module = "conformer"
+
+    def __init__(self, *, kernel_size: int = 31, **arguments):
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size} is even: give an odd one, it is centred on a frame")
+        self._kernel_size = kernel_size
+        super().__init__(**arguments)
+        self.config["kernel_size"] = kernel_size
+
+    def _build(self, input_size: int, **arguments) -> TransformerASR:
+        transformer = super()._build(input_size, kernel_size=self._kernel_size, **arguments)
+        for layer in transformer.encoder.layers:
+            if isinstance(layer, ConformerEncoderLayer):
+                layer.convolution_module = MaskedConvolutionModule.from_stock(layer.convolution_module)
+        return transformer
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`: two feed-forward parts, attention, convolution."""
+        width = self.config["d_model"]
+        convolution = num_output_frames * width * (3 * width + self._kernel_size)
+        ffn = 2 * self._ffn_macs(num_output_frames)
+        return ffn + self._attention_macs(num_output_frames) + convolution

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every encoder with exits shares: exit layers, segments, and two ways over the same layers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from speechbrain_ee.lobes.padding import padding_mask
+
+
+def constructor_arguments(frame: dict) -> dict:
+    """Keep a constructor's own arguments out of its ``locals()``: what a saved model is rebuilt from."""
+    return {name: value for name, value in frame.items() if name not in ("self", "__class__")}
+
+
+def check_exit_layers(exit_layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
+    """Check where the exits are.
+
+    Arguments
+    ---------
+    exit_layers : Sequence[int]
+        Encoder layers that have run at each exit, rising, the last one equal to ``num_layers``.
+    num_layers : int
+        Layers of the encoder.
+
+    Returns
+    -------
+    tuple[int, ...]
+        The exit layers.
+
+    Raises
+    ------
+    ValueError
+        For layers that are 0, too large, repeated, unsorted or not integers, and if the full encoder is no exit.
+
+    Example
+    -------
+    >>> check_exit_layers([2, 4, 6], 6)
+    (2, 4, 6)
+    """
+    layers = list(exit_layers)
+    allowed = f"give rising integers from 1 to num_layers={num_layers}, the last of them {num_layers}"
+    if not layers:
+        raise ValueError(f"exit_layers is empty: {allowed}")
+    if any(not isinstance(layer, int) or isinstance(layer, bool) for layer in layers):
+        raise ValueError(f"exit_layers {layers} are not all integers: {allowed}")
+    if min(layers) < 1 or max(layers) > num_layers:
+        raise ValueError(f"exit_layers {layers} leave the encoder: {allowed}")
+    if len(set(layers)) != len(layers):
+        raise ValueError(f"exit_layers {layers} repeat a layer: {allowed}")
+    if layers != sorted(layers):
+        raise ValueError(f"exit_layers {layers} are not sorted: {allowed}")
+    if layers[-1] != num_layers:
+        raise ValueError(f"exit_layers {layers} do not end at the full encoder: {allowed}")
+    return tuple(layers)
+
+
+@dataclass(frozen=True)
+class EncoderState:
+    """How far an incremental run has come.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        Output of the last layer that ran, (batch, frames, d_model).
+    lengths : torch.Tensor
+        Valid frames, integers, (batch,).
+    segments_run : int
+        Number of segments that have run; the exit index of the next exit.
+    mask : torch.Tensor | None
+        True at padding, (batch, frames); None where there is none.
+    pos_embs : torch.Tensor | None
+        Positional embeddings that every layer is given, if the attention wants them.
+    """
+
+    x: torch.Tensor
+    lengths: torch.Tensor
+    segments_run: int = 0
+    mask: torch.Tensor | None = None
+    pos_embs: torch.Tensor | None = None
+
+
+class ExitEncoder(nn.Module, ABC):
+    """An encoder cut into segments, with an exit after each.
+
+    ``forward`` runs everything and returns every exit's state: training and evaluation, safe under DDP. ``start`` and
+    ``advance`` run one segment at a time and ``keep`` drops the utterances that have stopped: inference. Both go
+    through the same layers, and a layer above the exit taken is never called.
+
+    Sub-classes give :meth:`start`, :meth:`run_layer`, :meth:`exit_state` and the costs.
+
+    Arguments
+    ---------
+    exit_layers : Sequence[int]
+        See :func:`check_exit_layers`.
+    num_layers : int
+        Layers of the encoder.
+    """
+
+    def __init__(self, *, exit_layers: Sequence[int], num_layers: int):
+        super().__init__()
+        self.exit_layers = check_exit_layers(exit_layers, num_layers)
+        self.num_layers = num_layers
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.ModuleList:
+        """The encoder layers, first one first."""
+
+    @abstractmethod
+    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
+        """Run the front-end: features (batch, frames, n_mels) and integer lengths (batch,) -> state."""
+
+    @abstractmethod
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """Run encoder layer ``layer`` (from 1): state -> (batch, frames, d_model)."""
+
+    @abstractmethod
+    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn a layer's output into what an exit head sees, both (batch, frames, d_model)."""
+
+    @abstractmethod
+    def num_output_frames(self, num_frames):
+        """Encoder frames for ``num_frames`` feature frames (int or integer tensor)."""
+
+    @abstractmethod
+    def front_end_macs(self, num_frames: int) -> int:
+        """Multiply-accumulates of the front-end for one utterance of ``num_frames`` feature frames."""
+
+    @abstractmethod
+    def layer_macs(self, num_output_frames: int) -> int:
+        """Multiply-accumulates of one layer for one utterance of ``num_output_frames`` encoder frames."""
+
+    def segment(self, exit_index: int) -> range:
+        """Layers (from 1) between the exit before ``exit_index`` and this one.
+
+        Example
+        -------
+        >>> from speechbrain_ee.lobes import TransformerExitEncoder
+        >>> encoder = TransformerExitEncoder(
+        ...     n_mels=8, num_layers=6, exit_layers=[2, 6], d_model=8, nhead=2, d_ffn=8
+        ... )
+        >>> list(encoder.segment(1))
+        [3, 4, 5, 6]
+        """
+        first = self.exit_layers[exit_index - 1] if exit_index > 0 else 0
+        return range(first + 1, self.exit_layers[exit_index] + 1)
+
+    def advance(self, state: EncoderState) -> tuple[EncoderState, torch.Tensor]:
+        """Run the next segment.
+
+        Returns
+        -------
+        tuple[EncoderState, torch.Tensor]
+            The state after it, and what the exit head there sees (batch, frames, d_model).
+
+        Raises
+        ------
+        ValueError
+            If every segment has run.
+        """
+        if state.segments_run >= len(self.exit_layers):
+            raise ValueError(f"all {len(self.exit_layers)} segments have run: start() again")
+        for layer in self.segment(state.segments_run):
+            state = replace(state, x=self.run_layer(layer, state))
+        state = replace(state, segments_run=state.segments_run + 1)
+        return state, self.exit_state(state.x)
+
+    def keep(self, state: EncoderState, index: torch.Tensor) -> EncoderState:
+        """Go on with the utterances at positions ``index`` (integers, (remaining,)), cropped to the longest."""
+        lengths = state.lengths[index]
+        frames = int(lengths.max())
+        x = state.x[index, :frames]
+        return replace(state, x=x, lengths=lengths, **self._layer_context(x, lengths))
+
+    def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Run the whole encoder.
+
+        Arguments
+        ---------
+        feats : torch.Tensor
+            (batch, frames, n_mels).
+        num_frames : torch.Tensor
+            Valid frames, integers, (batch,).
+
+        Returns
+        -------
+        tuple[list[torch.Tensor], torch.Tensor]
+            One state (batch, encoder frames, d_model) per exit, and integer lengths (batch,).
+        """
+        state = self.start(feats, num_frames)
+        states = []
+        for _ in self.exit_layers:
+            state, exit_state = self.advance(state)
+            states.append(exit_state)
+        return states, state.lengths
+
+    def macs(self, num_frames: int) -> list[int]:
+        """Multiply-accumulates of each segment alone for one utterance of ``num_frames`` feature frames.
+
+        Segment 0 owns the front-end; exit heads are not in it.
+        """
+        per_layer = self.layer_macs(self.num_output_frames(num_frames))
+        segments = [per_layer * len(self.segment(index)) for index in range(len(self.exit_layers))]
+        segments[0] += self.front_end_macs(num_frames)
+        return segments
+
+    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
+        """What the layers need beside ``x``; no mask where nothing is padded."""
+        if not self.training and bool((lengths == x.shape[1]).all()):
+            return {"mask": None}
+        return {"mask": padding_mask(lengths, x.shape[1])}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutional subsampling in front of an encoder, exact under padding."""
+
+from functools import partial
+
+import torch
+from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+from speechbrain.nnet.CNN import Conv2d
+from torch import nn
+
+from speechbrain_ee.lobes.padding import zero_padding
+
+
+class ConvSubsampling(nn.Module):
+    """SpeechBrain's convolutional front-end, one strided 3 x 3 convolution per block, with integer lengths.
+
+    The stock front-end pads time by reflection and lets padding leak into the last frames. Here every block pads with
+    zeros and is followed by a mask, so the frames of an utterance do not depend on its batch.
+
+    Arguments
+    ---------
+    n_mels : int
+        Size of a feature frame.
+    channels : list[int] | tuple[int, ...]
+        Output channels of each block; each block halves time and frequency.
+    dropout : float
+        After every block.
+
+    Example
+    -------
+    >>> frontend = ConvSubsampling(n_mels=80, channels=[64, 32])
+    >>> x, lengths = frontend(torch.randn(2, 101, 80), torch.tensor([101, 50]))
+    >>> x.shape, lengths.tolist(), frontend.output_size
+    (torch.Size([2, 26, 640]), [26, 13], 640)
+    """
+
+    kernel_size = 3
+    stride = 2
+
+    def __init__(self, *, n_mels: int, channels: list[int] | tuple[int, ...] = (64, 32), dropout: float = 0.1):
+        super().__init__()
+        if not channels:
+            raise ValueError("channels is empty: give the output channels of at least one block")
+        num_blocks = len(channels)
+        self.n_mels = n_mels
+        self.channels = list(channels)
+        self.blocks = ConvolutionFrontEnd(
+            input_shape=(None, None, n_mels),
+            num_blocks=num_blocks,
+            num_layers_per_block=1,
+            out_channels=self.channels,
+            kernel_sizes=[self.kernel_size] * num_blocks,
+            strides=[self.stride] * num_blocks,
+            residuals=[False] * num_blocks,
+            conv_module=partial(Conv2d, padding_mode="constant"),
+            dropout=dropout,
+        )
+        self.output_size = self.channels[-1] * self._after_blocks(n_mels)[-1]
+
+    def _after_blocks(self, size) -> list:
+        """Size of an axis after each block (int or integer tensor): the convolution's own formula, padding 1."""
+        sizes = []
+        for _ in self.channels:
+            size = (size - 1) // self.stride + 1
+            sizes.append(size)
+        return sizes
+
+    def num_output_frames(self, num_frames):
+        """Output frames for ``num_frames`` input frames (int or integer tensor)."""
+        return self._after_blocks(num_frames)[-1]
+
+    def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Subsample.
+
+        Arguments
+        ---------
+        feats : torch.Tensor
+            (batch, frames, n_mels).
+        num_frames : torch.Tensor
+            Valid frames, integers, (batch,).
+
+        Returns
+        -------
+        tuple[torch.Tensor, torch.Tensor]
+            (batch, frames after subsampling, output_size) and integer lengths (batch,).
+        """
+        x = zero_padding(feats, num_frames)
+        for block, lengths in zip(self.blocks.children(), self._after_blocks(num_frames), strict=True):
+            x = zero_padding(block(x), lengths)
+        return x.flatten(2), lengths
+
+    def macs(self, num_frames: int) -> int:
+        """Multiply-accumulates for one utterance of ``num_frames`` feature frames."""
+        total, in_channels = 0, 1
+        sizes = zip(self.channels, self._after_blocks(num_frames), self._after_blocks(self.n_mels), strict=True)
+        for out_channels, frames, bands in sizes:
+            total += self.kernel_size**2 * in_channels * out_channels * frames * bands
+            in_channels = out_channels
+        return total

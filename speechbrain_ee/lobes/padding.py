@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Integer lengths and padding: what keeps a result independent of its batch."""
+
+import torch
+
+
+def padding_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
+    """Mark the padded positions.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Valid positions of each utterance, integers, (batch,).
+    max_length : int
+        Number of positions in the padded tensor.
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, max_length), True where there is padding.
+
+    Example
+    -------
+    >>> padding_mask(torch.tensor([3, 1]), 3)
+    tensor([[False, False, False],
+            [False,  True,  True]])
+    """
+    return torch.arange(max_length, device=lengths.device) >= lengths.unsqueeze(1)
+
+
+def zero_padding(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Set the padded positions of ``x`` (batch, time, ...) to zero.
+
+    Example
+    -------
+    >>> zero_padding(torch.ones(2, 3), torch.tensor([3, 1]))
+    tensor([[1., 1., 1.],
+            [1., 0., 0.]])
+    """
+    mask = padding_mask(lengths, x.shape[1])
+    return x.masked_fill(mask.view(*mask.shape, *(1,) * (x.ndim - 2)), 0.0)
+
+
+def absolute_lengths(wav_lens: torch.Tensor, max_length: int) -> torch.Tensor:
+    """Turn relative lengths into integers, exactly for any tensor that SpeechBrain padded.
+
+    Arguments
+    ---------
+    wav_lens : torch.Tensor
+        Relative lengths in (0, 1], (batch,).
+    max_length : int
+        Number of positions in the padded tensor.
+
+    Returns
+    -------
+    torch.Tensor
+        Integer lengths, (batch,).
+
+    Example
+    -------
+    >>> absolute_lengths(torch.tensor([1.0, 48000 / 48001]), 48001)
+    tensor([48001, 48000])
+    """
+    lengths = torch.round(wav_lens.double() * max_length).long()
+    return lengths.clamp(1, max_length)
+
+
+def check_lengths(lengths: torch.Tensor, batch_size: int) -> None:
+    """Refuse lengths that are not one integer number of frames per utterance.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        What should be valid frames, (batch,).
+    batch_size : int
+        Number of utterances that they belong to.
+
+    Raises
+    ------
+    ValueError
+        If they are relative, or not one per utterance.
+
+    Example
+    -------
+    >>> check_lengths(torch.tensor([3, 1]), 2)
+    """
+    if lengths.shape != (batch_size,) or lengths.is_floating_point():
+        raise ValueError(
+            f"lengths must be {batch_size} integer numbers of frames, got "
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}; relative wav_lens do not serve here"
+        )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained model as files: ``config.json`` and ``model.safetensors``, and the tokenizer beside them.
+
+``config.json`` names lobes from :data:`LOBES` and their plain arguments. Nothing else can be built from it, so loading
+a stranger's model runs no code of theirs; a HyperPyYAML file would.
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+from torch import nn
+
+from speechbrain_ee import lobes
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.state_dicts import load_strict
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.model"
+FORMAT = 1
+LOBES = {
+    part: {cls.__name__: cls for cls in classes}
+    for part, classes in {
+        "features": [lobes.LogMel],
+        "encoder": [lobes.ConformerExitEncoder, lobes.TransformerExitEncoder],
+        "heads": [lobes.CTCHeads],
+    }.items()
+}
+PARTS = tuple(LOBES)
+
+
+class ModelError(ValueError):
+    """A model folder that cannot be used; the message says why and what to do."""
+
+
+def describe(modules: dict[str, nn.Module]) -> dict:
+    """Describe lobes as plain data.
+
+    Arguments
+    ---------
+    modules : dict[str, nn.Module]
+        The parts ``features``, ``encoder`` and ``heads``.
+
+    Returns
+    -------
+    dict
+        What :func:`build` takes.
+
+    Example
+    -------
+    >>> describe({"features": lobes.LogMel(n_mels=40)})["features"]["n_mels"]
+    40
+    """
+    return {name: {"class": type(module).__name__} | module.config for name, module in modules.items()}
+
+
+def build(config: dict) -> nn.ModuleDict:
+    """Build lobes, with fresh weights, from their description.
+
+    Raises
+    ------
+    ModelError
+        If a part is missing, its class unknown or its arguments do not fit.
+
+    Example
+    -------
+    >>> heads = lobes.CTCHeads(num_exits=2, d_model=4, vocab_size=5)
+    >>> build_lobe("heads", describe({"heads": heads})["heads"]).num_exits
+    2
+    """
+    return nn.ModuleDict({name: build_lobe(name, config.get(name)) for name in PARTS})
+
+
+def build_lobe(name: str, description: dict | None) -> nn.Module:
+    """Build one part; see :func:`build`."""
+    if not isinstance(description, dict) or "class" not in description:
+        raise ModelError(f"{CONFIG_FILE} describes no {name!r}: it needs {', '.join(PARTS)}, each with a class")
+    arguments = dict(description)
+    cls = arguments.pop("class")
+    known = LOBES[name]
+    if not isinstance(cls, str) or cls not in known:
+        raise ModelError(f"{CONFIG_FILE} names the class {cls!r} for {name!r}: known are {', '.join(known)}")
+    try:
+        return known[cls](**arguments)
+    except Exception as error:  # a stranger's numbers fail in many ways, deep in torch
+        raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {' '.join(str(error).split())}") from error
+
+
+def save_model(
+    folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path, blank_index: int = 0
+) -> None:
+    """Write a model folder, each file whole or not at all.
+
+    Arguments
+    ---------
+    folder : str | Path
+        Made if missing.
+    modules : dict[str, nn.Module]
+        The parts ``features``, ``encoder`` and ``heads``.
+    tokenizer : str | Path
+        SentencePiece model, copied.
+    blank_index : int
+        Index of the CTC blank.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = nn.ModuleDict({name: modules[name] for name in PARTS}).state_dict()
+    write_whole(folder / WEIGHTS_FILE, save({key: value.contiguous().cpu() for key, value in state.items()}))
+    if Path(tokenizer).resolve() != (folder / TOKENIZER_FILE).resolve():
+        write_whole(folder / TOKENIZER_FILE, Path(tokenizer).read_bytes())
+    config = {"format": FORMAT, "blank_index": blank_index} | describe({name: modules[name] for name in PARTS})
+    write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_config(path: str | Path) -> dict:
+    """Read and check a ``config.json``.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, broken, of another format, or has no blank index.
+    """
+    try:
+        config = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; give a run folder of train.py or a bundle") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        given = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise ModelError(f"{path}: format {given!r} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
+    if type(config.get("blank_index")) is not int:
+        raise ModelError(f"{path}: blank_index {config.get('blank_index')!r} is not an integer: save the model again")
+    return config
+
+
+def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
+    """Build the lobes of ``config`` and load their weights, every one of them.
+
+    Raises
+    ------
+    ModelError
+        If weights are missing, unreadable, too few, too many or of another shape (the first are named), or the parts
+        do not belong together.
+    """
+    modules = build(config)
+    try:
+        state = load_file(weights)
+    except FileNotFoundError:
+        raise ModelError(f"{weights}: no such file; the model folder is not complete") from None
+    except Exception as error:  # safetensors has one error class of its own for broken files
+        raise ModelError(f"{weights}: not a safetensors file: {error}") from None
+    try:
+        load_strict(modules, state, what=str(weights))
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    _check_fit(modules, config["blank_index"])
+    return modules
+
+
+def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
+    """Refuse parts that were made for different models."""
+    features, encoder, heads = (modules[name].config for name in PARTS)
+    pairs = {
+        "mel bands of features and encoder": (features["n_mels"], encoder["n_mels"]),
+        "exits of encoder and heads": (len(encoder["exit_layers"]), heads["num_exits"]),
+        "d_model of encoder and heads": (encoder["d_model"], heads["d_model"]),
+    }
+    for what, (first, second) in pairs.items():
+        if first != second:
+            raise ModelError(f"{CONFIG_FILE}: {what} are {first} and {second}: they must be equal")
+    if not 0 <= blank_index < heads["vocab_size"]:
+        raise ModelError(f"{CONFIG_FILE}: blank_index {blank_index} is no token of the {heads['vocab_size']}")

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit policies over cached scores: what would have happened, at what cost. No torch.
+
+``utterances`` are dicts of the form of ``utterances.jsonl``; ``hypothesis``, ``macs`` and
+``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, heads included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechbrain_ee.policies import Look, Policy
+from speechbrain_ee.scores import SCORES, check_score_names, score_value
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """What a policy would have done over a test set.
+
+    Arguments
+    ---------
+    exit_indices : list of int
+        Exit taken by each utterance.
+    wer : float
+        Pooled word error rate in percent of the texts at those exits.
+    mean_layer : float
+        Mean exit layer over utterances.
+    macs_per_s : float, optional
+        MACs to the exits taken per second of audio; None if cost or durations are unknown.
+    histogram : dict of int to int
+        Number of utterances per exit layer, zeros included.
+    """
+
+    exit_indices: list[int]
+    wer: float
+    mean_layer: float
+    macs_per_s: float | None
+    histogram: dict[int, int]
+
+
+def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
+    """Let a policy decide over cached scores, in the order of the file.
+
+    Arguments
+    ---------
+    policy : Policy
+        Anything with ``stop(look)`` and ``needs_head(exit_index, exit_layers)``.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    ReplayResult
+        The same exits as a live run's, and what they cost.
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances, they differ in their exits, or a score is missing.
+
+    Example
+    -------
+    >>> from speechbrain_ee.policies import ScoreThreshold
+    >>> exits = [{"layer": layer, "errors": {"S": s, "D": 0, "I": 0}, "scores": {"entropy": e}}
+    ...          for layer, s, e in ((2, 1, 0.2), (4, 0, 0.1))]
+    >>> replay(ScoreThreshold("entropy", 0.1), [{"num_words": 5, "exits": exits}]).mean_layer
+    4.0
+    """
+    counts = _Counts.of(utterances)
+    indices = [_exit_taken(policy, utterance, counts.exit_layers) for utterance in utterances]
+    return _result(counts, np.asarray(indices))
+
+
+def sweep(score: str, utterances: Sequence[Mapping], thresholds: Sequence[float] | None = None) -> list[dict]:
+    """WER, mean exit layer and cost of one score at many thresholds.
+
+    Arguments
+    ---------
+    score : str
+        The score that is compared with the threshold at every exit.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    thresholds : sequence of float, optional
+        None takes at most 200 quantiles of the scores in the file, from the threshold that sends
+        all of them to the last exit to the one that stops all of them at the first.
+
+    Returns
+    -------
+    list of dict
+        The entries of ``policies.json``, in the order of the thresholds; the histogram's keys are
+        strings, as JSON makes them.
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances, they differ in their exits, or the score is missing.
+    """
+    counts = _Counts.of(utterances)
+    unsure = _unsureness(score, utterances)
+    sign = _sign(score)
+    if thresholds is None:
+        thresholds = [sign * limit for limit in _default_limits(unsure)]
+    limits = sign * np.asarray(thresholds, dtype=float)
+    return _entries(thresholds, *_totals(counts, unsure, limits), counts)
+
+
+def choose_threshold(score: str, utterances: Sequence[Mapping], max_wer_increase: float) -> dict[str, object]:
+    """The cheapest threshold that loses at most so many points of WER on these utterances.
+
+    Every score in the file is tried. Nothing is promised for other utterances.
+
+    Arguments
+    ---------
+    score : str
+        The score that is compared with the threshold.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``, of a development set.
+    max_wer_increase : float
+        Points of WER above the last exit's that are allowed, 0 or more.
+
+    Returns
+    -------
+    dict
+        The entry of ``sweep`` at that threshold; its ``threshold`` is None if no threshold below
+        full depth is good enough.
+
+    Raises
+    ------
+    ValueError
+        If ``max_wer_increase`` is negative, or as in ``sweep``.
+    """
+    if not max_wer_increase >= 0:
+        raise ValueError(f"max_wer_increase is {max_wer_increase}; give points of WER, 0 or more")
+    counts = _Counts.of(utterances)
+    unsure = _unsureness(score, utterances)
+    limits = np.unique(unsure[np.isfinite(unsure)])
+    limits = np.concatenate([[-np.inf], limits])  # -inf: full depth, always good enough
+    errors, macs, taken = _totals(counts, unsure, limits)
+    allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
+    cost = taken @ counts.exit_layers if macs is None else macs
+    cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
+    # Cheapest first, then fewest errors, then the more cautious (smaller) limit.
+    best = [int(np.lexsort((limits, errors, cost))[0])]
+    full_depth = taken[best[0], -1] == taken[best[0]].sum()
+    threshold = None if full_depth else _sign(score) * float(limits[best[0]])
+    macs = None if macs is None else macs[best]
+    return _entries([threshold], errors[best], macs, taken[best], counts)[0]
+
+
+def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
+    """Pooled WER in percent of every static exit.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    dict of int to float
+        WER by exit layer.
+    """
+    counts = _Counts.of(utterances)
+    wers = 100.0 * counts.errors.sum(axis=0) / counts.words.sum()
+    return dict(zip(counts.exit_layers, wers.tolist(), strict=True))
+
+
+def oracle(utterances: Sequence[Mapping]) -> dict[str, float]:
+    """The bound of every policy: the earliest exit with the fewest errors for each utterance.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    dict
+        ``{"wer": percent, "mean_layer": layers}``.
+    """
+    result = oracle_result(utterances)
+    return {"wer": result.wer, "mean_layer": result.mean_layer}
+
+
+def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
+    """The oracle with its exits and its cost.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    ReplayResult
+        As of a policy that knew the errors.
+    """
+    counts = _Counts.of(utterances)
+    return _result(counts, counts.errors.argmin(axis=1))  # argmin: the first of equals
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """``utterances`` as arrays, without scores."""
+
+    exit_layers: tuple[int, ...]
+    errors: np.ndarray  # (utterances, exits)
+    words: np.ndarray  # (utterances,)
+    macs: np.ndarray | None  # (utterances, exits)
+    seconds: float | None
+
+    @classmethod
+    def of(cls, utterances: Sequence[Mapping]) -> _Counts:
+        if len(utterances) == 0:
+            raise ValueError("no utterances to replay; evaluate a manifest first")
+        layers = tuple(e["layer"] for e in utterances[0]["exits"])
+        for number, utterance in enumerate(utterances, start=1):
+            here = tuple(e["layer"] for e in utterance["exits"])
+            if here != layers:
+                raise ValueError(
+                    f"utterance {number} has exit layers {here}, the first one has {layers}; "
+                    "use utterances of one model"
+                )
+        words = np.asarray([u["num_words"] for u in utterances])
+        if words.sum() == 0:
+            raise ValueError("a WER needs reference words, and these utterances have none")
+        errors = [[sum(e["errors"].values()) for e in u["exits"]] for u in utterances]
+        macs = [[e.get("macs") for e in u["exits"]] for u in utterances]
+        seconds = [u.get("duration") for u in utterances]
+        return cls(
+            exit_layers=layers,
+            errors=np.asarray(errors),
+            words=words,
+            macs=None if any(None in row for row in macs) else np.asarray(macs, dtype=float),
+            seconds=None if None in seconds else float(sum(seconds)) or None,
+        )
+
+
+def _exit_taken(policy: Policy, utterance: Mapping, exit_layers: tuple[int, ...]) -> int:
+    exits = utterance["exits"]
+    features = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
+    look = Look(exit_index=0, exit_layers=exit_layers, scores=[], features=features)
+    for look.exit_index, exit in enumerate(exits):
+        if exit.get("macs") is not None:
+            look.macs.append(exit["macs"])
+        if not policy.needs_head(look.exit_index, exit_layers):
+            continue  # as in a live run: no head, nothing to look at
+        look.scores.append(exit["scores"])
+        if policy.stop(look):
+            return look.exit_index
+    return len(exits) - 1
+
+
+def _result(counts: _Counts, indices: np.ndarray) -> ReplayResult:
+    row = np.arange(len(indices))
+    taken = np.bincount(indices, minlength=len(counts.exit_layers))
+    macs = None
+    if counts.macs is not None and counts.seconds is not None:
+        macs = float(counts.macs[row, indices].sum() / counts.seconds)
+    return ReplayResult(
+        exit_indices=indices.tolist(),
+        wer=float(100.0 * counts.errors[row, indices].sum() / counts.words.sum()),
+        mean_layer=float(taken @ counts.exit_layers / len(indices)),
+        macs_per_s=macs,
+        histogram=dict(zip(counts.exit_layers, taken.tolist(), strict=True)),
+    )
+
+
+def _totals(
+    counts: _Counts, unsure: np.ndarray, limits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Errors (limits,), MACs (limits,) and utterances per exit (limits, exits).
+
+    An utterance goes on past exit e if its least unsure score up to e is above the limit. So each
+    exit is sorted once by that score, and a limit is a cut in the sorted sums of what going on
+    adds: no matrix of utterances x limits.
+    """
+    so_far = np.fmin.accumulate(unsure, axis=1)  # fmin: NaN stops nowhere and hides nothing
+    errors = np.full(len(limits), counts.errors[:, 0].sum())
+    macs = None if counts.macs is None else np.full(len(limits), counts.macs[:, 0].sum())
+    past = np.zeros((len(limits), len(counts.exit_layers) + 1), dtype=int)
+    past[:, 0] = len(so_far)
+    for e in range(len(counts.exit_layers) - 1):
+        order = np.argsort(so_far[:, e])  # NaN last: above every limit
+        cut = np.searchsorted(so_far[order, e], limits, side="right")
+        past[:, e + 1] = len(so_far) - cut
+        errors = errors + _tail_sums(counts.errors[order, e + 1] - counts.errors[order, e])[cut]
+        if macs is not None:
+            macs = macs + _tail_sums(counts.macs[order, e + 1] - counts.macs[order, e])[cut]
+    return errors, macs, past[:, :-1] - past[:, 1:]
+
+
+def _tail_sums(values: np.ndarray) -> np.ndarray:
+    """Sum of values[i:] for i = 0..len(values)."""
+    return np.append(np.cumsum(values[::-1])[::-1], 0)
+
+
+def _entries(
+    thresholds: Sequence[float | None],
+    errors: np.ndarray,
+    macs: np.ndarray | None,
+    taken: np.ndarray,
+    counts: _Counts,
+) -> list[dict]:
+    wers = 100.0 * errors / counts.words.sum()
+    mean_layers = taken @ counts.exit_layers / len(counts.words)
+    known = macs is not None and counts.seconds is not None
+    rates = (macs / counts.seconds).tolist() if known else [None] * len(wers)
+    names = [str(layer) for layer in counts.exit_layers]
+    return [
+        {
+            "threshold": None if threshold is None else float(threshold),
+            "wer": float(wer),
+            "mean_layer": float(mean_layer),
+            "macs_per_s": rate,
+            "histogram": dict(zip(names, row.tolist(), strict=True)),
+        }
+        for threshold, wer, mean_layer, rate, row in zip(thresholds, wers, mean_layers, rates, taken, strict=True)
+    ]
+
+
+def _unsureness(score: str, utterances: Sequence[Mapping]) -> np.ndarray:
+    """Scores of all exits but the last, (utterances, exits - 1), turned so that lower is surer."""
+    sign = _sign(score)
+    rows = [[score_value(e["scores"], score) for e in u["exits"][:-1]] for u in utterances]
+    return sign * np.asarray(rows, dtype=float).reshape(len(rows), -1)
+
+
+def _default_limits(unsure: np.ndarray, count: int = 200) -> np.ndarray:
+    """Thresholds that occur among the scores, after one below all of them."""
+    finite = unsure[np.isfinite(unsure)]
+    if finite.size == 0:
+        return np.zeros(1)  # every threshold gives the last exit
+    quantiles = np.quantile(finite, np.linspace(0, 1, count - 1), method="inverted_cdf")
+    never = finite.min() - 1e-6 * max(1.0, abs(finite.min()))
+    return np.unique(np.append(quantiles, never))
+
+
+def _sign(score: str) -> int:
+    check_score_names([score])
+    return -1 if SCORES[score].higher_is_surer else 1

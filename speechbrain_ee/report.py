@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation reports: tables, exits.json / .csv / .png and policies.json.
+
+All of it is computed from ``utterances.jsonl``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from speechbrain_ee import metrics, replay
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.policies import FixedExit
+from speechbrain_ee.scores import SCORES
+
+NOT_MEASURED = "not measured"
+
+
+def write_exits(
+    out_dir: str | Path,
+    utterances: Sequence[Mapping],
+    *,
+    test_set: str,
+    decoding: str,
+    params: Sequence[int] | None,
+    rtf: Sequence[float] | None = None,
+    rtf_machine: Mapping | None = None,
+) -> dict:
+    """Compute and write exits.json, exits.csv, exits.png and policies.json.
+
+    Arguments
+    ---------
+    out_dir : str or Path
+        Folder of this test set; made if missing.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    test_set : str
+        Name of the test set.
+    decoding : str
+        How the texts were made, such as ``"greedy"``.
+    params : sequence of int, optional
+        Parameters of the model cut at each exit.
+    rtf : sequence of float, optional
+        Measured real-time factor of a run to each exit, on one thread.
+    rtf_machine : mapping, optional
+        The CPU's name, threads and GEMM rate beside ``rtf``; stored as ``"machine"``.
+
+    Returns
+    -------
+    dict
+        What is in exits.json. Cells that were not measured are None.
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances or reference words, or ``params`` or ``rtf`` lack an exit.
+    """
+    static = replay.static_wer(utterances)
+    _check_per_exit("params", params, static)
+    _check_per_exit("rtf", rtf, static)
+    durations = [u.get("duration") for u in utterances]
+    exits = {
+        "test_set": test_set,
+        "decoding": decoding,
+        "num_utterances": len(utterances),
+        "num_words": sum(u["num_words"] for u in utterances),
+        "duration_s": None if None in durations else sum(durations),
+        "exits": [_exit_row(utterances, index, layer, params, rtf) for index, layer in enumerate(static)],
+        "oracle": replay.oracle(utterances),
+    }
+    if rtf_machine is not None:
+        exits["machine"] = dict(rtf_machine)
+    names = [name for name in SCORES if all(_has_score(u, name) for u in utterances)]
+    curves = {name: replay.sweep(name, utterances) for name in names}
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(out_dir / "policies.json", _json(curves))
+    write_whole(out_dir / "exits.csv", _csv(exits["exits"]))
+    oracle = replay.oracle_result(utterances)
+    write_whole(out_dir / "exits.png", draw_exits(exits, curves, oracle_macs_per_s=oracle.macs_per_s))
+    write_whole(out_dir / "exits.json", _json(exits))  # last: where it is, the others are
+    return exits
+
+
+def exits_table(exits: Mapping) -> str:
+    """exits.json as aligned plain text for a terminal.
+
+    Arguments
+    ---------
+    exits : mapping
+        What ``write_exits`` returned.
+
+    Returns
+    -------
+    str
+        One line per exit, the oracle and the machine under it.
+
+    Example
+    -------
+    >>> rows = [{"layer": 2, "wer": 9.5, "wer_ci95": [8.0, 11.0], "cer": 4.0, "macs_per_s": 5e8,
+    ...          "rtf": None}, {"layer": 4, "wer": 6.0, "wer_ci95": [5.0, 7.25], "cer": 2.5,
+    ...          "macs_per_s": 1e9, "rtf": 0.0123}]
+    >>> print(exits_table({"exits": rows, "oracle": {"wer": 5.0, "mean_layer": 2.4}}))
+    exit  layer  MACs %   WER % [95 %]         CER %           RTF
+       0      2    50.0    9.50 [8.00, 11.00]   4.00  not measured
+       1      4   100.0    6.00 [5.00, 7.25]    2.50        0.0123
+    oracle: WER 5.00 % at mean layer 2.40
+    """
+    rows = [_HEADER, *_cells(exits)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        # Right-aligned, but for the interval, whose WERs line up on the left.
+        aligned = [
+            cell.ljust(width) if column == _WER_COLUMN else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(aligned))
+    return "\n".join([*lines, *_footer(exits)])
+
+
+def exits_markdown(exits: Mapping) -> str:
+    """exits.json as a Markdown table for a README.
+
+    Arguments
+    ---------
+    exits : mapping
+        What ``write_exits`` returned.
+
+    Returns
+    -------
+    str
+        The table, then the oracle and the machine as a paragraph.
+    """
+    rows = [[cell.strip() for cell in row] for row in (_HEADER, *_cells(exits))]
+    rows.insert(1, ["---:"] * len(_HEADER))
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table + "\n\n" + "; ".join(_footer(exits)) + "\n"
+
+
+def draw_exits(
+    exits: Mapping,
+    curves: Mapping[str, Sequence[Mapping]] | None = None,
+    *,
+    oracle_macs_per_s: float | None = None,
+) -> bytes:
+    """WER against cost: static exits with 95 % bars, a curve per policy, the oracle.
+
+    Arguments
+    ---------
+    exits : mapping
+        What is in exits.json.
+    curves : mapping, optional
+        What is in policies.json.
+    oracle_macs_per_s : float, optional
+        Cost of the oracle; None leaves its point out where cost is drawn in MACs.
+
+    Returns
+    -------
+    bytes
+        A PNG. Cost is the share of the last exit's MACs, or of its layers if MACs are unknown.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows, oracle = exits["exits"], exits["oracle"]
+    cost = "macs_per_s" if rows[-1]["macs_per_s"] else "layer"
+    full = rows[-1][cost] / 100.0
+    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _draw_static(axes, [row[cost] / full for row in rows], rows)
+    key = "macs_per_s" if cost == "macs_per_s" else "mean_layer"
+    for color, (name, entries) in zip(_CURVE_COLORS, (curves or {}).items(), strict=False):
+        points = [(entry[key] / full, entry["wer"]) for entry in entries]
+        axes.plot(*zip(*points, strict=True), color=color, lw=1.8, label=name, zorder=3)
+    oracle_cost = oracle_macs_per_s if cost == "macs_per_s" else oracle["mean_layer"]
+    if oracle_cost is not None:
+        axes.plot(oracle_cost / full, oracle["wer"], "*", ms=13, color="black", label="oracle", zorder=5)
+    _label_axes(axes, exits, of="MACs" if cost == "macs_per_s" else "layers")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+_HEADER = ["exit", "layer", "MACs %", " WER % [95 %]", "CER %", "RTF"]
+_WER_COLUMN = 3
+# Okabe and Ito's colours, told apart by colour-blind readers.
+_CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per_s", "rtf")
+
+
+def _exit_row(
+    utterances: Sequence[Mapping],
+    index: int,
+    layer: int,
+    params: Sequence[int] | None,
+    rtf: Sequence[float] | None,
+) -> dict:
+    words = [u["num_words"] for u in utterances]
+    errors = [sum(u["exits"][index]["errors"].values()) for u in utterances]
+    speakers = [u.get("speaker") for u in utterances]
+    return {
+        "layer": layer,
+        "wer": metrics.wer(errors, words),
+        "wer_ci95": list(metrics.bootstrap_ci95(errors, words, speakers)),
+        "cer": _cer(utterances, index),
+        "params": None if params is None else int(params[index]),
+        "macs_per_s": replay.replay(FixedExit(layer), utterances).macs_per_s,
+        "rtf": None if rtf is None else rtf[index],
+    }
+
+
+def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
+    """Character error rate in percent of one exit; None where a text is missing."""
+    pairs = [(u.get("reference"), u["exits"][index].get("hypothesis")) for u in utterances]
+    if any(None in pair for pair in pairs):
+        return None
+    errors = [sum(metrics.char_errors(*pair).values()) for pair in pairs]
+    return metrics.wer(errors, [metrics.num_chars(reference) for reference, _ in pairs])
+
+
+def _has_score(utterance: Mapping, name: str) -> bool:
+    return all(name in exit["scores"] for exit in utterance["exits"])
+
+
+def _cells(exits: Mapping) -> list[list[str]]:
+    full = exits["exits"][-1]["macs_per_s"]
+    return [
+        [
+            str(index),
+            str(row["layer"]),
+            f"{100 * row['macs_per_s'] / full:.1f}" if full else NOT_MEASURED,
+            "{:6.2f} [{:.2f}, {:.2f}]".format(row["wer"], *row["wer_ci95"]),
+            NOT_MEASURED if row["cer"] is None else f"{row['cer']:.2f}",
+            NOT_MEASURED if row["rtf"] is None else f"{row['rtf']:.4f}",
+        ]
+        for index, row in enumerate(exits["exits"])
+    ]
+
+
+def _footer(exits: Mapping) -> list[str]:
+    lines = ["oracle: WER {wer:.2f} % at mean layer {mean_layer:.2f}".format(**exits["oracle"])]
+    if exits.get("machine"):
+        facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
+        lines.append(f"RTF measured on: {facts}")
+    return lines
+
+
+def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    wers = [row["wer"] for row in rows]
+    # A percentile interval of a skewed sample need not contain the estimate.
+    below = [max(0.0, row["wer"] - row["wer_ci95"][0]) for row in rows]
+    above = [max(0.0, row["wer_ci95"][1] - row["wer"]) for row in rows]
+    axes.errorbar(
+        costs,
+        wers,
+        yerr=[below, above],
+        fmt="o--",
+        color="0.35",
+        lw=1.2,
+        ms=5,
+        capsize=3,
+        label="static exits (95 %)",
+        zorder=4,
+    )
+    for cost, row in zip(costs, rows, strict=True):
+        axes.annotate(
+            f"layer {row['layer']}",
+            (cost, row["wer_ci95"][1]),
+            xytext=(4, 2),
+            textcoords="offset points",
+            fontsize=8,
+            color="0.25",
+            path_effects=[withStroke(linewidth=3, foreground="white")],  # readable over curves
+            zorder=6,
+        )
+
+
+def _label_axes(axes, exits: Mapping, *, of: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    wers = [row["wer"] for row in exits["exits"]]
+    if min(wers) > 0 and max(wers) > 4 * min(wers):
+        # Deep exits differ by tenths, shallow ones by tens: only a log scale shows both.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlim(0, 109)
+    axes.set_xlabel(f"share of the full encoder's {of} (%)")
+    axes.set_ylabel("word error rate (%)")
+    axes.set_title(
+        f"{exits['test_set']}: {exits['num_utterances']} utterances, {exits['decoding']}",
+        fontsize=11,
+    )
+    axes.grid(True, color="0.9", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: not labels[i].startswith("static"))
+    axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9)
+
+
+def _csv(rows: Sequence[Mapping]) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, _CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        low, high = row["wer_ci95"]
+        writer.writerow({**row, "wer_low": low, "wer_high": high})
+    return buffer.getvalue().encode()
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _check_per_exit(name: str, values: Sequence | None, exit_layers: Mapping) -> None:
+    if values is not None and len(values) != len(exit_layers):
+        raise ValueError(
+            f"{name} has {len(values)} values for exits {', '.join(map(str, exit_layers))}; give one per exit"
+        )

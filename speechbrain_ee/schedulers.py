@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning-rate schedules, each made for a known number of optimizer steps and checkpointed by SpeechBrain."""
+
+import math
+
+import torch
+from speechbrain.nnet.schedulers import NoamScheduler
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+
+
+def noam(*, total_steps: int, lr: float, warmup_steps: int) -> NoamScheduler:
+    """SpeechBrain's Noam schedule: linear warm-up to ``lr``, then falling with the square root of the step.
+
+    Arguments
+    ---------
+    total_steps : int
+        Not used: the schedule has no end.
+    lr : float
+        The highest rate.
+    warmup_steps : int
+        Optimizer steps to reach it.
+
+    Returns
+    -------
+    NoamScheduler
+        Called with the optimizer after each step.
+
+    Example
+    -------
+    >>> noam(total_steps=100, lr=1.0, warmup_steps=10).lr_initial
+    1.0
+    """
+    del total_steps
+    if warmup_steps < 1:
+        raise ValueError(f"warmup_steps={warmup_steps}: give at least 1")
+    return NoamScheduler(lr_initial=lr, n_warmup_steps=warmup_steps)
+
+
+@register_checkpoint_hooks
+class WarmupCosine:
+    """Linear warm-up to ``lr``, then half a cosine to ``final_share * lr`` at the last step.
+
+    Arguments
+    ---------
+    total_steps : int
+        Optimizer steps of the whole training.
+    lr : float
+        The highest rate.
+    warmup_steps : int
+        Optimizer steps to reach it.
+    final_share : float
+        Share of ``lr`` that is left at the end.
+
+    Example
+    -------
+    >>> schedule = WarmupCosine(total_steps=20, lr=1.0, warmup_steps=10)
+    >>> [round(schedule.rate(step), 2) for step in (0, 5, 10, 15, 20)]
+    [0.0, 0.5, 1.0, 0.51, 0.02]
+    """
+
+    def __init__(self, *, total_steps: int, lr: float, warmup_steps: int, final_share: float = 0.02):
+        if not 0 < warmup_steps < total_steps:
+            raise ValueError(
+                f"warmup_steps={warmup_steps} do not fit into {total_steps} optimizer steps: "
+                "give fewer, or train for more epochs"
+            )
+        self.total_steps = total_steps
+        self.lr = lr
+        self.warmup_steps = warmup_steps
+        self.final_share = final_share
+        self.num_steps = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at an optimizer step."""
+        if step < self.warmup_steps:
+            return self.lr * step / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.lr * (self.final_share + (1 - self.final_share) * cosine)
+
+    def __call__(self, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
+        """Set the rate of the next step; returns the rate before and after."""
+        before = optimizer.param_groups[0]["lr"]
+        self.num_steps += 1
+        after = self.rate(self.num_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = after
+        return before, after
+
+    @mark_as_saver
+    def save(self, path):
+        """Save the number of steps."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(self.num_steps))
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch=False):
+        """Load the number of steps."""
+        del end_of_epoch
+        with open(path, encoding="utf-8") as file:
+            self.num_steps = int(file.read())

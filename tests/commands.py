@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parse, without running it, any command that our documentation or a yaml's header shows."""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import speechbrain as sb
+import typer
+import yaml
+
+from speechbrain_ee.cli import PROGRAM, app
+
+ROOT = Path(__file__).parents[1]
+OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
+PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM)
+
+
+class BadCommand(ValueError):
+    """A command that would not run as shown."""
+
+
+def yaml_keys(path: Path) -> set[str]:
+    """Top-level keys of a HyperPyYAML file, nothing built."""
+    node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return {key.value for key, _ in node.value}
+
+
+def check_command(command: str) -> None:
+    """Parse one line of shell; whatever is not one of `PROGRAMS` is not looked at.
+
+    Raises
+    ------
+    BadCommand
+        If a file, option, key, target or extra that it names does not exist.
+    """
+    for part in re.split(r"\s(?:&&|\||>|;)\s", command):
+        words = shlex.split(part, comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            words.pop(0)
+        if words and Path(words[0]).name in PROGRAMS:
+            _check_files(words)
+            _CHECKS[Path(words[0]).name](words[1:])
+
+
+def _check_files(words: list[str]) -> None:
+    for word in words:
+        if word.startswith(OURS) and not (ROOT / word).exists():
+            raise BadCommand(f"{word} does not exist")
+
+
+def _python(words: list[str]) -> None:
+    if words[0] == "-m":
+        if importlib.util.find_spec(words[1]) is None:
+            raise BadCommand(f"there is no module {words[1]}")
+        if words[1].startswith("speechbrain_ee"):
+            _parse(_parser_of(Path(importlib.util.find_spec(words[1]).origin)), words[2:])
+    elif words[0] == "train.py":
+        _train(words[1:])
+    elif not words[0].startswith("-"):
+        if not (ROOT / words[0]).is_file():
+            raise BadCommand(f"{words[0]} does not exist")
+        _parse(_parser_of(ROOT / words[0]), words[1:])
+
+
+def _train(words: list[str]) -> None:
+    with _no_exit():
+        file, _, overrides = sb.parse_arguments(words)
+    if not (ROOT / file).is_file():
+        raise BadCommand(f"{file} does not exist")
+    unknown = (yaml.safe_load(overrides) or {}).keys() - yaml_keys(ROOT / file)
+    if unknown:
+        raise BadCommand(f"{file} has no key {', '.join(sorted(unknown))}")
+
+
+def _torchrun(words: list[str]) -> None:
+    _python(words[words.index("train.py") :])
+
+
+def _pip(words: list[str]) -> None:
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    extras = set(re.findall(r'^    "(\w+)": \[|^EXTRAS\["(\w+)"\]', setup, re.MULTILINE))
+    for name in re.findall(r"(?:^|\s|speechbrain_ee|\.)\[([\w,]+)\]", " ".join(words)):
+        if not set(name.split(",")) <= {a or b for a, b in extras}:
+            raise BadCommand(f"setup.py has no extra {name}")
+
+
+def _make(words: list[str]) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    if not set(words) <= set(targets):
+        raise BadCommand(f"the Makefile has no target {', '.join(set(words) - set(targets))}")
+
+
+def _ours(words: list[str]) -> None:
+    commands = typer.main.get_command(app).commands
+    if words[0] not in commands:
+        raise BadCommand(f"{PROGRAM} has no command {words[0]}")
+    try:
+        commands[words[0]].make_context(words[0], list(words[1:]))
+    except Exception as error:  # click's, whose place depends on typer's release
+        raise BadCommand(f"{PROGRAM} {words[0]}: {error}") from None
+
+
+_CHECKS = {"python": _python, "python3": _python, "torchrun": _torchrun, "pip": _pip, "make": _make, PROGRAM: _ours}
+
+
+class _Caught(Exception):
+    pass
+
+
+def _parser_of(script: Path) -> argparse.ArgumentParser:
+    """The argument parser that a script's `main` makes; `main` gets no further."""
+    spec = importlib.util.spec_from_file_location(f"shown_{script.stem}", script)
+    module = importlib.util.module_from_spec(spec)
+
+    def catch(self, *_):
+        raise _Caught(self)
+
+    sys.modules[spec.name] = module  # dataclasses look there
+    sys.path.insert(0, str(script.parent))
+    try:
+        with mock.patch.object(argparse.ArgumentParser, "parse_args", catch):
+            spec.loader.exec_module(module)
+            module.main()
+    except _Caught as caught:
+        return caught.args[0]
+    finally:
+        sys.path.remove(str(script.parent))
+        del sys.modules[spec.name]
+    raise BadCommand(f"{script} parses no arguments")
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    with _no_exit():
+        parser.parse_args(words)
+
+
+@contextlib.contextmanager
+def _no_exit() -> Iterator[None]:
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            yield
+    except SystemExit:
+        raise BadCommand(stderr.getvalue().strip().splitlines()[-1]) from None

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: no network, and the same random numbers in any order of the tests."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+# Read when huggingface_hub is imported, so set before the tests are collected.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

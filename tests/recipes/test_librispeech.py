@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The LibriSpeech recipe: from a LibriSpeech-shaped tree to a run folder, and the yaml at full size."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hyperpyyaml import load_hyperpyyaml
+
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.utterances import read_utterances
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "LibriSpeech"
+YAML = RECIPE / "hparams" / "conformer_ee.yaml"
+WORDS = "MISTER QUILTER IS THE APOSTLE OF MIDDLE CLASSES AND WE ARE GLAD TO WELCOME HIS GOSPEL".split()
+SUBSETS = {"train-clean-100": 6, "train-other-500": 6, "dev-clean": 3, "test-clean": 4, "test-other": 2}
+SMALL = {
+    **{"num_layers": 3, "exit_layers": "[1, 3]", "d_model": 16, "nhead": 2, "d_ffn": 32, "kernel_size": 7},
+    **{"channels": "[4, 4]", "n_mels": 20, "vocab_size": 36, "number_of_epochs": 1, "warmup_steps": 1},
+    **{"max_batch_seconds": 6, "num_buckets": 2, "num_workers": 0, "average_checkpoints": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def librispeech(tmp_path_factory) -> Path:
+    """One chapter per subset: 1 to 1.5 s of noise with four or five words each."""
+    root = tmp_path_factory.mktemp("corpora") / "LibriSpeech"
+    rng = np.random.default_rng(0)
+    for speaker, (subset, number) in enumerate(SUBSETS.items(), start=19):
+        folder = root / subset / str(speaker) / "198"
+        folder.mkdir(parents=True)
+        lines = []
+        for index in range(number):
+            name = f"{speaker}-198-{index:04}"
+            samples = 0.1 * rng.standard_normal(rng.integers(16000, 24000))
+            soundfile.write(folder / f"{name}.flac", samples, 16000)
+            lines.append(f"{name} {' '.join(rng.choice(WORDS, size=rng.integers(4, 6)))}\n")
+        (folder / f"{speaker}-198.trans.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def manifests(librispeech) -> Path:
+    spec = importlib.util.spec_from_file_location("librispeech_prepare", RECIPE / "prepare.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    out = librispeech.parent / "manifests"
+    assert script.main([str(librispeech), "--out", str(out), "--train", "train-clean-100", "train-other-500"]) == 0
+    return out
+
+
+def train(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "train.py", YAML, "--device", "cpu", "--noprogressbar", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment)
+
+
+def test_from_the_corpus_to_a_run_folder_that_transcribes(manifests, librispeech, tmp_path):
+    options = {"data_folder": manifests, "output_folder": tmp_path / "run"} | SMALL
+    done = train(*(part for key, value in options.items() for part in (f"--{key}", value)))
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = tmp_path / "run"
+    steps = re.search(r"epoch: 1, .*steps: (\d+)", (run / "train_log.txt").read_text())
+    assert int(steps.group(1)) >= 2  # 12 s at least, in batches of 6 s
+    for name, subset in (("dev", "dev-clean"), ("test-clean", "test-clean"), ("test-other", "test-other")):
+        exits = json.loads((run / "eval" / name / "exits.json").read_text())
+        assert [row["layer"] for row in exits["exits"]] == [1, 3]
+        assert exits["num_utterances"] == SUBSETS[subset]
+    lines = read_utterances(run / "eval" / "test-other" / "utterances.jsonl")
+    transcript = next(librispeech.glob("test-other/*/*/*.trans.txt")).read_text().lower()
+    assert [f"{line['id']} {line['reference']}" for line in lines] == transcript.splitlines()
+    assert json.loads((run / "calibration.json").read_text())
+    asr = EarlyExitASR.from_hparams(run)
+    result = asr.transcribe_file(next(librispeech.glob("test-other/*/*/*.flac")))
+    assert result.exit_layer in (1, 3)
+
+
+def test_missing_data_folder_is_one_line_that_names_it():
+    done = train()
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("train.py: error: 'data_folder' is a !PLACEHOLDER")
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory) -> dict:
+    overrides = {"data_folder": "unused", "output_folder": str(tmp_path_factory.mktemp("run"))}
+    with open(YAML, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, overrides)
+
+
+def test_full_size_has_the_stated_number_of_parameters(full_size):
+    number = sum(p.numel() for module in full_size["modules"].values() for p in module.parameters())
+    stated = re.search(r"([\d,]+) parameters", YAML.read_text()).group(1)
+    assert number == int(stated.replace(",", ""))
+    assert number == pytest.approx(31.54e6, rel=0.02)  # the paper's
+
+
+def test_one_step_at_full_size(full_size):
+    features, encoder, heads = (full_size[name].train() for name in ("features", "encoder", "heads"))
+    num_samples = torch.tensor([32000, 24000])
+    states, lengths = encoder(*features(torch.randn(2, 32000), num_samples))
+    tokens, token_lengths = torch.randint(3, full_size["vocab_size"], (2, 8)), torch.tensor([8, 5])
+    loss, per_exit = full_size["loss"](heads(states), lengths, tokens, token_lengths)
+    assert len(per_exit) == 6
+    assert lengths.tolist() == [51, 38]  # 40 ms each
+    loss.backward()
+    assert torch.isfinite(loss)
+    for module in (encoder, heads):
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name

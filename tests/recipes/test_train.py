@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real training script on a corpus of tones: what it leaves behind, law 7 (resuming), and bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+import torch
+from recipes.tiny import ROOT, Training, arguments, curve, train, weights
+from ruamel.yaml import YAML
+from safetensors.torch import load_file
+
+from recipes import tiny
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and fork")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def broken(corpus, tmp_path):
+    """A copy of the corpus to spoil."""
+    return shutil.copytree(corpus, tmp_path / "corpus")
+
+
+def single_thread():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, env=single_thread(), capture_output=True, text=True, timeout=200
+    )
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+# --- from end to end ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(corpus, tmp_path_factory):
+    """The run folder and the ended process of ``python train.py ...``."""
+    run = tmp_path_factory.mktemp("runs") / "conformer" / "1234"
+    return run, command("train.py", *arguments(corpus, run))
+
+
+def test_train_py_leaves_the_run_folder_of_the_contract(finished):
+    run, ended = finished
+    assert ended.returncode == 0, ended.stderr
+    assert names(run) >= {
+        *("hyperparams.yaml", "log.txt", "train_log.txt", "save", "eval"),
+        *("config.json", "model.safetensors", "tokenizer.model", "calibration.json"),
+    }
+    assert names(run / "eval") == {"dev", "test"}
+    for test_set in ("dev", "test"):
+        found = names(run / "eval" / test_set)
+        assert found == {"utterances.jsonl", "exits.json", "exits.csv", "exits.png", "policies.json"}
+    assert not [path for path in run.rglob(".*") if path.name != ".saving.lock"]  # nothing temporary
+    assert len(curve(run)) == tiny.OPTIONS["number_of_epochs"]
+
+
+def test_exits_json_counts_the_test_set_and_its_exits(finished, corpus):
+    run, _ = finished
+    rows = tiny.read_rows(corpus / "test.jsonl")
+    exits = json.loads((run / "eval" / "test" / "exits.json").read_text("utf-8"))
+    assert exits["test_set"] == "test" and exits["decoding"] == "greedy"
+    assert exits["num_utterances"] == len(rows)
+    assert exits["num_words"] == sum(len(row["text"].split()) for row in rows)
+    assert [row["layer"] for row in exits["exits"]] == [1, 2, 3]
+    lines = tiny.read_rows(run / "eval" / "test" / "utterances.jsonl")
+    assert [line["id"] for line in lines] == [row["id"] for row in rows]
+
+
+def test_the_model_is_the_average_of_the_best_checkpoints(finished):
+    run, _ = finished
+    saved = [torch.load(path, weights_only=True) for path in (run / "save").glob("CKPT+*/heads.ckpt")]
+    assert len(saved) == 3  # average_checkpoints
+    model = load_file(run / "model.safetensors")
+    for name in saved[0]:
+        mean = sum(state[name].double() for state in saved) / 3
+        torch.testing.assert_close(model[f"heads.{name}"].double(), mean, atol=1e-7, rtol=1e-6)
+    assert not torch.equal(saved[0][name], saved[1][name])
+
+
+def test_transcribe_and_evaluate_take_the_run_folder(finished, corpus, tmp_path):
+    run, _ = finished
+    wav = corpus / "test00.wav"
+    ended = command("-m", "speechbrain_ee.cli", "transcribe", "--model", run, "--json", "--layer", 2, wav)
+    assert ended.returncode == 0, ended.stderr
+    row = json.loads(ended.stdout)
+    assert set(row) == {"file", "text", "exit_layer", "score", "macs", "seconds"}
+    lines = tiny.read_rows(run / "eval" / "test" / "utterances.jsonl")
+    assert (row["text"], row["exit_layer"]) == (lines[0]["exits"][1]["hypothesis"], 2)
+
+    ended = command(
+        *("-m", "speechbrain_ee.cli", "evaluate", run, "--manifest", corpus / "test.jsonl", "--out", tmp_path)
+    )
+    assert ended.returncode == 0, ended.stderr
+    again = tiny.read_rows(tmp_path / "utterances.jsonl")
+    assert [exit_["hypothesis"] for line in again for exit_ in line["exits"]] == [
+        exit_["hypothesis"] for line in lines for exit_ in line["exits"]
+    ]
+
+
+def test_the_same_command_on_a_finished_run_trains_no_more(finished, corpus, tmp_path):
+    run, _ = finished
+    before = curve(run), weights(run)
+    ended = train(arguments(corpus, run), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert (curve(run), weights(run)) == before
+
+
+# --- law 7: stopped at any moment and resumed == uninterrupted -------------------------------
+
+SAVING_OFTEN = {"ckpt_interval_steps": 2, "test_manifests": "[]"}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus, tmp_path_factory):
+    """Curve and weights of a run that never stopped, by the batches per step."""
+    cache = {}
+
+    def get(batches_per_step=1):
+        if batches_per_step not in cache:
+            run = tmp_path_factory.mktemp("uninterrupted")
+            options = {**SAVING_OFTEN, "grad_accumulation_factor": batches_per_step}
+            ended = train(arguments(corpus, run, **options), run / "output")
+            assert ended.status == 0, ended.stderr
+            cache[batches_per_step] = run
+        return cache[batches_per_step]
+
+    return get
+
+
+def assert_same_training(run, expected):
+    assert curve(run) == curve(expected)
+    assert weights(run) == weights(expected)
+
+
+def newest_checkpoint(run):
+    """Meta, epoch and step of the newest checkpoint."""
+    paths = (run / "save").glob("CKPT+*")
+    metas = {path: YAML(typ="safe").load((path / "CKPT.yaml").read_text("utf-8")) for path in paths}
+    newest = max(metas, key=lambda path: metas[path]["unixtime"])
+    step = YAML(typ="safe").load((newest / "brain.ckpt").read_text("utf-8"))["step"]
+    return metas[newest], int((newest / "epoch_counter.ckpt").read_text("utf-8")), step
+
+
+@pytest.mark.parametrize("batches_per_step", [1, 2])
+def test_law_7_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupted, tmp_path, batches_per_step):
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **SAVING_OFTEN, grad_accumulation_factor=batches_per_step)
+    ended = train(argv, tmp_path, partial(tiny.kill_at, 2, 5))
+    assert ended.status == -signal.SIGKILL
+    meta, epoch, step = newest_checkpoint(run)
+    assert not meta["end-of-epoch"] and (epoch, step) == (2, 4)  # step 5 is lost and done again
+    assert len(curve(run)) == 1
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted(batches_per_step))
+
+
+def test_law_7_killed_in_the_middle_of_a_save_and_resumed(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **SAVING_OFTEN)
+    for _ in range(10):  # a save may end between our look and the kill: then there is another one
+        training = Training(argv, tmp_path)
+        while training.process.is_alive():
+            if half_written(run):
+                training.process.kill()
+                break
+        training.wait()
+        if half_written(run):
+            break
+    assert half_written(run), "no save was hit"
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert not half_written(run)
+    assert_same_training(run, uninterrupted())
+
+
+def half_written(run):
+    save = run / "save"
+    return [name for name in os.listdir(save) if name.startswith("saving+")] if save.is_dir() else []
+
+
+def test_law_7_killed_again_and_again_and_resumed(corpus, uninterrupted, tmp_path):
+    """At moments that know nothing of what the run does; the last one falls into its end or after it."""
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **SAVING_OFTEN)
+    for delay_s in (0.4, 0.8, 1.2, 1.6, 2.2):
+        training = Training(argv, tmp_path)
+        time.sleep(delay_s)
+        training.process.kill()
+        training.wait()
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted())
+
+
+def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **SAVING_OFTEN)
+    ended = train(argv, tmp_path, partial(tiny.press_ctrl_c_at, 2, 5))
+    assert ended.status == 130
+    assert ended.error_lines == ["train.py: interrupted"]
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted())
+
+
+# --- two processes --------------------------------------------------------------------------
+
+
+def torchrun(corpus, run, **options):
+    # One bucket and four utterances in a batch: six batches, which two processes can share.
+    options = {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2, **options}
+    argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
+    script = ROOT / "tests" / "recipes" / "watched_train.py"
+    return command("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, *argv)
+
+
+def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, tmp_path):
+    run = tmp_path / "run"
+    ended = torchrun(corpus, run)
+    assert ended.returncode == 0, ended.stderr
+    assert names(run) >= {"config.json", "model.safetensors", "calibration.json", "train_log.txt"}
+    assert names(run / "eval" / "dev") >= {"utterances.jsonl", "exits.json"}
+    assert len(curve(run)) == 2
+    ranks = [json.loads((run / f"rank{rank}.json").read_text("utf-8")) for rank in (0, 1)]
+    assert ranks[0]["weights"] == ranks[1]["weights"]
+    ids = sorted(row["id"] for row in tiny.read_rows(corpus / "train.jsonl"))
+    for epoch in ("1", "2"):
+        shares = [rank["seen"][epoch] for rank in ranks]
+        assert [len(share) for share in shares] == [12, 12]
+        assert sorted(shares[0] + shares[1]) == ids
+
+
+# --- bad input ------------------------------------------------------------------------------
+
+
+def assert_one_line(ended, *parts):
+    assert ended.status == 1, ended.stderr or ended.stdout
+    assert len(ended.error_lines) == 1, ended.stderr
+    line = ended.error_lines[0]
+    assert line.startswith("train.py: error: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parts"),
+    [
+        ("exit_layers", "[0, 3]", ["exit_layers [0, 3] leave the encoder", "from 1 to num_layers=3"]),
+        ("exit_layers", "[1, 4]", ["exit_layers [1, 4] leave the encoder", "from 1 to num_layers=3"]),
+        ("exit_layers", "[1, 1, 3]", ["exit_layers [1, 1, 3] repeat a layer"]),
+        ("exit_layers", "[2, 1, 3]", ["exit_layers [2, 1, 3] are not sorted"]),
+        ("exit_layers", "3", ["Invalid argument to class speechbrain_ee.lobes.ConformerExitEncoder"]),
+        ("exit_layer", "[3]", ["Override 'exit_layer' not found in", "'exit_layers'"]),
+        ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
+        ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
+        ("vocab_size", "13", ["has 11 tokens and the exit heads 13: give --vocab_size 11"]),
+        ("vocab_size", "9", ["vocab_size is 9: these texts need at least 11"]),
+        ("train_manifest", "none.jsonl", ["manifest none.jsonl does not exist"]),
+        ("test_manifests", "[none.jsonl]", ["manifest none.jsonl does not exist"]),
+        ("test_manifests", "[a/dev.jsonl]", ["a/dev.jsonl and", "would both be evaluated as dev: rename one"]),
+    ],
+)
+def test_bad_options_are_one_line(corpus, tmp_path, option, value, parts):
+    assert_one_line(train(arguments(corpus, tmp_path / "run", **{option: value}), tmp_path), *parts)
+    assert not list((tmp_path / "run").glob("save/CKPT*"))
+
+
+def test_an_empty_train_manifest_is_one_line(broken, tmp_path):
+    (broken / "train.jsonl").write_text("")
+    ended = train(arguments(broken, tmp_path / "run"), tmp_path)
+    assert_one_line(ended, "train.jsonl has no utterances: give a manifest with at least one line")
+
+
+def change_row(manifest, number, **values):
+    rows = tiny.read_rows(manifest)
+    rows[number] |= values
+    tiny.write_rows(manifest, rows)
+    return rows[number]["id"]
+
+
+@pytest.mark.parametrize("cache_audio", [True, False])  # read by the main process, or by the loader's
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_missing_and_corrupt_audio_is_one_line(broken, tmp_path, split, cache_audio):
+    if cache_audio:
+        (broken / f"{split}01.wav").unlink()
+        reason = "does not exist: check the manifest's paths"
+    else:
+        (broken / f"{split}01.wav").write_bytes(b"RIFF, but no more")
+        reason = "cannot be read"
+    options = {"cache_audio": cache_audio, "number_of_epochs": 1, "exit_layers": "[3]"}
+    ended = train(arguments(broken, tmp_path / "run", **options), tmp_path)
+    assert_one_line(ended, f"error: audio {broken / split}01.wav {reason}")
+
+
+def test_text_that_the_tokenizer_cannot_write_is_one_line(broken, tmp_path):
+    name = change_row(broken / "dev.jsonl", 2, text="no zoo")
+    ended = train(arguments(broken, tmp_path / "run"), tmp_path)
+    assert_one_line(ended, "1 of 6 texts have characters that the tokenizer does not know: 'z'", name)
+
+
+@pytest.mark.parametrize(
+    ("exit_layers", "num_layers", "part"),
+    [
+        ("[1, 3]", 3, "has in excess head 2: "),
+        ("[1, 2, 3, 4]", 4, "lacks "),
+    ],
+)
+def test_a_checkpoint_of_another_architecture_names_what_differs(
+    corpus, uninterrupted, tmp_path, exit_layers, num_layers, part
+):
+    run = shutil.copytree(uninterrupted(), tmp_path / "run")
+    before = sorted(names(run / "save"))
+    ended = train(arguments(corpus, run, exit_layers=exit_layers, num_layers=num_layers), tmp_path)
+    assert_one_line(ended, "the checkpoint ", part, "build the model with the settings it was trained with")
+    assert sorted(names(run / "save")) == before
+
+
+def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_checkpoint(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **SAVING_OFTEN)
+    assert train(argv, tmp_path, partial(tiny.kill_at, 2, 1)).status == -signal.SIGKILL
+    diverging = {**SAVING_OFTEN, "ckpt_interval_steps": 0, "lr": "1.0e+30"}
+    ended = train(arguments(corpus, run, **diverging), tmp_path)
+    assert_one_line(ended, " is nan in epoch 2, step ", "utterances train", "lower --lr")
+    assert newest_checkpoint(run)[1] == 1
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted())
+
+
+def test_a_gradient_that_is_no_number_stops_training_before_the_step(corpus, tmp_path):
+    argv = arguments(corpus, tmp_path / "run", **SAVING_OFTEN)
+    ended = train(argv, tmp_path, partial(tiny.make_gradient_infinite_at, 1, 3))
+    assert_one_line(ended, "the gradient is nan in epoch 1, step 3, utterances train")
+
+
+def test_utterances_too_short_for_their_text_are_named_and_left_out(broken, tmp_path):
+    name = change_row(broken / "train.jsonl", 3, text="no go hi ox in no go hi ox in no go hi")
+    run = tmp_path / "run"
+    ended = train(arguments(broken, run, number_of_epochs=1, test_manifests="[]"), tmp_path)
+    assert ended.status == 0, ended.stderr
+    log = (run / "log.txt").read_text("utf-8")
+    assert f"1 of 24 utterances are too short for their text under CTC and are left out: {name}\n" in log
+
+
+def test_check_audio_trusts_the_files_over_the_manifest(broken, tmp_path):
+    seconds = tiny.read_rows(broken / "train.jsonl")[3]["duration"]
+    name = change_row(broken / "train.jsonl", 3, duration=0.01)
+    options = {"number_of_epochs": 1, "test_manifests": "[]"}
+    for check_audio in (False, True):
+        run = tmp_path / f"run{check_audio}"
+        ended = train(arguments(broken, run, check_audio=check_audio, **options), tmp_path)
+        assert ended.status == 0, ended.stderr
+        log = (run / "log.txt").read_text("utf-8")
+        correction = f"1 of 24 durations in the manifest differ from the audio (first: {name} says 0.01 s"
+        assert (f"{correction}, the file has {seconds:.2f} s); the files' are used" in log) == check_audio
+        assert ("too short for their text" in log) == (not check_audio)
+
+
+# --- options --------------------------------------------------------------------------------
+
+
+def losses(run):
+    return [float(line.split("train loss: ")[1].split()[0]) for line in curve(run)]
+
+
+def test_bf16_trains_and_is_not_fp32(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, precision="bf16", **SAVING_OFTEN), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert all(0 < loss < 100 for loss in losses(run))
+    assert losses(run) == pytest.approx(losses(uninterrupted()), rel=0.1)  # 8 bits of mantissa, through 42 steps
+    assert losses(run) != losses(uninterrupted())
+    assert {value.dtype for value in load_file(run / "model.safetensors").values()} == {torch.float32}
+
+
+def test_select_mean_keeps_the_best_mean_over_exits_and_tensorboard_writes(corpus, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, select="mean", tensorboard=True, test_manifests="[]"), tmp_path)
+    assert ended.status == 0, ended.stderr
+    wers = []
+    for line in curve(run):
+        exits = [float(part.split(": ")[1]) for part in line.split(", ") if "valid wer_" in part]
+        assert len(exits) == 3
+        wers.append(sum(exits) / 3)
+    metas = [YAML(typ="safe").load(path.read_text("utf-8")) for path in (run / "save").glob("CKPT+*/CKPT.yaml")]
+    assert sorted(meta["wer"] for meta in metas) == pytest.approx(sorted(wers), abs=0.01)
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_first_step_has_the_first_rate_of_the_warm_up(corpus, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, warmup_steps=40, **SAVING_OFTEN), tmp_path, partial(tiny.kill_at, 1, 3))
+    assert ended.status == -signal.SIGKILL
+    assert newest_checkpoint(run)[1:] == (1, 2)
+    optimizer = torch.load(next((run / "save").glob("CKPT+*/optimizer.ckpt")), weights_only=True)
+    # two steps are done, the third comes next
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 * 3 / 40)

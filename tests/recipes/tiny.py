@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A corpus of tones, options that make the recipe tiny, and the real training script in a process of its own."""
+
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+ROOT = Path(__file__).parents[2]
+RATE = 16000
+# All that train.py imports, early or late.
+PRELOAD = ["recipes.tiny", "train", "torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+# A word sounds like its tone, in Hz: a model could learn them.
+WORDS = {"a": 300, "no": 500, "go": 800, "hi": 1200, "ox": 1900, "in": 3000}
+WORD_S = 0.3
+VOCAB_SIZE = 11  # <unk>, BOS, EOS, the space and 7 letters
+SPLITS = {"train": 24, "dev": 6, "test": 5}
+OPTIONS = {
+    "device": "cpu",
+    "prepare": "null",
+    "token_type": "char",
+    "vocab_size": VOCAB_SIZE,
+    "n_mels": 20,
+    "num_layers": 3,
+    "exit_layers": "[1, 2, 3]",
+    "d_model": 16,
+    "nhead": 2,
+    "d_ffn": 24,
+    "kernel_size": 5,
+    "channels": "[4, 4, 4]",
+    "number_of_epochs": 3,
+    "warmup_steps": 3,
+    "lr": 0.01,
+    "max_batch_seconds": 3.5,
+    "num_buckets": 2,
+    "num_workers": 1,
+    "cache_audio": False,
+    "ckpt_interval_minutes": 0,
+}
+
+
+def write_corpus(folder):
+    """Write the wavs and ``train.jsonl``, ``dev.jsonl`` and ``test.jsonl``; returns the folder."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, count in SPLITS.items():
+        rows = []
+        for number in range(count):
+            words = [str(word) for word in rng.choice(list(WORDS), size=rng.integers(2, 5))]
+            if number == 0:
+                words = list(WORDS)  # all letters
+            waveform = speak(words, rng)
+            name = f"{split}{number:02}"
+            soundfile.write(folder / f"{name}.wav", waveform, RATE)
+            rows.append(
+                {
+                    "id": name,
+                    "audio_filepath": f"{name}.wav",
+                    "duration": len(waveform) / RATE,
+                    "text": " ".join(words),
+                    "speaker": f"s{number % 2}",
+                }
+            )
+        write_rows(folder / f"{split}.jsonl", rows)
+    return folder
+
+
+def speak(words, rng):
+    """Make a tone per word, with noise around."""
+    time_s = np.arange(int(WORD_S * RATE)) / RATE
+    tones = [0.3 * np.sin(2 * np.pi * WORDS[word] * time_s) * np.hanning(len(time_s)) for word in words]
+    waveform = np.concatenate(tones)
+    return waveform + 0.01 * rng.standard_normal(len(waveform))
+
+
+def read_rows(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def write_rows(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def arguments(corpus, run, **options):
+    """Command line of train.py; ``options`` change ours, None leaves one out, True gives a flag."""
+    paths = {"output_folder": run, "train_manifest": corpus / "train.jsonl", "valid_manifest": corpus / "dev.jsonl"}
+    merged = {**paths, "test_manifests": f"[{corpus / 'test.jsonl'}]", **OPTIONS, **options}
+    flags = ["--noprogressbar"]
+    for name, value in merged.items():
+        if value is not None:
+            flags += [f"--{name}", str(value)]
+    return [str(ROOT / "hparams" / "conformer_ee.yaml"), *flags]
+
+
+@dataclass
+class Ended:
+    """How a process ended."""
+
+    status: int  # as subprocess has it: negative for a signal
+    stdout: str
+    stderr: str
+
+    @property
+    def error_lines(self):
+        return self.stderr.strip().splitlines()
+
+
+class Training:
+    """The real train.py in a process of its own, forked from one that has imported everything already.
+
+    ``sabotage`` is called in that process before the script starts.
+    """
+
+    _context = None
+
+    def __init__(self, argv, folder, sabotage=None):
+        if Training._context is None:
+            os.environ["OMP_NUM_THREADS"] = "1"  # for those processes; more threads than cores make them crawl
+            Training._context = multiprocessing.get_context("forkserver")
+            Training._context.set_forkserver_preload(PRELOAD)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.outputs = [folder / "stdout.txt", folder / "stderr.txt"]
+        self.process = Training._context.Process(target=_run, args=(argv, *self.outputs, sabotage))
+        self.process.start()
+
+    def wait(self, timeout_s=100):
+        self.process.join(timeout_s)
+        if self.process.is_alive():
+            self.process.kill()
+            raise TimeoutError(f"train.py ran for more than {timeout_s} s")
+        return Ended(self.process.exitcode, *(path.read_text("utf-8") for path in self.outputs))
+
+
+def train(argv, folder, sabotage=None):
+    """Run train.py to its end."""
+    return Training(argv, folder, sabotage).wait()
+
+
+def _run(argv, stdout, stderr, sabotage):
+    import torch
+
+    torch.set_num_threads(1)
+    os.chdir(ROOT)
+    for path, number in ((stdout, 1), (stderr, 2)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+    if sabotage is not None:
+        sabotage()
+    sys.argv = ["train.py", *argv]
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+def curve(run):
+    """Every line of the training log: losses, WERs, rates and steps of each epoch."""
+    return (run / "train_log.txt").read_text("utf-8").splitlines()
+
+
+def weights(run):
+    return (run / "model.safetensors").read_bytes()
+
+
+# What is done to a run from within, before train.py starts; at module level, so that another process can be told.
+
+
+def kill_at(epoch, step):
+    """Die, as by the kernel, right after a training step."""
+    _at(epoch, step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def press_ctrl_c_at(epoch, step):
+    """Do what a terminal does: interrupt this process and those it started."""
+    os.setsid()
+    _at(epoch, step, lambda: os.killpg(os.getpgid(0), signal.SIGINT))
+
+
+def make_gradient_infinite_at(epoch, step):
+    """Give a finite loss whose gradient is not finite."""
+    from speechbrain_ee.brain import ExitBrain
+
+    original = ExitBrain.compute_objectives
+
+    def objectives(self, predictions, batch, stage):
+        loss = original(self, predictions, batch, stage)
+        if (self.hparams.epoch_counter.current, self.step) == (epoch, step):
+            zero = (loss - loss.detach()).abs()
+            loss = loss + zero.sqrt() - zero.sqrt().detach()
+        return loss
+
+    ExitBrain.compute_objectives = objectives
+
+
+def _at(epoch, step, action):
+    from speechbrain_ee.brain import ExitBrain
+
+    original = ExitBrain.on_fit_batch_end
+
+    def batch_end(self, *args):
+        original(self, *args)
+        if (self.hparams.epoch_counter.current, self.step) == (epoch, step):
+            action()
+
+    ExitBrain.on_fit_batch_end = batch_end

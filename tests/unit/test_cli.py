@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: what it prints where, and its exit status."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+import typer
+from typer.testing import CliRunner
+from unit.models import make_asr
+
+from speechbrain_ee import __version__, cli
+from speechbrain_ee.calibration import write_calibration
+from speechbrain_ee.corpora.manifest import Utterance, write_manifest
+from speechbrain_ee.model import save_model
+from speechbrain_ee.policies import ScoreThreshold
+
+RATE = 16000
+COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.fixture
+def model(tmp_path):
+    asr = make_asr(tmp_path)
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def audio(tmp_path):
+    paths = []
+    for index, seconds in enumerate((0.3, 0.6)):
+        path = tmp_path / f"{index}.wav"
+        generator = torch.Generator().manual_seed(index)
+        soundfile.write(path, (torch.randn(int(seconds * RATE), generator=generator) * 0.1).numpy(), RATE)
+        paths.append(path)
+    return paths
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """The command as a shell starts it, but in this process."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["speechbrain-ee", *map(str, arguments)])
+        with pytest.raises(SystemExit) as raised:
+            cli.main()
+        out, err = capsys.readouterr()
+        return raised.value.code, out, err
+
+    return call
+
+
+def one_line_error(err):
+    """Of all that went to standard error, the command's own line."""
+    (line,) = [line for line in err.splitlines() if line.startswith("speechbrain-ee: error: ")]
+    return line
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_shows_an_example_that_parses(command):
+    result = CliRunner().invoke(cli.app, ([command] if command else []) + ["--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    (example,) = re.findall(r"Example: speechbrain-ee (.*)$", text)
+    assert not command or example.startswith(command)
+    name, *arguments = example.split()
+    # parsed by the real parser, without running the command
+    parser = typer.main.get_command(cli.app).commands[name]
+    parser.make_context(name, arguments)
+
+
+def test_version_of_the_module_run_by_python():
+    command = [sys.executable, "-m", "speechbrain_ee.cli", "--version"]
+    root = Path(cli.__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=root)
+    assert (done.returncode, done.stdout) == (0, f"speechbrain-ee {__version__}\n")
+
+
+def test_transcribe_prints_file_tab_text_and_the_policy_apart(run, model, audio):
+    status, out, err = run("transcribe", "--model", model, *audio)
+    assert status == 0
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [name for name, _ in rows] == [str(path) for path in audio]
+    assert all(re.fullmatch("[a-z ]*", text) for _, text in rows)
+    assert 'policy: {"policy": "fixed_exit", "layer": null}\n' in err
+
+
+def test_transcribe_json_has_the_keys_of_the_contract(run, model, audio):
+    status, out, err = run("transcribe", "--model", model, "--json", "--entropy", 1, *audio)
+    assert status == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    for row, path in zip(rows, audio, strict=True):
+        assert list(row) == ["file", "text", "exit_layer", "score", "macs", "seconds"]
+        assert row["file"] == str(path)
+        assert row["exit_layer"] == 1
+        assert 0 <= row["score"] <= 1
+        assert row["macs"] > 0 and row["seconds"] > 0
+    assert '"score": "entropy", "threshold": 1.0' in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "layer"), [([], 1), (["--full"], 4), (["--layer", 2], 2), (["--entropy", -1], 4)]
+)
+def test_calibration_is_the_default_and_arguments_win(run, model, audio, arguments, layer):
+    write_calibration(model, {"policy": ScoreThreshold("entropy", 1.0).to_dict()})
+    _, out, _ = run("transcribe", "--model", model, "--json", *arguments, audio[0])
+    assert json.loads(out)["exit_layer"] == layer
+
+
+def test_a_bad_file_among_good_ones(run, model, audio, tmp_path):
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    status, out, err = run("transcribe", "--model", model, audio[0], tmp_path / "bad.wav", audio[1])
+    assert status == 1
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in audio]
+    assert "bad.wav" in one_line_error(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "no-such-model"], "give a run folder, a bundle or a Hub name"),
+        (["--model", "MODEL", "--layer", 3], "exit layer 3 is not an exit of this model; choose one of 1, 2, 4"),
+    ],
+)
+def test_failures_are_one_line_and_status_1(run, model, audio, arguments, message):
+    arguments = [model if argument == "MODEL" else argument for argument in arguments]
+    status, out, err = run("transcribe", *arguments, *audio)
+    assert (status, out) == (1, "")
+    assert message in one_line_error(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Usage"),
+        (["transcribe"], "files"),
+        (["transcribe", "a.wav"], "--model"),
+        (["transcripe", "a.wav"], "transcripe"),
+        (["transcribe", "--model", "m", "--bogus", "a.wav"], "--bogus"),
+        (
+            ["transcribe", "--model", "m", "--full", "--layer", "2", "a.wav"],
+            "give one of --layer, --entropy and --full",
+        ),
+        (["transcribe", "--model", "m", "--device", "tpu", "a.wav"], "--device tpu: give cpu, cuda"),
+        (["transcribe", "--model", "m", "--device", "cuda:99", "a.wav"], "GPUs are here"),
+        (["evaluate", "m", "--manifest", "a.jsonl", "--lm", "a.arpa"], "--lm needs --decoding beam"),
+        (["evaluate", "m", "--manifest", "a.jsonl", "--manifest", "b.jsonl", "--out", "o"], "--out takes"),
+        (["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"], "results go by the stem"),
+    ],
+)
+def test_bad_calls_are_status_2(run, arguments, message):
+    status, out, err = run(*arguments)
+    assert status == 2
+    assert message in out + err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_is_status_130(run, monkeypatch, model):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechbrain_ee.inference.EarlyExitASR.from_hparams", interrupted)
+    status, _, err = run("transcribe", "--model", model, "a.wav")
+    assert status == 130
+    assert "Traceback" not in err
+
+
+def manifest(path, audio):
+    utterances = [
+        Utterance(file.stem, file, soundfile.info(file).duration, text)
+        for file, text in zip(audio, ("the cat", "a hat sat"), strict=True)
+    ]
+    write_manifest(path, utterances)
+    return path
+
+
+def test_evaluate_prints_a_table_and_fills_the_folder(run, model, audio, tmp_path):
+    paths = [manifest(tmp_path / f"{name}.jsonl", audio) for name in ("test", "other")]
+    status, out, err = run("evaluate", model, "--manifest", paths[0], "--manifest", paths[1])
+    assert status == 0
+    for name in ("test", "other"):
+        exits = json.loads((model / "eval" / name / "exits.json").read_text())
+        assert exits["test_set"] == name
+        assert f"{name}: 2 utterances, 5 words, greedy" in out
+        assert f"{model / 'eval' / name}" in err
+    assert out.count("oracle: WER") == 2
+
+
+def test_evaluate_writes_where_out_says(run, model, audio, tmp_path):
+    arguments = ["--manifest", manifest(tmp_path / "test.jsonl", audio), "--out", tmp_path / "elsewhere"]
+    status, _, _ = run("evaluate", model, *arguments, "--decoding", "beam", "--beam-size", 4)
+    assert status == 0
+    assert json.loads((tmp_path / "elsewhere" / "exits.json").read_text())["decoding"] == "beam 4"
+    assert not (model / "eval").exists()
+
+
+def test_evaluate_reads_every_manifest_before_it_starts(run, model, audio, tmp_path):
+    first = manifest(tmp_path / "test.jsonl", audio)
+    status, out, err = run("evaluate", model, "--manifest", first, "--manifest", tmp_path / "none.jsonl")
+    assert (status, out) == (1, "")
+    assert "none.jsonl does not exist" in one_line_error(err)
+    assert not (model / "eval").exists()
+
+
+def test_evaluate_names_a_broken_audio_file(run, model, audio, tmp_path):
+    path = manifest(tmp_path / "test.jsonl", audio)
+    audio[1].write_bytes(b"no audio")
+    status, out, err = run("evaluate", model, "--manifest", path)
+    assert (status, out) == (1, "")
+    assert "1.wav" in one_line_error(err)

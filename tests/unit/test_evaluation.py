@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over a test set."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import soundfile
+import torch
+from unit.models import make_asr
+
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.cost import exit_macs, exit_parameters
+from speechbrain_ee.evaluation import evaluate, length_batches, real_time_factors
+from speechbrain_ee.policies import FixedExit
+from speechbrain_ee.replay import replay, static_wer
+from speechbrain_ee.utterances import read_utterances
+
+RATE = 16000
+SECONDS = (0.5, 0.1, 0.9, 0.3, 0.05, 0.7)
+TEXTS = ("the cat sat", "a hat", "a fat rat sat", "the", "", "a cat")
+
+
+@pytest.fixture
+def utterances(tmp_path):
+    found = []
+    for index, (seconds, text) in enumerate(zip(SECONDS, TEXTS, strict=True)):
+        path = tmp_path / f"{index}.wav"
+        generator = torch.Generator().manual_seed(index)
+        waveform = torch.randn(int(seconds * RATE), generator=generator) * 0.1
+        soundfile.write(path, waveform.numpy(), RATE, subtype="FLOAT")
+        found.append(Utterance(f"u{index}", path, seconds, text, speaker=f"s{index % 2}"))
+    return found
+
+
+@pytest.fixture
+def asr(tmp_path):
+    return make_asr(tmp_path)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "utterances.jsonl").read_text().splitlines()]
+
+
+def test_files_have_the_keys_of_the_contract(asr, utterances, tmp_path):
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0.5)
+    names = {"utterances.jsonl", "exits.json", "exits.csv", "exits.png", "policies.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    for line, utterance in zip(lines(tmp_path / "out"), utterances, strict=True):  # in the manifest's order
+        keys = ["id", "audio_filepath", "speaker", "duration", "reference", "num_words", "exits"]
+        assert list(line) == keys
+        values = [utterance.id, str(utterance.audio_filepath), utterance.speaker, utterance.duration, utterance.text]
+        assert list(line.values())[:5] == values
+        assert line["num_words"] == len(utterance.text.split())
+        assert [one["layer"] for one in line["exits"]] == [1, 2, 4]
+        for one in line["exits"]:
+            assert list(one) == ["layer", "hypothesis", "errors", "scores", "macs"]
+            assert set(one["errors"]) == {"S", "D", "I"}
+            assert set(one["scores"]) == {"entropy", "entropy_nonblank", "confidence"}
+    assert json.loads((tmp_path / "out" / "exits.json").read_text()) == exits
+    top = ["test_set", "decoding", "num_utterances", "num_words", "duration_s", "exits", "oracle"]
+    assert set(top) <= exits.keys()
+    assert set(exits["exits"][0]) == {"layer", "wer", "wer_ci95", "cer", "params", "macs_per_s", "rtf"}
+    assert set(exits["oracle"]) == {"wer", "mean_layer"}
+
+
+def test_exits_json_follows_from_utterances_jsonl(asr, utterances, tmp_path):
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    cache = read_utterances(tmp_path / "out" / "utterances.jsonl")
+    assert (exits["num_utterances"], exits["num_words"]) == (6, 12)
+    assert exits["duration_s"] == pytest.approx(sum(SECONDS))
+    wers = static_wer(cache)
+    params = exit_parameters(asr.mods.encoder, asr.mods.heads)
+    for index, row in enumerate(exits["exits"]):
+        errors = sum(sum(line["exits"][index]["errors"].values()) for line in cache)
+        assert row["wer"] == pytest.approx(100 * errors / 12) == pytest.approx(wers[row["layer"]])
+        macs = sum(line["exits"][index]["macs"] for line in cache)
+        assert row["macs_per_s"] == pytest.approx(macs / sum(SECONDS))
+        assert row["params"] == params[index]
+        assert row["rtf"] is None
+    assert "machine" not in exits
+
+
+def test_hypotheses_and_macs_are_those_of_a_live_run(asr, utterances, tmp_path):
+    evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    for line, utterance in zip(lines(tmp_path / "out"), utterances, strict=True):
+        frames = asr.mods.features.num_frames(int(utterance.duration * RATE))
+        for index, one in enumerate(line["exits"]):
+            live = asr.transcribe_file(utterance.audio_filepath, policy=FixedExit(one["layer"]))
+            assert one["hypothesis"] == live.text
+            assert one["macs"] == exit_macs(asr.mods.encoder, asr.mods.heads, frames)[index]
+
+
+def test_replay_of_a_duration_policy_is_the_live_run(asr, utterances, tmp_path):
+    class LongIsDeep:
+        score_names = ()
+
+        def needs_head(self, exit_index, exit_layers):
+            return True
+
+        def stop(self, look):
+            return look.features["duration"] < 0.4 * (look.exit_index + 1)
+
+    evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    cache = read_utterances(tmp_path / "out" / "utterances.jsonl")
+    replayed = [asr.exit_layers[index] for index in replay(LongIsDeep(), cache).exit_indices]
+    waveforms = [asr.load_audio(utterance.audio_filepath) for utterance in utterances]
+    live = [result.exit_layer for result in asr.transcribe_waveforms(waveforms, policy=LongIsDeep())]
+    assert live == replayed == [2, 1, 4, 1, 1, 2]
+
+
+@pytest.mark.parametrize("batch_seconds", [0.01, 1.0, 1.9])
+def test_scores_and_texts_do_not_depend_on_the_batches(asr, utterances, tmp_path, batch_seconds):
+    for name, seconds in (("one", 100.0), ("other", batch_seconds)):
+        evaluate(asr, utterances, tmp_path / name, test_set="tiny", rtf_seconds=0, batch_seconds=seconds)
+    for one, other in zip(lines(tmp_path / "one"), lines(tmp_path / "other"), strict=True):
+        for left, right in zip(one["exits"], other["exits"], strict=True):
+            assert left["hypothesis"] == right["hypothesis"]
+            assert left["scores"] == pytest.approx(right["scores"], abs=1e-5)
+
+
+def test_batches_hold_everything_once_within_the_limit(utterances):
+    batches = list(length_batches(utterances, 1.0))
+    assert sorted(one.id for batch in batches for one in batch) == [f"u{index}" for index in range(6)]
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(one.duration for one in batch) <= 1.0
+    assert batches[0][0].duration == max(SECONDS), "the longest first, so that what does not fit fails at once"
+
+
+def test_real_time_factors_are_measured_on_one_thread(asr, utterances):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = real_time_factors(asr, utterances, seconds=0.55, num_runs=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert len(found["rtf"]) == 3
+    assert all(0 < rtf < math.inf for rtf in found["rtf"])
+    assert found["machine"]["threads"] == 1
+    assert found["machine"]["device"] == asr.device
+    assert found["machine"]["gemm_gflops"] > 0
+
+
+def test_real_time_factors_reach_exits_json_with_the_machine(asr, utterances, tmp_path):
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0.5)
+    assert all(row["rtf"] > 0 for row in exits["exits"])
+    assert {"cpu", "threads", "gemm_gflops", "device"} <= exits["machine"].keys()
+
+
+def test_an_unreadable_file_is_named_before_anything_runs(asr, utterances, tmp_path):
+    calls = []
+    asr.mods.encoder.register_forward_hook(lambda *_: calls.append(1))
+    utterances[2].audio_filepath.write_bytes(b"no audio")
+    with pytest.raises(ValueError, match="1 of 6 utterances have no usable audio .first: u2: ") as raised:
+        evaluate(asr, utterances, tmp_path / "out", test_set="tiny")
+    assert "\n" not in str(raised.value)
+    assert calls == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_duration_in_the_manifest_is_corrected(asr, utterances, tmp_path):
+    wrong = [replace(utterances[0], duration=50.0), *utterances[1:]]
+    exits = evaluate(asr, wrong, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    assert exits["duration_s"] == pytest.approx(sum(SECONDS))
+
+
+@pytest.mark.parametrize("texts", [[], ["", " "]])
+def test_references_without_words_are_refused(asr, utterances, tmp_path, texts):
+    wordless = [replace(one, text=text) for one, text in zip(utterances, texts, strict=False)]
+    with pytest.raises(ValueError, match="tiny: no reference has a word"):
+        evaluate(asr, wordless, tmp_path / "out", test_set="tiny")

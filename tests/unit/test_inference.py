@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class that a user loads."""
+
+import json
+import resource
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy
+from unit.models import FAMILIES, make_asr, make_tokenizer
+
+from speechbrain_ee.calibration import write_calibration
+from speechbrain_ee.corpora.audio import AudioError
+from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.model import ModelError, save_model
+from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.tokenizer import Tokenizer
+
+FILES = ("config.json", "model.safetensors", "tokenizer.model")
+RATE = 16000
+
+
+class StopByDuration:
+    """A policy that knows only how long the utterance is: exit index = whole tenths of a second."""
+
+    score_names = ()
+
+    def __init__(self):
+        self.looks = []
+
+    def needs_head(self, exit_index, exit_layers):
+        return True
+
+    def stop(self, look):
+        self.looks.append(look)
+        return look.exit_index >= int(10 * look.features["duration"])
+
+
+@pytest.fixture
+def asr(tmp_path):
+    return make_asr(tmp_path)
+
+
+@pytest.fixture
+def folder(asr, tmp_path):
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    return tmp_path / "model"
+
+
+def noise(seconds, seed=0, amplitude=0.1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(int(seconds * RATE), generator=generator) * amplitude
+
+
+def rows_per_layer(encoder):
+    """Utterances that go through each layer, summed over calls."""
+    rows = [0] * encoder.num_layers
+    for index, layer in enumerate(encoder.layers):
+        layer.register_forward_hook(
+            lambda _, inputs, __, index=index: rows.__setitem__(index, rows[index] + len(inputs[0]))
+        )
+    return rows
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_utterance_goes_through_its_own_layers_only(tmp_path, family):
+    asr = make_asr(tmp_path, family)  # exits after layers 1, 2, 4
+    rows = rows_per_layer(asr.mods.encoder)
+    waveforms = [noise(seconds, seed) for seed, seconds in enumerate((0.25, 0.05, 0.15, 0.05, 0.15))]
+    results = asr.transcribe_waveforms(waveforms, policy=StopByDuration())
+    assert [one.exit_layer for one in results] == [4, 1, 2, 1, 2]
+    assert rows == [5, 3, 1, 1]
+    for waveform, result in zip(waveforms, results, strict=True):
+        (alone,) = asr.transcribe_waveforms([waveform], policy=FixedExit(result.exit_layer))
+        assert alone.text == result.text
+
+
+def test_policy_sees_duration_scores_and_costs_so_far(asr):
+    policy = StopByDuration()
+    asr.transcribe_waveforms([noise(0.15), noise(0.05)], policy=policy)
+    longer, shorter, last = policy.looks
+    assert [look.features for look in policy.looks] == [{"duration": 0.15}, {"duration": 0.05}, {"duration": 0.15}]
+    assert last.scores is longer.scores and len(last.scores) == 2
+    assert {"entropy", "confidence"} <= last.scores[-1].keys()
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, 16)
+    assert (longer.macs, last.macs) == (macs[:1], macs[:2])
+    assert shorter.exit_layers == (1, 2, 4)
+    assert last.clock() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_run_takes_leave_of_utterances_too(tmp_path, family):
+    asr = make_asr(tmp_path, family)
+    half = EarlyExitASR(modules=dict(asr.mods), hparams=vars(asr.hparams), run_opts={"precision": "bf16"})
+    waveforms = [noise(0.25), noise(0.05, seed=1), noise(0.15, seed=2)]
+    full, less = (one.transcribe_waveforms(waveforms, policy=StopByDuration()) for one in (asr, half))
+    assert [one.exit_layer for one in less] == [one.exit_layer for one in full] == [4, 1, 2]
+    assert [one.macs for one in less] == [one.macs for one in full]
+
+
+def test_last_exit_stops_whatever_the_policy_says(asr):
+    class Never(StopByDuration):
+        def needs_head(self, exit_index, exit_layers):
+            return False
+
+        def stop(self, look):
+            return False
+
+    assert asr.transcribe_waveforms([noise(0.1)], policy=Never())[0].exit_layer == 4
+
+
+def test_macs_count_the_heads_that_ran(asr):
+    encoder, heads = asr.mods.encoder, asr.mods.heads
+    for policy, layer, heads_run in (
+        (FixedExit(4), 2, 1),
+        (ScoreThreshold("entropy", -1.0), 2, 3),
+        (ScoreThreshold("entropy", [None, 1.0, 1.0]), 1, 1),
+    ):
+        (result,) = asr.transcribe_waveforms([noise(0.5)], policy=policy)
+        assert result.macs == exit_macs(encoder, heads, 51, heads_run=heads_run)[layer]
+
+
+def test_score_is_the_policy_own_at_the_exit_taken(asr):
+    waveforms = [noise(0.3)]
+    (fixed,) = asr.transcribe_waveforms(waveforms, policy=FixedExit(1))
+    assert fixed.score is None
+    (first,) = asr.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", 1.0))
+    (last,) = asr.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", -1.0))
+    assert 0 < first.score < 1 and 0 < last.score < 1 and first.score != last.score
+
+
+def test_one_sample_and_silence(asr):
+    results = asr.transcribe_waveforms([torch.ones(1), torch.zeros(RATE), noise(0.2)])
+    assert [type(one.text) for one in results] == [str] * 3
+    alone = [asr.transcribe_waveforms([wav])[0].text for wav in (torch.ones(1), torch.zeros(RATE))]
+    assert [one.text for one in results[:2]] == alone
+
+
+@pytest.mark.parametrize("waveforms", [[], [torch.zeros(0)], [torch.zeros(2, 100)]])
+def test_nothing_to_transcribe_is_refused(asr, waveforms):
+    with pytest.raises(ValueError, match="give at least one, each \\(samples,\\) and not empty"):
+        asr.transcribe_waveforms(waveforms)
+
+
+def test_a_policy_for_other_exits_is_refused_when_it_is_given(tmp_path):
+    with pytest.raises(ValueError, match="exit layer 3 is not an exit of this model; choose one of 1, 2, 4"):
+        make_asr(tmp_path, policy=FixedExit(3))
+    with pytest.raises(ValueError, match="got 2 thresholds for the 3 exits"):
+        make_asr(tmp_path, policy=ScoreThreshold("entropy", [0.1, 0.2]))
+
+
+def test_behaves_as_a_pretrained_of_speechbrain(asr):
+    assert not any(module.training for module in asr.mods.values())
+    assert not any(parameter.requires_grad for parameter in asr.parameters())
+    wavs, wav_lens = torch.stack([noise(0.5), noise(0.5, seed=1)]), torch.tensor([1.0, 0.5])
+    assert asr(wavs, wav_lens) == asr.transcribe_batch(wavs, wav_lens)
+
+
+def test_run_options_device_and_precision(folder):
+    full = EarlyExitASR.from_hparams(folder, run_opts={"device": "cpu"})
+    half = EarlyExitASR.from_hparams(folder, run_opts={"device": "cpu", "precision": "bf16"})
+    assert (full.device, half.device) == ("cpu", "cpu")
+    seen = {}
+    for name, asr in (("full", full), ("half", half)):
+        asr.mods.heads.heads[0].register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out.dtype))
+        policy = ScoreThreshold("entropy", 1.0)
+        seen[name, "score"] = asr.transcribe_waveforms([noise(0.5)], policy=policy)[0].score
+    assert (seen["full"], seen["half"]) == (torch.float32, torch.bfloat16)
+    assert seen["half", "score"] == pytest.approx(seen["full", "score"], abs=0.02)
+    assert all(parameter.dtype == torch.float32 for parameter in half.parameters())
+
+
+def test_savedir_gets_links_or_copies(folder, tmp_path):
+    write_calibration(folder, {"policy": FixedExit(2).to_dict()})
+    linked = EarlyExitASR.from_hparams(folder, savedir=tmp_path / "linked")
+    copied = EarlyExitASR.from_hparams(folder, savedir=tmp_path / "copied", local_strategy=LocalStrategy.COPY)
+    for name in (*FILES, "calibration.json"):
+        assert (tmp_path / "linked" / name).resolve() == (folder / name).resolve()
+        assert not (tmp_path / "copied" / name).is_symlink()
+    assert linked.transcribe_waveforms([noise(0.5)]) == copied.transcribe_waveforms([noise(0.5)])
+    assert linked.policy.layer == copied.policy.layer == 2
+
+
+def test_savedir_has_no_dangling_link_where_there_is_no_calibration(folder, tmp_path):
+    EarlyExitASR.from_hparams(folder, savedir=tmp_path / "linked")
+    assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == sorted(FILES)
+
+
+def test_calibration_is_the_default_and_an_argument_wins(folder):
+    assert EarlyExitASR.from_hparams(folder).policy.to_dict() == FixedExit().to_dict()
+    write_calibration(folder, {"policy": ScoreThreshold("entropy", 1.0).to_dict()})
+    asr = EarlyExitASR.from_hparams(folder)
+    assert asr.policy.to_dict() == {"policy": "score_threshold", "score": "entropy", "threshold": 1.0}
+    assert asr.transcribe_waveforms([noise(0.2)])[0].exit_layer == 1
+    assert asr.transcribe_waveforms([noise(0.2)], policy=FixedExit(2))[0].exit_layer == 2
+    asr = EarlyExitASR.from_hparams(folder, policy=FixedExit(4))
+    assert asr.transcribe_waveforms([noise(0.2)])[0].exit_layer == 4
+
+
+def refusal(source, **arguments):
+    with pytest.raises(ValueError) as raised:
+        EarlyExitASR.from_hparams(source, **arguments)
+    assert "\n" not in str(raised.value)
+    return raised.value
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_without_one_of_its_files_is_refused(folder, tmp_path, name):
+    (folder / name).unlink()
+    assert name in str(refusal(folder))
+    assert name in str(refusal(folder, savedir=tmp_path / "linked"))
+
+
+def test_broken_files_are_refused(folder):
+    write_calibration(folder, {"policy": FixedExit(3).to_dict()})
+    assert "exit layer 3 is not an exit" in str(refusal(folder))
+    (folder / "calibration.json").write_text("{")
+    assert "calibrate again or remove it" in str(refusal(folder))
+    (folder / "tokenizer.model").write_text("nothing")
+    assert "not a SentencePiece model" in str(refusal(folder))
+
+
+def test_a_tokenizer_of_another_model_is_refused(folder):
+    Tokenizer.train(["a b"], path=folder / "tokenizer.model", model_type="char", vocab_size=6)
+    error = refusal(folder)
+    assert isinstance(error, ModelError)
+    assert "tokens, the exit heads have 12" in str(error)
+
+
+def test_no_hyperparams_yaml_is_ever_read(folder, tmp_path):
+    (folder / "hyperparams.yaml").write_text(f"a: !apply:os.mkdir [{tmp_path / 'owned'}]\n")
+    EarlyExitASR.from_hparams(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("source", ["no/such/folder/at/all", "nobody/no-such-model", "no_such_model"])
+def test_neither_a_folder_nor_on_the_hub_is_one_line(source):
+    error = refusal(source)
+    assert isinstance(error, ModelError)
+    assert str(error).startswith(f"{source}: cannot get config.json")
+    assert str(error).endswith("give a run folder, a bundle or a Hub name")
+
+
+def hub_cache(folder, cache):
+    """What huggingface_hub leaves on the disk after it has downloaded nobody/tiny."""
+    snapshot = cache / "models--nobody--tiny" / "snapshots" / ("0" * 40)
+    shutil.copytree(folder, snapshot)
+    (cache / "models--nobody--tiny" / "refs").mkdir()
+    (cache / "models--nobody--tiny" / "refs" / "main").write_text("0" * 40)
+    return FetchConfig(huggingface_cache_dir=str(cache))
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("with_savedir", [False, True])
+def test_hub_name_comes_from_the_cache_offline_with_its_calibration(folder, tmp_path, calibrated, with_savedir):
+    if calibrated:
+        write_calibration(folder, {"policy": FixedExit(2).to_dict()})
+    config = hub_cache(folder, tmp_path / "cache")
+    savedir = tmp_path / "saved" if with_savedir else None
+    asr = EarlyExitASR.from_hparams("nobody/tiny", fetch_config=config, savedir=savedir)
+    assert asr.policy.layer == (2 if calibrated else None)
+    expected = EarlyExitASR.from_hparams(folder).transcribe_waveforms([noise(0.3)])
+    assert asr.transcribe_waveforms([noise(0.3)]) == expected
+
+
+def test_load_audio_is_mono_at_the_model_rate(asr, tmp_path):
+    seconds = 0.5
+    for rate in (8000, 16000, 48000):
+        tone = np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate) / 2
+        stereo = np.stack([tone, np.zeros_like(tone)], axis=1)
+        soundfile.write(tmp_path / "a.wav", stereo, rate)
+        waveform = asr.load_audio(tmp_path / "a.wav")
+        assert waveform.shape == (int(seconds * RATE),)
+        expected = torch.sin(2 * torch.pi * 440 * torch.arange(len(waveform)) / RATE) / 4  # half is silence
+        middle = slice(1000, -1000)  # the resampler rings at both ends
+        torch.testing.assert_close(waveform[middle], expected[middle], atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no audio"])
+def test_unreadable_audio_is_one_line(asr, tmp_path, content):
+    path = tmp_path / "a.wav"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AudioError, match="a.wav") as raised:
+        asr.transcribe_file(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_transcribe_file_is_transcribe_batch(asr, tmp_path):
+    waveform = noise(0.7)
+    soundfile.write(tmp_path / "a.wav", waveform.numpy(), RATE, subtype="FLOAT")
+    (expected,) = asr.transcribe_batch(waveform.unsqueeze(0), torch.ones(1))
+    assert asr.transcribe_file(str(tmp_path / "a.wav")) == expected
+    assert expected.parts == []
+    fixed = asr.transcribe_file(tmp_path / "a.wav", policy=FixedExit(1))
+    assert fixed.exit_layer == 1
+
+
+def test_a_recording_of_31_minutes_is_cut_and_stays_small(asr, tmp_path):
+    generator = np.random.default_rng(0)
+    second = (generator.standard_normal(RATE) * 30).astype(np.int16)
+    soundfile.write(tmp_path / "long.wav", np.tile(second, 31 * 60), RATE)
+    batches = []
+    asr.mods.features.register_forward_hook(lambda _, inputs, __: batches.append(tuple(inputs[0].shape)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = asr.transcribe_file(tmp_path / "long.wav", policy=FixedExit(1))
+    grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert grown_mb < 600  # the waveform alone is 119 MB, of which reading needs a few copies
+    assert max(batch for batch, _ in batches) <= 4
+    assert max(samples for _, samples in batches) <= 30 * RATE
+    assert len(result.parts) >= 62
+    assert result.macs == sum(part.macs for part in result.parts)
+    assert result.text == " ".join(part.text for part in result.parts if part.text)
+    assert result.exit_layer == 1
+
+
+def test_joined_parts_take_the_deepest_exit(asr, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.inference.MAX_CHUNK_S", 0.25)
+    soundfile.write(tmp_path / "a.wav", noise(0.6).numpy(), RATE)
+    result = asr.transcribe_file(tmp_path / "a.wav", policy=StopByDuration())
+    layers = [part.exit_layer for part in result.parts]
+    assert len(layers) >= 3 and len(set(layers)) > 1
+    assert result.exit_layer == max(layers)
+    assert result.score is None
+
+
+def test_config_is_plain_json(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["encoder"]["exit_layers"] == [1, 2, 4]
+    assert config["blank_index"] == 0
+    assert make_tokenizer(folder).vocab_size == config["heads"]["vocab_size"]

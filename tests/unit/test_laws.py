@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The laws of the project, on tiny encoders of every family. (Law 7, resuming, is in tests/recipes/test_train.py.)"""
+
+import json
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from unit.models import D_MODEL, FAMILIES, N_MELS, VOCAB, make_asr, make_encoder, make_heads
+
+from speechbrain_ee.losses import ExitCTCLoss
+from speechbrain_ee.model import ModelError, load_config, load_model, save_model
+from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.replay import replay
+from speechbrain_ee.scores import compute_scores
+
+# float32 sums of some hundred terms of size 1, in another order
+TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
+LENGTHS = (77, 120, 33, 5)
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.param
+
+
+def make_batch(lengths=LENGTHS, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    feats = [torch.randn(length, N_MELS, generator=generator) for length in lengths]
+    # padding is garbage on purpose: nothing may depend on it
+    padded = pad_sequence(feats, batch_first=True, padding_value=7.0)
+    return padded, torch.tensor(lengths)
+
+
+def count_calls(encoder):
+    """Count how often every layer is called."""
+    calls = [0] * encoder.num_layers
+
+    def counter(index):
+        def count(*_):
+            calls[index] += 1
+
+        return count
+
+    for index, layer in enumerate(encoder.layers):
+        layer.register_forward_hook(counter(index))
+    return calls
+
+
+@torch.no_grad()
+def test_law_1_partial_run_is_the_full_run_cut(family):
+    encoder = make_encoder(family)
+    feats, lengths = make_batch()
+    states, _ = encoder(feats, lengths)
+    for stop_at in range(3):
+        calls = count_calls(encoder)
+        state = encoder.start(feats, lengths)
+        for exit_index in range(stop_at + 1):
+            state, exit_state = encoder.advance(state)
+            assert torch.equal(exit_state, states[exit_index])
+        layers_run = encoder.exit_layers[stop_at]
+        assert calls == [1] * layers_run + [0] * (4 - layers_run)
+
+
+@torch.no_grad()
+def test_law_1_states_differ_between_exits(family):
+    states, _ = make_encoder(family)(*make_batch())
+    assert all((a - b).abs().mean() > 0.1 for a, b in zip(states, states[1:], strict=False))
+
+
+@torch.no_grad()
+def test_law_2_last_exit_is_the_stock_encoder(family):
+    encoder = make_encoder(family)
+    feats, lengths = make_batch(lengths=(77,))
+    states, _ = encoder(feats, lengths)
+    subsampled, _ = encoder.frontend(feats, lengths)
+    assert torch.equal(states[-1], encoder.transformer.encode(subsampled, torch.ones(1)))
+
+
+def test_law_3_gradients_reach_the_layers_below_and_none_above(family):
+    encoder, heads = make_encoder(family).train(), make_heads()
+    feats, lengths = make_batch()
+    tokens, token_lengths = torch.randint(3, VOCAB, (4, 1)), torch.ones(4, dtype=torch.long)
+    for exit_index, exit_layer in enumerate(encoder.exit_layers):
+        weights = [float(index == exit_index) for index in range(3)]
+        encoder.zero_grad()
+        states, frames = encoder(feats, lengths)
+        loss, _ = ExitCTCLoss(exit_layers=encoder.exit_layers, weights=weights)(
+            heads(states), frames, tokens, token_lengths
+        )
+        loss.backward()
+        for layer, module in enumerate(encoder.layers, start=1):
+            for name, parameter in module.named_parameters():
+                reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
+                # a key's bias moves all of a query's scores alike, so that softmax gives it no gradient
+                if not name.endswith("in_proj_bias"):
+                    assert reached == (layer <= exit_layer), f"layer {layer}, {name}"
+
+
+@torch.no_grad()
+def test_law_4_an_utterance_does_not_depend_on_its_batch(family):
+    encoder = make_encoder(family)
+    feats, lengths = make_batch()
+    in_batch, frames = encoder(feats, lengths)
+    for row, length in enumerate(LENGTHS):
+        alone, alone_frames = encoder(feats[row : row + 1, :length], lengths[row : row + 1])
+        assert alone_frames[0] == frames[row] == alone[0].shape[1]
+        for exit_index in range(3):
+            torch.testing.assert_close(in_batch[exit_index][row, : frames[row]], alone[exit_index][0], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_law_4_an_utterance_left_over_after_others_exited(family):
+    encoder = make_encoder(family)
+    feats, lengths = make_batch()
+    state, _ = encoder.advance(encoder.start(feats, lengths))
+    state = encoder.keep(state, torch.tensor([0, 3]))  # the longest has left
+    state, _ = encoder.advance(state)
+    state = encoder.keep(state, torch.tensor([0]))
+    state, left_over = encoder.advance(state)
+    alone, _ = encoder(feats[:1, : LENGTHS[0]], lengths[:1])
+    assert left_over.shape == alone[-1].shape
+    torch.testing.assert_close(left_over, alone[-1], **TOLERANCE)
+
+
+def waveforms(seconds=(0.9, 0.3, 0.5, 0.05)):
+    generator = torch.Generator().manual_seed(5)
+    return [torch.randn(int(length * 16000), generator=generator) * 0.1 for length in seconds]
+
+
+def test_law_4_text_alone_and_in_a_batch(tmp_path, family):
+    asr = make_asr(tmp_path, family, policy=ScoreThreshold("entropy", 0.6))
+    together = asr.transcribe_waveforms(waveforms())
+    alone = [asr.transcribe_waveforms([waveform])[0] for waveform in waveforms()]
+    assert [one.text for one in together] == [one.text for one in alone]
+    assert [one.exit_layer for one in together] == [one.exit_layer for one in alone]
+    assert [one.macs for one in together] == [one.macs for one in alone]
+
+
+def test_law_5_threshold_extremes_give_the_first_and_the_last_exit(tmp_path, family):
+    asr = make_asr(tmp_path, family)
+    for threshold, layer in ((1.0, 1), (-1.0, 4)):
+        results = asr.transcribe_waveforms(waveforms(), policy=ScoreThreshold("entropy", threshold))
+        assert [one.exit_layer for one in results] == [layer] * 4
+
+
+def test_law_6_one_weight_is_the_single_exit_twin(family):
+    encoder, heads = make_encoder(family), make_heads()
+    feats, lengths = make_batch()
+    tokens, token_lengths = torch.randint(3, VOCAB, (4, 1)), torch.ones(4, dtype=torch.long)
+    for exit_index, exit_layer in enumerate(encoder.exit_layers):
+        twin = make_encoder(family, num_layers=exit_layer, exit_layers=[exit_layer], seed=9)
+        twin_heads = make_heads(num_exits=1)
+        shared = {name: value for name, value in encoder.state_dict().items() if name in twin.state_dict()}
+        twin.load_state_dict(shared)
+        twin_heads.heads[0].load_state_dict(heads.heads[exit_index].state_dict())
+        weights = [float(index == exit_index) for index in range(3)]
+        states, frames = encoder(feats, lengths)
+        loss, _ = ExitCTCLoss(exit_layers=[1, 2, 4], weights=weights)(heads(states), frames, tokens, token_lengths)
+        states, frames = twin(feats, lengths)
+        twin_loss, _ = ExitCTCLoss(exit_layers=[exit_layer])(twin_heads(states), frames, tokens, token_lengths)
+        assert torch.equal(loss, twin_loss)
+        assert torch.isfinite(loss) and loss > 0
+
+
+def saved(tmp_path, family="conformer"):
+    asr = make_asr(tmp_path, family)
+    asr.mods.features.mean += 1.5  # measured statistics must travel
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    return asr, tmp_path / "model"
+
+
+@torch.no_grad()
+def test_law_8_saved_and_loaded_gives_the_same(tmp_path, family):
+    asr, folder = saved(tmp_path, family)
+    loaded = type(asr).from_hparams(folder)
+    wavs = pad_sequence(waveforms(), batch_first=True)
+    num_samples = torch.tensor([len(one) for one in waveforms()])
+    for model in (asr, loaded):
+        model.states, model.lengths = model.mods.encoder(*model.mods.features(wavs, num_samples))
+    for ours, theirs in zip(asr.mods.heads(asr.states), loaded.mods.heads(loaded.states), strict=True):
+        assert torch.equal(ours, theirs)
+    assert [one.text for one in asr.transcribe_waveforms(waveforms())] == [
+        one.text for one in loaded.transcribe_waveforms(waveforms())
+    ]
+
+
+@pytest.mark.parametrize(("num_exits", "word"), [(2, "in excess"), (4, "lacks")])
+def test_law_8_a_missing_or_additional_head_is_refused_by_name(tmp_path, num_exits, word):
+    _, folder = saved(tmp_path)
+    config = load_config(folder / "config.json")
+    config["heads"]["num_exits"] = num_exits
+    with pytest.raises(ModelError, match=r"heads\.heads\.[23]") as raised:
+        load_model(config, folder / "model.safetensors")
+    message = str(raised.value)
+    assert "\n" not in message
+    assert word in message
+
+
+@torch.no_grad()
+def test_law_10_scores_ignore_padding(family):
+    encoder, heads = make_encoder(family), make_heads()
+    feats, lengths = make_batch()
+    states, frames = encoder(feats, lengths)
+    for exit_index, log_probs in enumerate(heads(states)):
+        scores = compute_scores(log_probs, frames)
+        for row, length in enumerate(LENGTHS):
+            alone, _ = encoder(feats[row : row + 1, :length], lengths[row : row + 1])
+            single = compute_scores(heads.head(exit_index, alone[exit_index]), frames[row : row + 1])
+            for name, values in scores.items():
+                torch.testing.assert_close(values[row], single[name][0], **TOLERANCE)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 12])
+def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, family, batch_size):
+    asr = make_asr(tmp_path, family)
+    generator = torch.Generator().manual_seed(11)
+    audio = [torch.randn(int(length), generator=generator) * 0.1 for length in torch.linspace(2000, 20000, 12)]
+    cache = [replay_line(asr, waveform) for waveform in audio]
+    thresholds = [far_from_every_score([line["exits"][index] for line in cache]) for index in range(3)]
+    order = torch.randperm(12, generator=generator).tolist()
+    for policy in (FixedExit(2), FixedExit(), ScoreThreshold("entropy", thresholds)):
+        expected = [asr.exit_layers[index] for index in replay(policy, cache).exit_indices]
+        live = {}
+        for first in range(0, 12, batch_size):
+            rows = order[first : first + batch_size]
+            results = asr.transcribe_waveforms([audio[row] for row in rows], policy=policy)
+            live |= {row: result.exit_layer for row, result in zip(rows, results, strict=True)}
+        assert [live[row] for row in range(12)] == expected
+    assert len(set(expected)) > 1, "the thresholds must split the exits, or the test says nothing"
+
+
+def far_from_every_score(exits):
+    """A threshold in the widest gap between the middle scores of one exit."""
+    entropies = sorted(one["scores"]["entropy"] for one in exits)
+    gaps = [(b - a, (a + b) / 2) for a, b in zip(entropies, entropies[1:], strict=False)]
+    return max(gaps[2:-2])[1]
+
+
+@torch.no_grad()
+def replay_line(asr, waveform):
+    """One line of utterances.jsonl for a waveform without a text."""
+    feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+    states, lengths = asr.mods.encoder(feats, num_frames)
+    scores = [compute_scores(log_probs, lengths) for log_probs in asr.mods.heads(states)]
+    exits = [
+        {
+            "layer": layer,
+            "errors": {"S": 0, "D": 0, "I": 0},
+            "scores": {name: value.item() for name, value in one.items()},
+        }
+        for layer, one in zip(asr.exit_layers, scores, strict=True)
+    ]
+    return json.loads(json.dumps({"id": str(len(waveform)), "num_words": 1, "exits": exits}))
+
+
+def test_families_have_the_width_that_heads_expect(family):
+    states, _ = make_encoder(family)(*make_batch())
+    assert all(state.shape[-1] == D_MODEL for state in states)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit weights and the CTC loss over exits."""
+
+import math
+
+import pytest
+import torch
+
+from speechbrain_ee.losses import ExitCTCLoss, exit_weights
+
+
+def one_frame_each(*frames):
+    return torch.tensor([frames]).log()
+
+
+# Blank, a, b. The paths of "a" over two frames: a a, a -, - a.
+TWO_FRAMES = one_frame_each((0.5, 0.3, 0.2), (0.1, 0.6, 0.3))
+PROBABILITY_A = 0.3 * 0.6 + 0.3 * 0.1 + 0.5 * 0.6
+A, ONE = torch.tensor([[1]]), torch.tensor([1])
+
+
+def ctc(log_probs, lengths, tokens=A, token_lengths=ONE, **arguments):
+    loss = ExitCTCLoss(exit_layers=[1], **arguments)
+    return loss([log_probs], torch.tensor(lengths), tokens, token_lengths)[0].item()
+
+
+def test_two_frames_by_hand():
+    assert ctc(TWO_FRAMES, [2]) == pytest.approx(-math.log(PROBABILITY_A))
+
+
+def test_lengths_are_the_utterance_not_the_padded_batch():
+    assert ctc(TWO_FRAMES, [1]) == pytest.approx(-math.log(0.3))  # one frame: only the path a
+    padded = torch.cat([TWO_FRAMES, torch.full((1, 5, 3), -0.01)], dim=1)
+    assert ctc(padded, [2]) == pytest.approx(-math.log(PROBABILITY_A))
+
+
+def test_no_bos_or_eos_is_a_label():
+    # two tokens over two frames leave one path, a b; a label more would not fit and be infinite
+    tokens, token_lengths = torch.tensor([[1, 2, 0]]), torch.tensor([2])
+    loss = ctc(TWO_FRAMES, [2], tokens, token_lengths, reduction="sum")
+    assert loss == pytest.approx(-math.log(0.3 * 0.3))
+    assert ctc(TWO_FRAMES, [2], tokens, token_lengths) == pytest.approx(-math.log(0.3 * 0.3) / 2)  # per token
+
+
+def test_a_text_without_tokens_is_all_blanks():
+    empty = torch.zeros(1, 0, dtype=torch.long)
+    assert ctc(TWO_FRAMES, [2], empty, torch.tensor([0])) == pytest.approx(-math.log(0.5 * 0.1))
+
+
+def test_batch_reductions_by_hand():
+    batch = torch.cat([TWO_FRAMES, TWO_FRAMES.flip(1)])
+    tokens, token_lengths = torch.tensor([[1, 0], [1, 2]]), torch.tensor([1, 2])
+    first, second = -math.log(PROBABILITY_A), -math.log(0.6 * 0.2)
+    expected = {"sum": first + second, "batchmean": (first + second) / 2, "mean": (first + second / 2) / 2}
+    for reduction, value in expected.items():
+        assert ctc(batch, [2, 2], tokens, token_lengths, reduction=reduction) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("frames", range(2700, 3001, 50))
+def test_every_length_survives_the_way_through_relative_ones(frames):
+    # with all probability on the token, each frame costs its own log-probability: the loss counts the frames
+    log_probs = torch.full((frames, frames, 2), -1.0)
+    lengths = torch.arange(1, frames + 1)
+    loss = ExitCTCLoss(exit_layers=[1], reduction="none")
+    empty = torch.zeros(frames, 0, dtype=torch.long)
+    total, _ = loss([log_probs], lengths, empty, torch.zeros(frames, dtype=torch.long))
+    assert torch.equal(total.round().long(), lengths)
+
+
+def test_relative_lengths_of_1_to_3000_are_exact_in_double():
+    # what the loss does between our lengths and torch's: divided here, multiplied and rounded by SpeechBrain
+    for frames in range(1, 3001):
+        lengths = torch.arange(1, frames + 1)
+        assert torch.equal((lengths.double() / frames * frames).round().long(), lengths)
+
+
+def three_exits(weights):
+    log_probs = [TWO_FRAMES, TWO_FRAMES.flip(1), TWO_FRAMES[:, [0, 0]]]
+    loss = ExitCTCLoss(exit_layers=[2, 4, 6], weights=weights)
+    return loss(log_probs, torch.tensor([2]), A, ONE)
+
+
+def test_uniform_is_the_plain_sum():
+    total, per_exit = three_exits("uniform")
+    alone = [PROBABILITY_A, PROBABILITY_A, 0.3 * 0.3 + 2 * 0.3 * 0.5]
+    assert [one.item() for one in per_exit] == pytest.approx([-math.log(p) for p in alone])
+    assert total.item() == pytest.approx(-sum(math.log(p) for p in alone))
+
+
+def test_weights_multiply_and_zero_is_not_computed():
+    plain = three_exits("uniform")[1]
+    total, per_exit = three_exits([0.5, 0, 2])
+    assert per_exit[1] is None
+    assert total.item() == pytest.approx((0.5 * plain[0] + 2 * plain[2]).item())
+
+
+def test_weights_by_name():
+    assert exit_weights("uniform", [2, 4, 6]) == [1.0, 1.0, 1.0]
+    assert exit_weights("depth", [2, 4, 6]) == [0.5, 1.0, 1.5]
+    assert sum(exit_weights("depth", [1, 5, 12])) == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("linear", "'linear': give uniform, depth, or a list of 3 numbers"),
+        ([1, 1], "got 2 exit weights for 3 exits"),
+        ([1, -1, 1], ">= 0"),
+        ([0, 0, 0], "at least one of them above 0"),
+        ([1, float("nan"), 1], "finite"),
+        ([1, float("inf"), 1], "finite"),
+    ],
+)
+def test_wrong_weights_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        exit_weights(weights, [2, 4, 6])
+
+
+def test_too_few_exits_are_refused():
+    with pytest.raises(ValueError, match="argument"):
+        ExitCTCLoss(exit_layers=[1, 2])([TWO_FRAMES], torch.tensor([2]), A, ONE)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay and sweep on a file small enough to work out on paper."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import speechbrain_ee.scores
+from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.replay import (
+    choose_threshold,
+    oracle,
+    oracle_result,
+    replay,
+    static_wer,
+    sweep,
+)
+
+LAYERS = (2, 4, 6)
+NAN = float("nan")
+
+
+def _utterance(words, errors, entropy, duration=2.0):
+    exits = [
+        {
+            "layer": layer,
+            "errors": {"S": wrong, "D": 0, "I": 0},
+            "scores": {"entropy": score, "confidence": 1 - score},
+            "macs": 100.0 * layer,
+        }
+        for layer, wrong, score in zip(LAYERS, errors, entropy, strict=True)
+    ]
+    return {"num_words": words, "duration": duration, "exits": exits}
+
+
+@pytest.fixture
+def utterances():
+    """Static WERs of 20 words: 7 -> 35 %, 4 -> 20 %, 2 -> 10 %."""
+    return [
+        _utterance(4, (0, 0, 0), (0.1, 0.1, 0.1)),
+        _utterance(6, (2, 1, 1), (0.3, 0.2, 0.4)),
+        _utterance(10, (5, 3, 1), (0.5, 0.4, 0.3)),
+    ]
+
+
+def _random(count, exits=6, seed=0, nan_share=0.05):
+    rng = np.random.default_rng(seed)
+    scores = rng.random((count, exits))
+    scores[rng.random(scores.shape) < nan_share] = NAN
+    errors = rng.integers(0, 5, (count, exits))
+    macs = np.cumsum(rng.integers(1, 9, (count, exits)), axis=1)
+    return [
+        {
+            "num_words": int(rng.integers(1, 30)),
+            "duration": float(rng.random() + 1),
+            "exits": [
+                {
+                    "layer": 2 * e + 2,
+                    "errors": {"S": int(errors[u, e]), "D": 0, "I": 0},
+                    "scores": {"entropy": float(scores[u, e]), "posterior": float(scores[u, e])},
+                    "macs": int(macs[u, e]),
+                }
+                for e in range(exits)
+            ],
+        }
+        for u in range(count)
+    ]
+
+
+def test_static_wer_and_oracle_by_hand(utterances):
+    assert static_wer(utterances) == {2: 35.0, 4: 20.0, 6: 10.0}
+    # Earliest exits with the fewest errors: 2 (0 errors), 4 (1), 6 (1).
+    assert oracle(utterances) == {"wer": 10.0, "mean_layer": 4.0}
+    assert oracle_result(utterances).exit_indices == [0, 1, 2]
+    assert oracle_result(utterances).macs_per_s == 1200 / 6
+
+
+def test_replay_by_hand(utterances):
+    result = replay(ScoreThreshold("entropy", 0.3), utterances)
+    assert result.exit_indices == [0, 0, 2]
+    assert result.wer == 100 * (0 + 2 + 1) / 20
+    assert result.mean_layer == (2 + 2 + 6) / 3
+    assert result.macs_per_s == 100 * (2 + 2 + 6) / 6
+    assert result.histogram == {2: 2, 4: 0, 6: 1}
+
+
+def test_replay_shows_a_policy_only_the_heads_it_needs(utterances):
+    class Recorder(FixedExit):
+        looks = []
+
+        def stop(self, look):
+            self.looks.append((look.exit_index, len(look.scores), list(look.macs)))
+            return super().stop(look)
+
+    assert replay(Recorder(4), utterances[:1]).exit_indices == [1]
+    assert Recorder.looks == [(1, 1, [200.0, 400.0])]
+
+
+def test_replay_of_fixed_exits_is_static(utterances):
+    for layer, wer in static_wer(utterances).items():
+        result = replay(FixedExit(layer), utterances)
+        assert (result.wer, result.mean_layer) == (wer, layer)
+
+
+def test_cost_is_unknown_without_macs_or_duration(utterances):
+    del utterances[1]["duration"]
+    assert replay(FixedExit(4), utterances).macs_per_s is None
+    assert sweep("entropy", utterances, [0.3])[0]["macs_per_s"] is None
+    del utterances[0]["exits"][0]["macs"]
+    assert replay(FixedExit(4), utterances).mean_layer == 4
+
+
+def test_sweep_entry_is_the_contract(utterances):
+    entry = sweep("entropy", utterances, [0.3])[0]
+    assert json.loads(json.dumps(entry)) == {
+        "threshold": 0.3,
+        "wer": 15.0,
+        "mean_layer": 10 / 3,
+        "macs_per_s": 1000 / 6,
+        "histogram": {"2": 2, "4": 0, "6": 1},
+    }
+
+
+@pytest.mark.parametrize("score", ["entropy", "posterior"])
+def test_sweep_equals_replay(score):
+    utterances = _random(60)
+    observed = [u["exits"][0]["scores"][score] for u in utterances[:5]]  # ties with scores
+    thresholds = [x for x in observed if x == x] + [0.31, -1.0, 2.0, math.inf, -math.inf]
+    for threshold, entry in zip(thresholds, sweep(score, utterances, thresholds), strict=True):
+        result = replay(ScoreThreshold(score, threshold), utterances)
+        assert entry["threshold"] == threshold
+        assert entry["wer"] == pytest.approx(result.wer, rel=1e-12)
+        assert entry["mean_layer"] == result.mean_layer
+        assert entry["macs_per_s"] == pytest.approx(result.macs_per_s, rel=1e-12)
+        assert entry["histogram"] == {str(k): v for k, v in result.histogram.items()}
+
+
+@pytest.mark.parametrize("score", ["entropy", "posterior"])
+def test_law5_default_sweep_runs_from_the_last_exit_to_the_first(score):
+    utterances = _random(40, nan_share=0.0)
+    entries = sweep(score, utterances)
+    never, always = entries[0], entries[-1]
+    assert (never["mean_layer"], always["mean_layer"]) == (12.0, 2.0)
+    assert never["wer"] == pytest.approx(static_wer(utterances)[12])
+    assert always["wer"] == pytest.approx(static_wer(utterances)[2])
+    layers = [entry["mean_layer"] for entry in entries]
+    assert layers == sorted(layers, reverse=True)
+    assert len(entries) <= 200
+    json.dumps(entries, allow_nan=False)  # every threshold is a finite number
+
+
+def test_law5_a_nan_score_never_stops():
+    utterances = _random(30, nan_share=1.0)
+    assert {e["mean_layer"] for e in sweep("entropy", utterances, [-1, 0.5, math.inf])} == {12.0}
+    assert [e["mean_layer"] for e in sweep("entropy", utterances)] == [12.0]
+    assert choose_threshold("entropy", utterances, 50)["threshold"] is None
+
+
+def test_a_file_of_librispeech_size_is_swept_in_a_second():
+    utterances = _random(2600)
+    begin = time.perf_counter()
+    assert len(sweep("entropy", utterances)) == 200
+    assert time.perf_counter() - begin < 1.0  # measured: 0.03 s
+
+
+def test_choose_threshold_by_hand(utterances):
+    # Last exit 10 %. At 0.1: exits 2, 6, 6 and 10 %. At 0.2: 2, 4, 6 and 10 %. At 0.3: 2, 2, 6
+    # and 15 %. At 0.4: 2, 2, 4 and 25 %. At 0.5: 2, 2, 2 and 35 %.
+    assert choose_threshold("entropy", utterances, 0)["threshold"] == 0.2
+    assert choose_threshold("entropy", utterances, 4.9)["threshold"] == 0.2
+    assert choose_threshold("entropy", utterances, 5)["threshold"] == 0.3
+    assert choose_threshold("confidence", utterances, 5)["threshold"] == pytest.approx(0.7)
+    entry = choose_threshold("entropy", utterances, 25)
+    assert entry == sweep("entropy", utterances, [0.5])[0]
+
+
+def test_choose_threshold_without_costs_counts_layers(utterances):
+    for utterance in utterances:
+        del utterance["duration"]
+        for exit in utterance["exits"]:
+            del exit["macs"]
+    assert choose_threshold("entropy", utterances, 5)["threshold"] == 0.3
+
+
+def test_choose_threshold_keeps_full_depth_when_none_is_good_enough():
+    utterances = [_utterance(5, (1, 1, 0), (0.1, 0.1, 0.9)), _utterance(5, (1, 1, 0), (0.2,) * 3)]
+    entry = choose_threshold("entropy", utterances, 9.9)
+    assert (entry["threshold"], entry["wer"], entry["mean_layer"]) == (None, 0.0, 6.0)
+    assert choose_threshold("entropy", utterances, 10)["threshold"] == 0.1
+
+
+@pytest.mark.parametrize("increase", [-0.1, NAN])
+def test_choose_threshold_refuses_a_negative_increase(utterances, increase):
+    with pytest.raises(ValueError, match="0 or more"):
+        choose_threshold("entropy", utterances, increase)
+
+
+def test_bad_files_are_refused(utterances):
+    with pytest.raises(ValueError, match="no utterances"):
+        sweep("entropy", [])
+    with pytest.raises(ValueError, match="'posterior' was not computed here.*entropy, confidence"):
+        sweep("posterior", utterances)
+    with pytest.raises(ValueError, match="known: entropy"):
+        sweep("surprise", utterances)
+    other = {**utterances[0], "exits": utterances[0]["exits"][:2]}
+    with pytest.raises(ValueError, match=r"utterance 2 has exit layers \(2, 4\)"):
+        static_wer([utterances[0], other])
+    with pytest.raises(ValueError, match="reference words"):
+        static_wer([{**utterances[0], "num_words": 0}])
+
+
+def test_needs_no_torch():
+    package = str(Path(speechbrain_ee.scores.__file__).parent)
+    code = f"""
+import sys, types
+sys.modules.update(torch=None)  # every import of it fails
+package = types.ModuleType("speechbrain_ee")  # a device has these files without the rest
+package.__path__ = [{package!r}]
+sys.modules["speechbrain_ee"] = package
+from speechbrain_ee.policies import ScoreThreshold
+from speechbrain_ee.replay import replay
+exits = [{{"layer": l, "errors": {{"S": 0, "D": 0, "I": 0}}, "scores": {{"entropy": 0.1}}}}
+         for l in (2, 4)]
+print(replay(ScoreThreshold("entropy", 0.2), [{{"num_words": 3, "exits": exits}}]).histogram)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "{2: 1, 4: 0}"

@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Train a recogniser with exits, evaluate every exit, and leave a model folder that transcribes.
+
+python train.py hparams/conformer_ee.yaml [--key value ...]
+
+Any top-level key of the yaml and any of SpeechBrain's run options (--device, --precision, --compile, ...) can follow.
+The same command again resumes where it was stopped. torchrun --nproc_per_node=2 train.py ... trains on two processes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+
+from speechbrain_ee.brain import ExitBrain
+from speechbrain_ee.calibration import calibrate_threshold, write_calibration
+from speechbrain_ee.corpora.audio import check_durations, load_audio
+from speechbrain_ee.corpora.dataset import check_alphabet, drop_too_short, make_dataset
+from speechbrain_ee.corpora.loader import make_loader
+from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.evaluation import evaluate
+from speechbrain_ee.hparams import load_hparams
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.model import save_model
+from speechbrain_ee.report import exits_table
+from speechbrain_ee.state_dicts import average_checkpoints, load_strict
+from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.utterances import read_utterances
+
+
+def main(argv: list[str]) -> None:
+    """Run the whole recipe."""
+    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    ddp_init_group(run_opts)
+    hparams = load_hparams(hparams_file, overrides)
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+
+    if hparams["prepare"] is not None:
+        run_on_main(hparams["prepare"])
+    train, evaluation_sets = read_manifests(hparams)
+    hparams["tokenizer"] = get_tokenizer(hparams, train)
+    hparams["decoder"] = hparams["decoder"](tokenizer=hparams["tokenizer"])
+    train_loader, valid_loader = make_loaders(hparams, train, evaluation_sets["dev"])
+
+    brain = make_brain(hparams, run_opts, train_loader)
+    if not brain.test_only:
+        fit_features(hparams, train)
+        brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
+    if leave_group_as_main():
+        save_best(hparams)
+        evaluate_all(hparams, evaluation_sets, brain.device)
+
+
+def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:
+    """Read the training set and, by name, the sets to evaluate on: what is wrong with them is said before training."""
+    paths = {"dev": hparams["valid_manifest"]}
+    for path in hparams["test_manifests"]:
+        if paths.setdefault(Path(path).stem, path) != path:
+            raise ValueError(
+                f"{path} and {paths[Path(path).stem]} would both be evaluated as {Path(path).stem}: rename one"
+            )
+
+    def read(path: str) -> list:
+        utterances = read_manifest(path)
+        return check_durations(utterances) if hparams["check_audio"] else utterances
+
+    return read(hparams["train_manifest"]), {name: read(path) for name, path in paths.items()}
+
+
+def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
+    """Train the tokenizer on the training text unless it is there; check that it fits the heads and the texts."""
+    path = Path(hparams["tokenizer_file"])
+
+    def train_tokenizer() -> None:
+        if not path.exists():
+            texts = [utterance.text for utterance in train]
+            Tokenizer.train(texts, path=path, model_type=hparams["token_type"], vocab_size=hparams["vocab_size"])
+
+    run_on_main(train_tokenizer)
+    tokenizer = Tokenizer(path)
+    if tokenizer.vocab_size != hparams["vocab_size"]:
+        raise ValueError(
+            f"the tokenizer {path} has {tokenizer.vocab_size} tokens and the exit heads {hparams['vocab_size']}: "
+            f"give --vocab_size {tokenizer.vocab_size}, or delete the file to train it anew"
+        )
+    return tokenizer
+
+
+def make_loaders(hparams: dict, train: list, valid: list) -> tuple:
+    """Make the data loaders; utterances that CTC cannot align are named and left out of training."""
+    tokenizer, features, encoder = (hparams[key] for key in ("tokenizer", "features", "encoder"))
+    for utterances in (train, valid):
+        check_alphabet(utterances, tokenizer)
+    train = drop_too_short(
+        train,
+        tokenizer,
+        lambda num_samples: encoder.num_output_frames(features.num_frames(num_samples)),
+        speed=max(hparams["speeds"]),
+    )
+    common = {"seed": hparams["seed"], "cache_audio": hparams["cache_audio"]}
+    train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], **common)
+    valid_data = make_dataset(valid, tokenizer, **common)
+    batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
+    return (
+        make_loader(train_data, shuffle=True, seed=hparams["seed"], **batches),
+        make_loader(valid_data, shuffle=False, shard=False, **batches),
+    )
+
+
+def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
+    """Wire the Brain; schedules are made for the number of optimizer steps there will be."""
+    brain = ExitBrain(
+        hparams["modules"], hparams["opt_class"], hparams, run_opts=run_opts, checkpointer=hparams["checkpointer"]
+    )
+    steps_per_epoch = len(train_loader) // brain.grad_accumulation_factor
+    if steps_per_epoch == 0:
+        raise ValueError(
+            f"grad_accumulation_factor={brain.grad_accumulation_factor} is more than the {len(train_loader)} batches "
+            "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
+        )
+    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=steps_per_epoch * hparams["number_of_epochs"])
+    brain.train_loader = train_loader
+    brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
+    brain.checkpointer.add_recoverable("train_loader", train_loader)
+    return brain
+
+
+def fit_features(hparams: dict, train: list) -> None:
+    """Measure the features' mean and deviation over the first utterances; a checkpoint brings its own."""
+    if hparams["checkpointer"].find_checkpoint() is None:
+        waveforms = (load_audio(one.audio_filepath) for one in train[:: max(1, len(train) // 500)])
+        hparams["features"].fit(waveforms)
+
+
+def leave_group_as_main() -> bool:
+    """End what is distributed and say whether this is the main process; the others would wait too long for it."""
+    is_main = if_main_process()
+    if torch.distributed.is_initialized():
+        ddp_barrier()
+        torch.distributed.destroy_process_group()
+    return is_main
+
+
+def save_best(hparams: dict) -> None:
+    """Average the best checkpoints and write the model folder."""
+    for name in ("features", "encoder", "heads"):
+        state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
+        load_strict(hparams[name], state, what=f"the average of the checkpoints in {hparams['save_folder']}")
+    parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
+    tokenizer_file = hparams["tokenizer_file"]
+    save_model(hparams["output_folder"], parts, tokenizer=tokenizer_file, blank_index=hparams["blank_index"])
+
+
+def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -> None:
+    """Evaluate every exit on dev and the test sets; choose the entropy threshold on dev."""
+    run = Path(hparams["output_folder"])
+    asr = EarlyExitASR.from_hparams(run, run_opts={"device": device})
+    asr.decoder = hparams["test_decoder"](tokenizer=asr.hparams.tokenizer)
+    for test_set, utterances in evaluation_sets.items():
+        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set, decoding=hparams["decoding"])
+        print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
+    calibration = calibrate_threshold(
+        read_utterances(run / "eval" / "dev" / "utterances.jsonl"),
+        score="entropy",
+        max_wer_increase=hparams["max_wer_increase"],
+    )
+    write_calibration(run, calibration)
+    print(f"\n{json.dumps(calibration)}\n{run / 'eval'}: tables, plots and every hypothesis")
+
+
+if __name__ == "__main__":
+    with one_line_errors("train.py"):
+        main(sys.argv[1:])
