@@ -79,7 +79,8 @@ def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
     def train_tokenizer() -> None:
         if not path.exists():
             texts = [utterance.text for utterance in train]
-            Tokenizer.train(texts, path=path, model_type=hparams["token_type"], vocab_size=hparams["vocab_size"])
+            options = {key: hparams[key] for key in ("vocab_size", "alphabet")}
+            Tokenizer.train(texts, path=path, model_type=hparams["token_type"], **options)
 
     run_on_main(train_tokenizer)
     tokenizer = Tokenizer(path)

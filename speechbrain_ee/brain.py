@@ -103,7 +103,7 @@ class ExitBrain(sb.Brain):
 
     def _diverged(self, what: str, value) -> ValueError:
         return ValueError(
-            f"the {what} is {float(value)} in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
+            f"the {what} is {value.item()} in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
             f"{', '.join(self.ids_of_step)}: lower --lr or look at these utterances; the same command resumes from the "
             "last checkpoint"
         )

@@ -59,6 +59,7 @@ class Tokenizer:
         path: str | Path,
         model_type: str = "bpe",
         vocab_size: int | None = None,
+        alphabet: str = "",
     ) -> "Tokenizer":
         """Trains a model, writes it in one step, and loads it; the same texts give the same file.
 
@@ -72,6 +73,8 @@ class Tokenizer:
             `bpe`, `unigram` or `char`.
         vocab_size : int | None
             Tokens with `<unk>`, BOS and EOS; for `char` only an upper limit, and None is none.
+        alphabet : str
+            Characters to know even if no text has them.
 
         Returns
         -------
@@ -96,7 +99,7 @@ class Tokenizer:
         if not sentences:
             raise ValueError("there is no text to train the tokenizer on: give non-empty texts")
         # SentencePiece cuts rare characters from a small `char` model in silence; we never do.
-        smallest = len(set("".join(sentences)) | {" "}) + 3
+        smallest = len(set("".join(sentences)) | set(alphabet) | {" "}) + 3
         if model_type == "char" and vocab_size is None:
             vocab_size = smallest
         if vocab_size is None or vocab_size < smallest:
@@ -104,7 +107,7 @@ class Tokenizer:
                 f"vocab_size is {vocab_size}: these texts need at least {smallest} "
                 f"({smallest - 3} characters with the space, <unk>, BOS and EOS)"
             )
-        _write(Path(path), _train(sentences, model_type, vocab_size))
+        _write(Path(path), _train(sentences, model_type, vocab_size, alphabet))
         return cls(path)
 
     @property
@@ -156,7 +159,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _train(sentences: list[str], model_type: str, vocab_size: int) -> bytes:
+def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -165,6 +168,7 @@ def _train(sentences: list[str], model_type: str, vocab_size: int) -> bytes:
             model_type=model_type,
             vocab_size=vocab_size,
             character_coverage=1.0,
+            required_chars=alphabet,
             # What a manifest says is what is learnt and scored: no Unicode folding in between.
             normalization_rule_name="identity",
             # In bytes; longer sentences are left out in silence.

@@ -8,29 +8,22 @@ import numpy as np
 
 # One template per line; {word} stands for every word of that class.
 WORDS = {
-    "name": "alice robert maria oliver sophie henry jack emma",
-    "colour": "red green blue yellow purple orange silver white",
-    "device": "lamp heater radio kettle camera fan oven printer",
+    "name": "alice robert maria oliver",
+    "colour": "red green blue yellow",
+    "device": "lamp heater radio camera",
     "opening": "door window curtain gate",
-    "objects": "boxes apples flowers bottles candles towels",
-    "room": "kitchen bedroom garden office garage hallway",
-    "number": "one two three four five six seven eight nine ten eleven twelve",
-    "digit": "one two three four five six seven eight nine",
-    "tens": "twenty thirty forty fifty",
-    "day": "monday tuesday friday sunday tomorrow",
+    "room": "kitchen bedroom garden office",
+    "digit": "zero one two three four five six seven eight nine",
     "switch": "on off",
     "move": "open close",
 }
 TEMPLATES = (
     "turn {switch} the {colour} {room} {device}",
     "{name} please {move} the {colour} {opening}",
-    "set the {room} {device} to {tens} {digit}",
-    "call {name} {day} at {number} {tens}",
-    "bring {name} {number} {colour} {objects}",
-    "move {number} {colour} {objects} to the {room}",
-    "{name} needs {number} {objects} at {number}",
-    "ask {name} for the {colour} {device}",
-    "play song {tens} {digit} in the {room}",
+    "set the {room} {device} to {digit} {digit}",
+    "call {name} at {digit} {digit} {digit} {digit}",
+    "dial {digit} {digit} {digit} {digit} {digit}",
+    "{move} the {room} {opening} at {digit} {digit}",
 )
 
 

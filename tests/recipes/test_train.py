@@ -32,13 +32,10 @@ def broken(corpus, tmp_path):
     return shutil.copytree(corpus, tmp_path / "corpus")
 
 
-def single_thread():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def command(*words):
+def command(*words, **variables):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **variables}
     return subprocess.run(
-        [sys.executable, *map(str, words)], cwd=ROOT, env=single_thread(), capture_output=True, text=True, timeout=200
+        [sys.executable, *map(str, words)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=200
     )
 
 
@@ -224,28 +221,51 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, 
 # --- two processes --------------------------------------------------------------------------
 
 
-def torchrun(corpus, run, **options):
+def torchrun(corpus, run, **variables):
     # One bucket and four utterances in a batch: six batches, which two processes can share.
-    options = {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2, **options}
+    options = {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
     argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
     script = ROOT / "tests" / "recipes" / "watched_train.py"
-    return command("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, *argv)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    return command(*launcher, script, *argv, **variables)
 
 
-def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, tmp_path):
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def two_processes(corpus, tmp_path_factory):
+    """The run folder of training that two processes shared."""
+    run = tmp_path_factory.mktemp("runs") / "two"
     ended = torchrun(corpus, run)
     assert ended.returncode == 0, ended.stderr
+    return run
+
+
+def ranks(run):
+    return [json.loads((run / f"rank{rank}.json").read_text("utf-8")) for rank in (0, 1)]
+
+
+def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, two_processes):
+    run = two_processes
     assert names(run) >= {"config.json", "model.safetensors", "calibration.json", "train_log.txt"}
     assert names(run / "eval" / "dev") >= {"utterances.jsonl", "exits.json"}
     assert len(curve(run)) == 2
-    ranks = [json.loads((run / f"rank{rank}.json").read_text("utf-8")) for rank in (0, 1)]
-    assert ranks[0]["weights"] == ranks[1]["weights"]
+    first, second = ranks(run)
+    assert first["weights"] == second["weights"]
     ids = sorted(row["id"] for row in tiny.read_rows(corpus / "train.jsonl"))
     for epoch in ("1", "2"):
-        shares = [rank["seen"][epoch] for rank in ranks]
+        shares = first["seen"][epoch], second["seen"][epoch]
         assert [len(share) for share in shares] == [12, 12]
         assert sorted(shares[0] + shares[1]) == ids
+
+
+def test_law_7_two_processes_killed_in_the_middle_of_an_epoch_and_resumed(corpus, two_processes, tmp_path):
+    run = tmp_path / "run"
+    ended = torchrun(corpus, run, KILL_AT_EPOCH="2", KILL_AT_STEP="3")
+    assert ended.returncode != 0
+    assert newest_checkpoint(run)[1:] == (2, 2)
+    ended = torchrun(corpus, run)
+    assert ended.returncode == 0, ended.stderr
+    assert_same_training(run, two_processes)
+    assert [rank["weights"] for rank in ranks(run)] == [rank["weights"] for rank in ranks(two_processes)]
 
 
 # --- bad input ------------------------------------------------------------------------------
@@ -307,7 +327,7 @@ def test_missing_and_corrupt_audio_is_one_line(broken, tmp_path, split, cache_au
         reason = "cannot be read"
     options = {"cache_audio": cache_audio, "number_of_epochs": 1, "exit_layers": "[3]"}
     ended = train(arguments(broken, tmp_path / "run", **options), tmp_path)
-    assert_one_line(ended, f"error: audio {broken / split}01.wav {reason}")
+    assert_one_line(ended, f"audio {broken / split}01.wav {reason}")
 
 
 def test_text_that_the_tokenizer_cannot_write_is_one_line(broken, tmp_path):
@@ -317,20 +337,20 @@ def test_text_that_the_tokenizer_cannot_write_is_one_line(broken, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("exit_layers", "num_layers", "part"),
+    ("trained", "resumed", "part"),
     [
-        ("[1, 3]", 3, "has in excess head 2: "),
-        ("[1, 2, 3, 4]", 4, "lacks "),
+        ("[1, 2, 3]", "[1, 3]", "heads.ckpt has in excess head 2: "),
+        ("[1, 3]", "[1, 2, 3]", "heads.ckpt lacks head 2: "),
     ],
 )
-def test_a_checkpoint_of_another_architecture_names_what_differs(
-    corpus, uninterrupted, tmp_path, exit_layers, num_layers, part
-):
-    run = shutil.copytree(uninterrupted(), tmp_path / "run")
-    before = sorted(names(run / "save"))
-    ended = train(arguments(corpus, run, exit_layers=exit_layers, num_layers=num_layers), tmp_path)
+def test_a_checkpoint_with_other_heads_names_the_head(corpus, tmp_path, trained, resumed, part):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, exit_layers=trained, **SAVING_OFTEN), tmp_path, partial(tiny.kill_at, 1, 3))
+    assert ended.status == -signal.SIGKILL
+    before = names(run / "save")
+    ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)
     assert_one_line(ended, "the checkpoint ", part, "build the model with the settings it was trained with")
-    assert sorted(names(run / "save")) == before
+    assert names(run / "save") == before
 
 
 def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_checkpoint(corpus, uninterrupted, tmp_path):

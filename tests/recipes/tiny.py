@@ -109,7 +109,8 @@ class Ended:
 
     @property
     def error_lines(self):
-        return self.stderr.strip().splitlines()
+        """Standard error without what SpeechBrain says at its first import."""
+        return [line for line in self.stderr.strip().splitlines() if not line.startswith("torchvision is not")]
 
 
 class Training:
@@ -144,9 +145,8 @@ def train(argv, folder, sabotage=None):
 
 
 def _run(argv, stdout, stderr, sabotage):
-    import torch
-
-    torch.set_num_threads(1)
+    # As where train.py is started by hand: what forks us sets its own way for the loader's processes too.
+    multiprocessing.set_start_method("fork", force=True)
     os.chdir(ROOT)
     for path, number in ((stdout, 1), (stderr, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import speechbrain as sb
+from recipes.tiny import kill_at
 
 import train
 
@@ -31,5 +32,7 @@ class WatchedBrain(train.ExitBrain):
 
 
 if __name__ == "__main__":
+    if "KILL_AT_STEP" in os.environ:
+        kill_at(int(os.environ["KILL_AT_EPOCH"]), int(os.environ["KILL_AT_STEP"]))
     train.ExitBrain = WatchedBrain
     train.main(sys.argv[1:])
