@@ -12,8 +12,14 @@ $(STAMP): setup.py
 	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+# Ten minutes on two cores: speech, six exits, a table, a picture, and one utterance with and without stopping early.
+RUN := results/conformer_ee/1234
 demo: $(STAMP)
 	$(BIN)/python train.py hparams/conformer_ee.yaml
+	@echo; echo "One utterance, stopped where the entropy allows, then through the full encoder:"
+	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json data/synthetic/audio/test/test-00000.wav
+	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json --full data/synthetic/audio/test/test-00000.wav
+	@echo; echo "The picture: $(RUN)/eval/test/exits.png"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -24,7 +24,7 @@ from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
-from speechbrain_ee.hparams import load_hparams
+from speechbrain_ee.hparams import check_same_run, load_hparams
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.report import exits_table
@@ -38,10 +38,10 @@ def main(argv: list[str]) -> None:
     hparams_file, run_opts, overrides = sb.parse_arguments(argv)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
+    check_same_run(hparams["output_folder"], hparams_file, overrides)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
 
-    if hparams["prepare"] is not None:
-        run_on_main(hparams["prepare"])
+    prepare_data(hparams)
     train, evaluation_sets = read_manifests(hparams)
     hparams["tokenizer"] = get_tokenizer(hparams, train)
     hparams["decoder"] = hparams["decoder"](tokenizer=hparams["tokenizer"])
@@ -54,6 +54,14 @@ def main(argv: list[str]) -> None:
     if leave_group_as_main():
         save_best(hparams)
         evaluate_all(hparams, evaluation_sets, brain.device)
+
+
+def prepare_data(hparams: dict) -> None:
+    """Make the corpus of the yaml, unless all manifests are the user's own."""
+    manifests = [hparams["train_manifest"], hparams["valid_manifest"], *hparams["test_manifests"]]
+    folder = Path(hparams["data_folder"])
+    if hparams["prepare"] is not None and any(folder in Path(manifest).parents for manifest in manifests):
+        run_on_main(hparams["prepare"])
 
 
 def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:

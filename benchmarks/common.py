@@ -2,9 +2,11 @@
 """What the benchmarks share: the paper's shape, alternating runs, peak memory of a step, and a file for the figures."""
 
 import json
-import multiprocessing
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,24 +51,27 @@ def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict:
     }
 
 
-def peak_memory_mb(make_step: Callable[[], Callable[[], object]]) -> float:
-    """Memory that a step needs on top of what stood before it, in MB, in a process of its own (second of two steps)."""
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(make_step, queue))
-    process.start()
-    megabytes = queue.get()
-    process.join()
-    return megabytes
+def peak_memory_mb(script: str, name: str) -> float:
+    """Memory that a step needs on top of what stood before it, in MB, in a process of its own.
+
+    The process runs ``script --memory name``, which calls :func:`print_peak_memory`. The C library is told to give every
+    large tensor its own pages and to return them: otherwise the peak measures the fragments that it happens to keep,
+    which differ by 15 % between runs of the same step.
+    """
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [sys.executable, script, "--memory", name]
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return float(output.split()[-1])
 
 
-def _measure(make_step, queue) -> None:
+def print_peak_memory(make_step: Callable[[], Callable[[], object]]) -> None:
+    """Print the peak of two steps, less what stood before the model was made, in MB."""
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make_step()
     step()
     step()
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def publish(name: str, figures: dict) -> None:

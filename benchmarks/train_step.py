@@ -12,7 +12,17 @@ The paper's shape, random features, 8 utterances of 7 to 10 s, one thread, forwa
 import argparse
 
 import torch
-from common import EXIT_LAYERS, PAPER, VOCAB_SIZE, alternate, make_model, peak_memory_mb, publish, ratio
+from common import (
+    EXIT_LAYERS,
+    PAPER,
+    VOCAB_SIZE,
+    alternate,
+    make_model,
+    peak_memory_mb,
+    print_peak_memory,
+    publish,
+    ratio,
+)
 from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 from speechbrain.nnet.losses import ctc_loss
 
@@ -76,21 +86,25 @@ def stock_step(attention_type="regularMHA"):
     return step
 
 
+STEPS = {
+    "six_exits": lambda: our_step(EXIT_LAYERS),
+    "one_exit": lambda: our_step([12]),
+    "speechbrain": stock_step,
+}
+
+
 def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--memory", choices=STEPS, help="only print the peak memory of this step")
+    args = parser.parse_args()
+    if args.memory:
+        return print_peak_memory(STEPS[args.memory])
     torch.set_num_threads(1)
-    memory = {
-        "six_exits": peak_memory_mb(lambda: our_step(EXIT_LAYERS)),
-        "one_exit": peak_memory_mb(lambda: our_step([12])),
-        "speechbrain": peak_memory_mb(stock_step),
-    }
-    seconds = alternate(
-        {"six_exits": our_step(EXIT_LAYERS), "one_exit": our_step([12]), "speechbrain": stock_step()}, rounds
-    )
-    publish(
+    memory = {name: peak_memory_mb(__file__, name) for name in STEPS}
+    seconds = alternate({name: make_step() for name, make_step in STEPS.items()}, args.rounds)
+    return publish(
         "train_step",
         {
             "shape": PAPER,

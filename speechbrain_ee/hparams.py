@@ -1,8 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """HyperPyYAML files with options of the command line, and what is wrong with either in one line."""
 
-from hyperpyyaml import load_hyperpyyaml
-from ruamel.yaml import YAMLError
+from pathlib import Path
+from typing import TextIO
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML, YAMLError
+
+# What may differ between a run and the command that goes on with it: none of it changes what has been trained so far.
+FREE_TO_CHANGE = {
+    "average_checkpoints",
+    "cache_audio",
+    "check_audio",
+    "ckpt_interval_minutes",
+    "ckpt_interval_steps",
+    "decoding",
+    "max_wer_increase",
+    "num_workers",
+    "number_of_epochs",
+    "prepare",
+    "tensorboard",
+    "test_manifests",
+}
 
 
 def load_hparams(path: str, overrides: str = "") -> dict:
@@ -43,3 +62,43 @@ def load_hparams(path: str, overrides: str = "") -> dict:
         except YAMLError as error:
             reason = getattr(error, "problem", None) or str(error)
             raise ValueError(f"{path} and the options of the command: {reason}") from error
+
+
+def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
+    """Refuse to go on with a run under other settings.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder; where it holds no checkpoint, anything goes.
+    path : str
+        The yaml of the command.
+    overrides : str
+        Its options.
+
+    Raises
+    ------
+    ValueError
+        If the run was started with other settings than those in :data:`FREE_TO_CHANGE`; names them.
+    """
+    saved = Path(folder) / "hyperparams.yaml"
+    if not saved.exists() or not any(Path(folder).glob("save/CKPT*")):
+        return
+    with open(saved, encoding="utf-8") as file:
+        before = _plain_settings(file)
+    with open(path, encoding="utf-8") as file:
+        now = _plain_settings(resolve_references(file, overrides))
+    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    differing = [key for key in differing if key not in FREE_TO_CHANGE]
+    if differing:
+        was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
+        raise ValueError(
+            f"{folder} holds a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
+            "give another --output_folder, the same settings, or remove the folder"
+        )
+
+
+def _plain_settings(yaml: TextIO) -> dict:
+    """Top-level keys whose values are numbers, texts or lists of them."""
+    values = YAML(typ="rt").load(yaml)
+    return {key: value for key, value in values.items() if not hasattr(value, "items") and "!" not in str(key)}

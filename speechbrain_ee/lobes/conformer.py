@@ -39,10 +39,10 @@ class MaskedConvolutionModule(ConvolutionModule):
         if mask is None or dynchunktrain_config is not None:
             return super().forward(x, mask, dynchunktrain_config)
         out = self.bottleneck(self.layer_norm(x).transpose(1, 2))
-        out = self.conv(out.masked_fill(mask.transpose(1, 2), 0.0))
+        out = self.conv(out.masked_fill_(mask.transpose(1, 2), 0.0))
         if self.causal:
             out = out[..., : -self.padding]
-        return self.after_conv(out.transpose(1, 2)).masked_fill(mask, 0.0)
+        return self.after_conv(out.transpose(1, 2)).masked_fill_(mask, 0.0)
 
 
 class TransformerExitEncoder(ExitEncoder):

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a model with exits and single-exit twins of it, and lay their errors side by side.
+
+python benchmarks/twins.py hparams/conformer_ee.yaml --depths 4 8 --out results/twins -- --number_of_epochs 40 ...
+
+What follows ``--`` goes to train.py for every model alike: same data, seed and steps. A twin of depth k has k layers and
+one exit. The runs are resumed if the same command is given again. Prints a Markdown table and writes OUT/twins.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def train(hparams: str, folder: Path, overrides: list[str]) -> float:
+    """Run train.py into a folder unless it is finished; returns the minutes it took."""
+    record = folder / "minutes.json"
+    if not record.exists():
+        begin = time.monotonic()
+        command = [sys.executable, str(ROOT / "train.py"), hparams, "--output_folder", str(folder), *overrides]
+        subprocess.run(command, check=True)
+        record.write_text(json.dumps((time.monotonic() - begin) / 60), "utf-8")
+    return json.loads(record.read_text("utf-8"))
+
+
+def read_exits(folder: Path) -> dict[str, dict[int, dict]]:
+    """Results by test set and exit layer."""
+    tables = {}
+    for path in sorted(folder.glob("eval/*/exits.json")):
+        exits = json.loads(path.read_text("utf-8"))["exits"]
+        tables[path.parent.name] = {one["layer"]: {key: one[key] for key in ("wer", "wer_ci95")} for one in exits}
+    return tables
+
+
+def markdown(results: dict) -> str:
+    """One table per test set: exit layer, the exit's WER, its twin's."""
+    lines = []
+    for test_set, exits in results["exits"]["sets"].items():
+        lines += [f"\n{test_set}\n", "| layer | exit WER % [95 %] | twin WER % [95 %] |", "|---|---|---|"]
+        for layer, one in exits.items():
+            twin = results.get(f"twin_{layer}", {}).get("sets", {}).get(test_set, {}).get(layer)
+            lines.append(f"| {layer} | {cell(one)} | {cell(twin)} |")
+    return "\n".join(lines)
+
+
+def cell(one: dict | None) -> str:
+    """WER with its interval; empty where there is no twin."""
+    if one is None:
+        return ""
+    low, high = one["wer_ci95"]
+    return f"{one['wer']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    """Train, collect, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("hparams", help="yaml of the model with exits")
+    parser.add_argument("--depths", type=int, nargs="*", default=[], help="depths of the twins")
+    parser.add_argument("--out", type=Path, default=Path("results/twins"))
+    args, overrides = parser.parse_known_args()
+    overrides = [override for override in overrides if override != "--"]
+    runs = {"exits": []} | {
+        f"twin_{depth}": ["--num_layers", str(depth), "--exit_layers", f"[{depth}]"] for depth in args.depths
+    }
+    results = {"command": " ".join(sys.argv)}
+    for name, own in runs.items():
+        minutes = train(args.hparams, args.out / name, overrides + own)
+        results[name] = {"minutes": round(minutes, 1), "sets": read_exits(args.out / name)}
+    (args.out / "twins.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()
