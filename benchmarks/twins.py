@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train a model with exits and single-exit twins of it, and lay their errors side by side.
 
-python benchmarks/twins.py hparams/conformer_ee.yaml --depths 4 8 --out results/twins -- --number_of_epochs 40 ...
+python benchmarks/twins.py hparams/conformer_ee.yaml --depths 2 4 --out results/twins -- --number_of_epochs 8
 
-What follows ``--`` goes to train.py for every model alike: same data, seed and steps. A twin of depth k has k layers and
-one exit. The runs are resumed if the same command is given again. Prints a Markdown table and writes OUT/twins.json.
+What follows ``--`` goes to train.py for every model alike: same data, seed, steps. A twin of depth k has k layers and
+one exit. The same command again resumes. Prints a Markdown table and writes OUT/twins.json.
 """
 
 import argparse

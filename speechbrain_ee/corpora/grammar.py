@@ -33,7 +33,7 @@ def all_sentences() -> Iterator[list[str]]:
     Example
     -------
     >>> sum(len(sentences) for sentences in all_sentences())
-    20632
+    145056
     """
     for template in TEMPLATES:
         slots = [WORDS[w[1:-1]].split() if w[0] == "{" else [w] for w in template.split()]

@@ -349,6 +349,11 @@ def test_a_checkpoint_with_other_heads_names_the_head(corpus, tmp_path, trained,
     assert ended.status == -signal.SIGKILL
     before = names(run / "save")
     ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)
+    assert_one_line(
+        ended, f"holds a run with other settings (exit_layers was {trained}", "give another --output_folder"
+    )
+    (run / "hyperparams.yaml").unlink()  # a checkpoint from elsewhere
+    ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)
     assert_one_line(ended, "the checkpoint ", part, "build the model with the settings it was trained with")
     assert names(run / "save") == before
 
@@ -358,9 +363,11 @@ def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_checkpoint(
     argv = arguments(corpus, run, **SAVING_OFTEN)
     assert train(argv, tmp_path, partial(tiny.kill_at, 2, 1)).status == -signal.SIGKILL
     diverging = {**SAVING_OFTEN, "ckpt_interval_steps": 0, "lr": "1.0e+30"}
+    (run / "hyperparams.yaml").unlink()  # or the other rate would be refused
     ended = train(arguments(corpus, run, **diverging), tmp_path)
     assert_one_line(ended, " is nan in epoch 2, step ", "utterances train", "lower --lr")
     assert newest_checkpoint(run)[1] == 1
+    (run / "hyperparams.yaml").unlink()
     ended = train(argv, tmp_path)
     assert ended.status == 0, ended.stderr
     assert_same_training(run, uninterrupted())

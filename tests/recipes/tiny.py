@@ -27,6 +27,7 @@ OPTIONS = {
     "prepare": "null",
     "token_type": "char",
     "vocab_size": VOCAB_SIZE,
+    "alphabet": "''",
     "n_mels": 20,
     "num_layers": 3,
     "exit_layers": "[1, 2, 3]",

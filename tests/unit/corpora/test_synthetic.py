@@ -18,7 +18,7 @@ from speechbrain_ee.corpora.espeak import Espeak, Speaker
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.corpora.synthetic import Job, prepare
 
-SIZES = {"train_hours": 0.003, "num_dev": 3, "num_test": 3}  # 11 utterances
+SIZES = {"train_hours": 0.003, "num_dev": 3, "num_test": 3}  # 12 utterances
 ANNA = Speaker("en-us+f2", pitch=50, rate=180)
 
 
@@ -49,7 +49,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_manifests_follow_the_contract(corpus):
-    for split, number in (("train", 5), ("dev", 3), ("test", 3)):
+    for split, number in (("train", 6), ("dev", 3), ("test", 3)):
         lines = (corpus / f"{split}.jsonl").read_text().splitlines()
         assert len(lines) == number
         for i, row in enumerate(map(json.loads, lines)):
@@ -62,7 +62,7 @@ def test_audio_is_sane(corpus):
         for utterance in read_manifest(corpus / f"{split}.jsonl"):
             samples = read_wav(utterance.audio_filepath)
             assert utterance.duration == pytest.approx(len(samples) / 16000, abs=1e-6)
-            assert 1.0 < utterance.duration < 3.5
+            assert 0.2 < utterance.duration < 3.5
             assert np.abs(samples.astype(int)).max() <= 0.951 * 32767
             # -30 dBFS at least, unless the peak limit binds: crests above 20 dB do not occur
             assert level_db(samples / 32768) > -31
@@ -118,8 +118,10 @@ def test_a_smaller_corpus_leaves_no_file_of_the_larger_one(espeak, tmp_path):
 
 
 def test_hours_are_met(jobs, espeak):
-    seconds = [len(synthetic.render(job, espeak)) / 16000 for job in jobs[:45]]  # every voice once
-    assert np.mean(seconds) == pytest.approx(synthetic.MEAN_SECONDS, rel=0.06)
+    seconds = [
+        len(synthetic.render(job, espeak)) / 16000 for job in jobs[:3000:65]
+    ]  # every voice, some fragments, some sentences
+    assert np.mean(seconds) == pytest.approx(synthetic.MEAN_SECONDS, rel=0.1)
 
 
 def test_failed_run_leaves_no_done_file(espeak, tmp_path, monkeypatch):
@@ -143,12 +145,14 @@ def jobs() -> list[Job]:
 
 
 def test_splits_share_no_sentence_and_no_speaker(jobs):
-    texts = [job.text for job in jobs]
-    assert len(set(texts)) == len(texts) == 3600
+    fragments = [job for job in jobs if len(job.text.split()) < 4]
+    assert len(fragments) == 900 and {job.split for job in fragments} == {"train"}
+    sentences = [job.text for job in jobs if len(job.text.split()) > 4]
+    assert len(set(sentences)) == len(sentences) == 2700
     voices = {s: {j.speaker.voice for j in jobs if j.split == s} for s in synthetic.SPLITS}
-    # 70, 10 and 20 % of 4 accents x 16 variants
-    assert {split: len(names) for split, names in voices.items()} == {"train": 45, "dev": 6, "test": 13}
-    assert len(set.union(*voices.values())) == 64
+    # 70, 10 and 20 % of 4 accents x 10 variants
+    assert {split: len(names) for split, names in voices.items()} == {"train": 28, "dev": 4, "test": 8}
+    assert len(set.union(*voices.values())) == 40
 
 
 def test_babble_comes_from_the_same_split(jobs):
@@ -161,8 +165,8 @@ def test_babble_comes_from_the_same_split(jobs):
 
 
 def test_more_sentences_than_the_grammar_has(tmp_path):
-    with pytest.raises(ValueError, match="the grammar has 20632 sentences: lower train_hours"):
-        prepare(tmp_path, train_hours=100)
+    with pytest.raises(ValueError, match="the grammar has 145056 sentences: lower train_hours"):
+        prepare(tmp_path, train_hours=1000)
 
 
 @pytest.mark.parametrize(
