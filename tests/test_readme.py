@@ -50,6 +50,26 @@ def test_table_equals_its_file(page, path, table):
     assert table.strip() == exits_markdown(exits).strip()
 
 
+FIGURES = [
+    (str(page.relative_to(ROOT)), *found)
+    for page in PAGES
+    for found in re.findall(r"^\| [^|]+ \| ([\d.]+) \| `([^`#]+)#([^`]+)` \|$", page.read_text("utf-8"), re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("page", "value", "path", "keys"), FIGURES)
+def test_figure_equals_its_file(page, value, path, keys):
+    """Rows of the form | what | value | `file#key.key` |."""
+    figure = json.loads((ROOT / path).read_text("utf-8"))
+    for key in keys.split("."):
+        figure = figure[key]
+    assert float(value) == pytest.approx(figure, abs=0.5 * 10 ** -len(value.partition(".")[2]))
+
+
+def test_the_readme_has_figures():
+    assert len(FIGURES) >= 5
+
+
 @every_page
 def test_every_result_marker_is_closed(page):
     text = page.read_text("utf-8")
