@@ -54,9 +54,9 @@ def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict:
 def peak_memory_mb(script: str, name: str) -> float:
     """Memory that a step needs on top of what stood before it, in MB, in a process of its own.
 
-    The process runs ``script --memory name``, which calls :func:`print_peak_memory`. There the C library gives every large
-    tensor its own pages and returns them: otherwise the peak measures the fragments that it happens to keep, which
-    differ by 15 % between runs of the same step.
+    The process runs ``script --memory name``, which calls :func:`print_peak_memory`. There the C library gives every
+    large tensor its own pages and returns them: otherwise the peak measures the fragments that it happens to keep,
+    which differ by 15 % between runs of the same step.
     """
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, script, "--memory", name]
