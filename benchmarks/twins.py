@@ -28,6 +28,21 @@ def train(hparams: str, folder: Path, overrides: list[str]) -> float:
     return json.loads(record.read_text("utf-8"))
 
 
+def without(overrides: list[str], names: list[str]) -> list[str]:
+    """Leave out options that a twin sets itself, with their values.
+
+    >>> without(["--lr", "1", "--num_layers", "12", "--compile"], ["--num_layers"])
+    ['--lr', '1', '--compile']
+    """
+    kept, skip = [], False
+    for word in overrides:
+        if word.startswith("--"):
+            skip = word.split("=")[0] in names
+        if not skip:
+            kept.append(word)
+    return kept
+
+
 def read_exits(folder: Path) -> dict[str, dict[int, dict]]:
     """Results by test set and exit layer."""
     tables = {}
@@ -62,14 +77,14 @@ def main() -> None:
     parser.add_argument("hparams", help="yaml of the model with exits")
     parser.add_argument("--depths", type=int, nargs="*", default=[], help="depths of the twins")
     parser.add_argument("--out", type=Path, default=Path("results/twins"))
-    args, overrides = parser.parse_known_args()
-    overrides = [override for override in overrides if override != "--"]
+    at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
     runs = {"exits": []} | {
         f"twin_{depth}": ["--num_layers", str(depth), "--exit_layers", f"[{depth}]"] for depth in args.depths
     }
     results = {"command": " ".join(sys.argv)}
     for name, own in runs.items():
-        minutes = train(args.hparams, args.out / name, overrides + own)
+        minutes = train(args.hparams, args.out / name, without(overrides, own[::2]) + own)
         results[name] = {"minutes": round(minutes, 1), "sets": read_exits(args.out / name)}
     (args.out / "twins.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     print(markdown(results))

@@ -67,7 +67,16 @@ def _python(words: list[str]) -> None:
     elif not words[0].startswith("-"):
         if not (ROOT / words[0]).is_file():
             raise BadCommand(f"{words[0]} does not exist")
-        _parse(_parser_of(ROOT / words[0]), words[1:])
+        own, _, overrides = _cut(words[1:])
+        _parse(_parser_of(ROOT / words[0]), own)
+        if overrides:  # what follows `--` is for train.py, with the first argument as its yaml
+            _train([own[0], *overrides])
+
+
+def _cut(words: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Words before `--`, it, and after it."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at : at + 1], words[at + 1 :]
 
 
 def _train(words: list[str]) -> None:
