@@ -19,12 +19,12 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 from speechbrain_ee.brain import ExitBrain
 from speechbrain_ee.calibration import calibrate_threshold, write_calibration
 from speechbrain_ee.corpora.audio import check_durations, load_audio
-from speechbrain_ee.corpora.dataset import check_alphabet, drop_too_short, make_dataset
+from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
-from speechbrain_ee.hparams import check_same_run, load_hparams
+from speechbrain_ee.hparams import check_same_run, load_hparams, write_hparams
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.report import exits_table
@@ -39,7 +39,8 @@ def main(argv: list[str]) -> None:
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
     check_same_run(hparams["output_folder"], hparams_file, overrides)
-    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    run_on_main(write_hparams, [hparams["output_folder"], hparams_file, overrides])
+    sb.create_experiment_directory(hparams["output_folder"])
 
     prepare_data(hparams)
     train, evaluation_sets = read_manifests(hparams)
@@ -81,11 +82,13 @@ def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:
 
 
 def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
-    """Train the tokenizer on the training text unless it is there; check that it fits the heads and the texts."""
+    """Train the tokenizer on the training text unless it is there; check that it fits the heads."""
     path = Path(hparams["tokenizer_file"])
+    # One of the run's own that nothing was trained with yet may be of other texts or settings.
+    is_fresh = hparams["checkpointer"].find_checkpoint() is None and Path(hparams["save_folder"]) in path.parents
 
     def train_tokenizer() -> None:
-        if not path.exists():
+        if is_fresh or not path.exists():
             texts = [utterance.text for utterance in train]
             options = {key: hparams[key] for key in ("vocab_size", "alphabet")}
             Tokenizer.train(texts, path=path, model_type=hparams["token_type"], **options)
@@ -105,13 +108,15 @@ def make_loaders(hparams: dict, train: list, valid: list) -> tuple:
     tokenizer, features, encoder = (hparams[key] for key in ("tokenizer", "features", "encoder"))
     for utterances in (train, valid):
         check_alphabet(utterances, tokenizer)
-    train = drop_too_short(
-        train,
-        tokenizer,
-        lambda num_samples: encoder.num_output_frames(features.num_frames(num_samples)),
-        speed=max(hparams["speeds"]),
-    )
-    common = {"seed": hparams["seed"], "cache_audio": hparams["cache_audio"]}
+
+    def num_frames(num_samples: int) -> int:
+        return encoder.num_output_frames(features.num_frames(num_samples))
+
+    rate, limit = features.sample_rate, encoder.max_output_frames
+    check_not_too_long(train, num_frames, limit, speed=min(hparams["speeds"]), sample_rate=rate)
+    check_not_too_long(valid, num_frames, limit, sample_rate=rate)
+    train = drop_too_short(train, tokenizer, num_frames, speed=max(hparams["speeds"]), sample_rate=rate)
+    common = {"seed": hparams["seed"], "cache_audio": hparams["cache_audio"], "sample_rate": rate}
     train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], **common)
     valid_data = make_dataset(valid, tokenizer, **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
@@ -133,6 +138,8 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
             "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
         )
     brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=steps_per_epoch * hparams["number_of_epochs"])
+    # An exit of weight 0 gives no gradient, for which DDP would wait.
+    brain.find_unused_parameters |= 0 in hparams["loss"].weights
     brain.train_loader = train_loader
     brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
     brain.checkpointer.add_recoverable("train_loader", train_loader)
@@ -140,9 +147,10 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
 
 
 def fit_features(hparams: dict, train: list) -> None:
-    """Measure the features' mean and deviation over the first utterances; a checkpoint brings its own."""
+    """Measure the features' mean and deviation over some 500 utterances; a checkpoint brings its own."""
     if hparams["checkpointer"].find_checkpoint() is None:
-        waveforms = (load_audio(one.audio_filepath) for one in train[:: max(1, len(train) // 500)])
+        rate = hparams["features"].sample_rate
+        waveforms = (load_audio(one.audio_filepath, rate) for one in train[:: max(1, len(train) // 500)])
         hparams["features"].fit(waveforms)
 
 
@@ -171,7 +179,7 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     asr = EarlyExitASR.from_hparams(run, run_opts={"device": device})
     asr.decoder = hparams["test_decoder"](tokenizer=asr.hparams.tokenizer)
     for test_set, utterances in evaluation_sets.items():
-        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set, decoding=hparams["decoding"])
+        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
     calibration = calibrate_threshold(
         read_utterances(run / "eval" / "dev" / "utterances.jsonl"),

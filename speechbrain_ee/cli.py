@@ -120,14 +120,12 @@ def evaluate(
         raise typer.BadParameter("--lm needs --decoding beam")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
     asr = EarlyExitASR.from_hparams(run, run_opts=_run_opts(device))
-    name = decoding.value
     if decoding is Decoding.beam:
         asr.decoder = BeamCTC(asr.hparams.tokenizer, asr.hparams.blank_index, beam_size=beam_size, kenlm_model_path=lm)
-        name = f"beam {beam_size}" + (f", {lm.name}" if lm else "")
     for path, utterances in zip(manifest, test_sets, strict=True):
         folder = out or run / "eval" / path.stem
-        exits = run_evaluation(asr, utterances, folder, test_set=path.stem, decoding=name)
-        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {name}")
+        exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
         print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
 
@@ -152,7 +150,7 @@ def _run_opts(device: str | None) -> dict:
         raise typer.BadParameter(f"--device {device}: give cpu, cuda or cuda:<number>")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise typer.BadParameter(f"--device {device}: {torch.cuda.device_count()} GPUs are here; give cpu")
-    return {"device": device}
+    return {"device": f"cuda:{index or 0}" if kind == "cuda" else kind}  # SpeechBrain wants the number
 
 
 def main() -> None:

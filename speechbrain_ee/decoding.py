@@ -46,6 +46,7 @@ class GreedyCTC:
     """
 
     def __init__(self, tokenizer: Tokenizer, blank_index: int = 0):
+        self.name = "greedy"
         self.tokenizer = tokenizer
         self.blank_index = blank_index
 
@@ -114,6 +115,7 @@ class BeamCTC:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
         if kenlm_model_path is not None:
             _check_kenlm(Path(kenlm_model_path))
+        self.name = f"beam {beam_size}" + (f", {Path(kenlm_model_path).name}" if kenlm_model_path else "")
         self.vocab_size = tokenizer.vocab_size
         options = {
             "alpha": alpha,

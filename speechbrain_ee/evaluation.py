@@ -12,7 +12,7 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference import CHUNKS_AT_ONCE, EarlyExitASR
 from speechbrain_ee.metrics import word_errors
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import write_exits
@@ -26,7 +26,6 @@ def evaluate(
     out_dir: str | Path,
     *,
     test_set: str,
-    decoding: str = "greedy",
     batch_seconds: float = 100.0,
     rtf_seconds: float = 20.0,
 ) -> dict:
@@ -42,8 +41,6 @@ def evaluate(
         Gets ``utterances.jsonl``, ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
     test_set : str
         Its name.
-    decoding : str
-        What ``decoder`` does, for the record.
     batch_seconds : float
         Audio in a batch, padding included.
     rtf_seconds : float
@@ -76,7 +73,7 @@ def evaluate(
         out_dir,
         ordered,
         test_set=test_set,
-        decoding=decoding,
+        decoding=asr.decoder.name,
         params=exit_parameters(asr.mods.encoder, asr.mods.heads),
         rtf=rtf and rtf["rtf"],
         rtf_machine=rtf and rtf["machine"],
@@ -107,17 +104,31 @@ def length_batches(utterances: Sequence[Utterance], batch_seconds: float) -> Ite
 
 @torch.inference_mode()
 def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
-    """Lines of ``utterances.jsonl`` for one batch."""
-    waveforms = [asr.load_audio(utterance.audio_filepath) for utterance in batch]
+    """Lines of ``utterances.jsonl`` for one batch; what ``transcribe_file`` would cut is cut, and joined again."""
+    parts = [(row, part) for row, one in enumerate(batch) for part in asr.cut(asr.load_audio(one.audio_filepath))]
+    exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
+    step = max(len(batch), CHUNKS_AT_ONCE)
+    for first in range(0, len(parts), step):
+        rows, waveforms = zip(*parts[first : first + step], strict=True)
+        for row, exits in zip(rows, _run_all_exits(asr, waveforms), strict=True):
+            exits_of_parts[row].append(exits)
+    return [_line(asr, one, exits) for one, exits in zip(batch, exits_of_parts, strict=True)]
+
+
+def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list[list[dict]]:
+    """For each waveform and exit: hypothesis, scores, MACs and frames."""
     num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=asr.device)
     with asr.inference_ctx:
-        feats, num_frames = asr.mods.features(pad_sequence(waveforms, batch_first=True), num_samples)
+        feats, num_frames = asr.mods.features(pad_sequence(list(waveforms), batch_first=True), num_samples)
         states, lengths = asr.mods.encoder(feats, num_frames)
-        all_log_probs = asr.mods.heads(states)
-    exits = [_exit_columns(asr, log_probs, lengths) for log_probs in all_log_probs]
+        columns = [_exit_columns(asr, log_probs, lengths) for log_probs in asr.mods.heads(states)]
+    macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
     return [
-        _line(asr, utterance, int(num_frames[row]), [(texts[row], scores[row]) for texts, scores in exits])
-        for row, utterance in enumerate(batch)
+        [
+            {"hypothesis": texts[row], "scores": scores[row], "macs": macs[row][index], "frames": int(lengths[row])}
+            for index, (texts, scores) in enumerate(columns)
+        ]
+        for row in range(len(waveforms))
     ]
 
 
@@ -128,8 +139,22 @@ def _exit_columns(asr: EarlyExitASR, log_probs: torch.Tensor, lengths: torch.Ten
     return texts, [{name: values[row] for name, values in table.items()} for row in range(len(texts))]
 
 
-def _line(asr: EarlyExitASR, utterance: Utterance, num_frames: int, exits: list[tuple[str, dict]]) -> dict:
-    macs = exit_macs(asr.mods.encoder, asr.mods.heads, num_frames)
+def _join(parts: Sequence[dict]) -> dict:
+    """One exit of a recording that was cut: texts in order, scores weighted by frames, MACs added."""
+    if len(parts) == 1:
+        return parts[0]
+    frames = sum(part["frames"] for part in parts)
+    return {
+        "hypothesis": " ".join(part["hypothesis"] for part in parts if part["hypothesis"]),
+        "scores": {
+            name: sum(part["scores"][name] * part["frames"] for part in parts) / frames for name in parts[0]["scores"]
+        },
+        "macs": sum(part["macs"] for part in parts),
+    }
+
+
+def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict]]) -> dict:
+    exits = [_join(at_exit) for at_exit in zip(*parts, strict=True)]
     return {
         "id": utterance.id,
         "audio_filepath": str(utterance.audio_filepath),
@@ -140,12 +165,12 @@ def _line(asr: EarlyExitASR, utterance: Utterance, num_frames: int, exits: list[
         "exits": [
             {
                 "layer": layer,
-                "hypothesis": text,
-                "errors": word_errors(utterance.text, text),
-                "scores": scores,
-                "macs": macs[index],
+                "hypothesis": one["hypothesis"],
+                "errors": word_errors(utterance.text, one["hypothesis"]),
+                "scores": one["scores"],
+                "macs": one["macs"],
             }
-            for index, (layer, (text, scores)) in enumerate(zip(asr.exit_layers, exits, strict=True))
+            for layer, one in zip(asr.exit_layers, exits, strict=True)
         ],
     }
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """HyperPyYAML files with options of the command line, and what is wrong with either in one line."""
 
+from datetime import date
 from pathlib import Path
 from typing import TextIO
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
+
+from speechbrain_ee.files import write_whole
 
 # What may differ between a run and the command that goes on with it: none of it changes what has been trained so far.
 FREE_TO_CHANGE = {
@@ -14,7 +17,6 @@ FREE_TO_CHANGE = {
     "check_audio",
     "ckpt_interval_minutes",
     "ckpt_interval_steps",
-    "decoding",
     "max_wer_increase",
     "num_workers",
     "number_of_epochs",
@@ -96,6 +98,28 @@ def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
             f"{folder} holds a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
             "give another --output_folder, the same settings, or remove the folder"
         )
+
+
+def write_hparams(folder: str | Path, path: str, overrides: str = "") -> None:
+    """Write ``hyperparams.yaml`` as SpeechBrain does, but whole or not at all.
+
+    :func:`check_same_run` reads it: half a file, from a kill or while another process writes it, would refuse the very
+    command that resumes the run.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder, made if missing.
+    path : str
+        The yaml of the command.
+    overrides : str
+        Its options.
+    """
+    with open(path, encoding="utf-8") as file:
+        resolved = resolve_references(file, overrides).read()
+    head = f"# Generated {date.today()} from:\n# {Path(path).absolute()}\n# yamllint disable\n"
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_whole(Path(folder) / "hyperparams.yaml", (head + resolved).encode())
 
 
 def _plain_settings(yaml: TextIO) -> dict:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
+from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.calibration import CALIBRATION_FILE, read_policy
@@ -21,6 +22,8 @@ from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Mode
 from speechbrain_ee.policies import FixedExit, Look
 from speechbrain_ee.scores import compute_scores
 from speechbrain_ee.tokenizer import Tokenizer
+
+logger = get_logger(__name__)
 
 MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
 CHUNKS_AT_ONCE = 4
@@ -156,6 +159,8 @@ class EarlyExitASR(Pretrained):
             If the policy is not for this model's exits.
         """
         is_local = Path(source).is_dir()
+        if not is_local and not _may_be_on_the_hub(str(source)):
+            raise ModelError(f"{source}: no such folder; give a run folder, a bundle or a Hub name (user/model)")
 
         def fetch_file(name: str) -> Path:
             if is_local and savedir is None:
@@ -184,8 +189,11 @@ class EarlyExitASR(Pretrained):
         if policy is None and not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
             try:
                 policy = read_policy(fetch_file(CALIBRATION_FILE))
-            except EntryNotFoundError:
-                pass  # a model on the Hub without one
+            except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
+                if isinstance(error, LocalEntryNotFoundError):
+                    logger.warning(
+                        "%s: %s is not in the cache and the Hub is out of reach: full depth", source, CALIBRATION_FILE
+                    )
         return cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
 
     @property
@@ -200,13 +208,15 @@ class EarlyExitASR(Pretrained):
 
     def transcribe_file(self, path: str | Path, *, policy=None) -> Transcript:
         """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn."""
-        waveform = self.load_audio(path)
-        sample_rate = self.mods.features.sample_rate
-        parts = cut_at_pauses(waveform, sample_rate, max_seconds=MAX_CHUNK_S)
+        parts = self.cut(self.load_audio(path))
         results = []
         for first in range(0, len(parts), CHUNKS_AT_ONCE):
             results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy)
         return results[0] if len(results) == 1 else _join(results)
+
+    def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
+        """Cut a waveform (samples,) that is longer than 30 s at pauses; each part is recognised by itself."""
+        return cut_at_pauses(waveform, self.mods.features.sample_rate, max_seconds=MAX_CHUNK_S)
 
     def transcribe_waveforms(self, waveforms: list[torch.Tensor], *, policy=None) -> list[Transcript]:
         """Transcribe waveforms (samples,) of any lengths as one batch."""
@@ -234,7 +244,17 @@ class EarlyExitASR(Pretrained):
         -------
         list[Transcript]
             One per utterance, in order.
+
+        Raises
+        ------
+        ValueError
+            If the shapes are wrong, or the lengths not relative.
         """
+        if wavs.ndim != 2 or wav_lens.shape != wavs.shape[:1] or not bool(((wav_lens > 0) & (wav_lens <= 1)).all()):
+            raise ValueError(
+                f"got wavs of shape {tuple(wavs.shape)} and wav_lens {wav_lens.tolist()}: give (batch, samples) and "
+                "one relative length in (0, 1] for each"
+            )
         wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
         num_samples = absolute_lengths(wav_lens, wavs.shape[1])
         policy = self.policy if policy is None else policy
@@ -289,6 +309,12 @@ class EarlyExitASR(Pretrained):
             score=scores[0] if scores else None,
             macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index],
         )
+
+
+def _may_be_on_the_hub(source: str) -> bool:
+    """Whether a source that is no folder here can be ``user/model``; a mistyped path would be looked for online."""
+    user, slash, model = source.partition("/")
+    return bool(slash and user not in ("", ".", "..", "~") and model and "/" not in model and not Path(user).is_dir())
 
 
 def _join(parts: list[Transcript]) -> Transcript:

@@ -59,6 +59,8 @@ class SpeechDataset(DynamicItemDataset):
         Of the augmentation.
     cache_audio : bool
         Read all audio now and keep it in memory as int16.
+    sample_rate : int
+        Of the waveforms, in Hz; other audio is resampled.
 
     Example
     -------
@@ -79,8 +81,10 @@ class SpeechDataset(DynamicItemDataset):
         augment: Augmentation | None = None,
         seed: int = 0,
         cache_audio: bool = False,
+        sample_rate: int = SAMPLE_RATE,
     ):
         _check_ids(utterances)
+        self.sample_rate = sample_rate
         self.epoch = 0
         self.augment = augment
         self.seed = seed
@@ -109,7 +113,7 @@ class SpeechDataset(DynamicItemDataset):
         if name in self._cache:
             waveform = self._cache[name].float() / INT16_SCALE
         else:
-            waveform = load_audio(path, SAMPLE_RATE)
+            waveform = load_audio(path, self.sample_rate)
         if self.augment is None:
             return waveform
         # A function of the utterance and the epoch alone: no batch, worker or restart changes it.
@@ -122,7 +126,7 @@ class SpeechDataset(DynamicItemDataset):
     def _fill_cache(self) -> None:
         """Here and not when asked for: what a worker process caches is lost with its epoch."""
         for name in tqdm(self.data_ids, desc="audio into memory", delay=2, leave=False):
-            scaled = (load_audio(self.data[name]["wav"], SAMPLE_RATE) * INT16_SCALE).round()
+            scaled = (load_audio(self.data[name]["wav"], self.sample_rate) * INT16_SCALE).round()
             self._cache[name] = scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
 
 
@@ -133,6 +137,7 @@ def make_dataset(
     augment: Augmentation | None = None,
     seed: int = 0,
     cache_audio: bool = False,
+    sample_rate: int = SAMPLE_RATE,
 ) -> SpeechDataset:
     """Makes a SpeechBrain dataset of utterances.
 
@@ -148,6 +153,8 @@ def make_dataset(
         Of the augmentation.
     cache_audio : bool
         Keep all audio in memory as int16 (115 MB per hour); exact for 16-bit files at 16 kHz.
+    sample_rate : int
+        Of the waveforms, in Hz; other audio is resampled.
 
     Returns
     -------
@@ -166,7 +173,9 @@ def make_dataset(
     Traceback (most recent call last):
     ValueError: there are no utterances: give a manifest with at least one line
     """
-    return SpeechDataset(utterances, tokenizer, augment=augment, seed=seed, cache_audio=cache_audio)
+    return SpeechDataset(
+        utterances, tokenizer, augment=augment, seed=seed, cache_audio=cache_audio, sample_rate=sample_rate
+    )
 
 
 def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> None:
@@ -201,6 +210,49 @@ def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> Non
         )
 
 
+def check_not_too_long(
+    utterances: Sequence[Utterance],
+    num_frames_fn: Callable[[int], int],
+    max_frames: int | None,
+    *,
+    speed: float = 1.0,
+    sample_rate: int = 16000,
+) -> None:
+    """Checks before training that the encoder takes every utterance.
+
+    Arguments
+    ---------
+    utterances : Sequence[Utterance]
+        With durations that are right (check_durations).
+    num_frames_fn : Callable[[int], int]
+        Encoder frames for a number of samples.
+    max_frames : int | None
+        What the encoder takes; None is no limit.
+    speed : float
+        The slowest that augmentation plays.
+    sample_rate : int
+        Of the samples, in Hz.
+
+    Raises
+    ------
+    ValueError
+        If an utterance is longer; counts them and names the first.
+
+    Example
+    -------
+    >>> check_not_too_long([Utterance("a", "a.wav", 2.0, "b")], lambda samples: samples // 640, 100)
+    """
+    if max_frames is None:
+        return
+    too_long = [one for one in utterances if num_frames_fn(round(one.duration * sample_rate / speed)) > max_frames]
+    if too_long:
+        raise ValueError(
+            f"{len(too_long)} of {len(utterances)} utterances are longer than the {max_frames} frames that the encoder "
+            f"takes (first: {too_long[0].id}, {too_long[0].duration:.1f} s): cut or remove them, or take another "
+            "--attention_type"
+        )
+
+
 def ctc_frames_needed(tokens: Sequence[int]) -> int:
     """Counts the frames that CTC needs: one per token, and a blank between equal neighbours.
 
@@ -228,6 +280,7 @@ def drop_too_short(
     num_frames_fn: Callable[[int], int],
     *,
     speed: float = 1.0,
+    sample_rate: int = SAMPLE_RATE,
 ) -> list[Utterance]:
     """Drops what CTC cannot align; SpeechBrain's ctc_loss would count it as zero without a word.
 
@@ -238,9 +291,11 @@ def drop_too_short(
     tokenizer : Tokenizer
         Text to token ids.
     num_frames_fn : Callable[[int], int]
-        Number of samples at 16 kHz -> number of the encoder's output frames.
+        Number of samples -> number of the encoder's output frames.
     speed : float
         The highest speed of the speed perturbation, which shortens utterances.
+    sample_rate : int
+        Of these samples, in Hz.
 
     Returns
     -------
@@ -263,7 +318,7 @@ def drop_too_short(
     """
     kept, dropped = [], []
     for utterance in utterances:
-        num_frames = num_frames_fn(int(utterance.duration * SAMPLE_RATE / speed))
+        num_frames = num_frames_fn(int(utterance.duration * sample_rate / speed))
         needed = ctc_frames_needed(tokenizer.encode(utterance.text))
         (kept if num_frames >= needed else dropped).append(utterance.id)
     if not kept:

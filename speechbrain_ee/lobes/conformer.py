@@ -127,6 +127,11 @@ class TransformerExitEncoder(ExitEncoder):
         )
 
     @property
+    def max_output_frames(self) -> int | None:
+        """See :attr:`ExitEncoder.max_output_frames`: the table of absolute sinusoids has an end."""
+        return self.config["max_length"] if self.config["attention_type"] == "regularMHA" else None
+
+    @property
     def layers(self) -> torch.nn.ModuleList:
         """See :attr:`ExitEncoder.layers`."""
         return self.transformer.encoder.layers
@@ -140,11 +145,9 @@ class TransformerExitEncoder(ExitEncoder):
             If an utterance is longer than the table of positions.
         """
         x, lengths = self.frontend(feats, num_frames)
-        limit = self.config["max_length"]
-        if x.shape[1] > limit and self.config["attention_type"] == "regularMHA":
-            raise ValueError(
-                f"{x.shape[1]} encoder frames are more than max_length={limit}: cut the audio or raise max_length"
-            )
+        limit = self.max_output_frames
+        if limit is not None and x.shape[1] > limit:
+            raise ValueError(f"{x.shape[1]} encoder frames are more than max_length={limit}: cut the audio")
         x = self.transformer.custom_src_module(x)
         if self.config["attention_type"] == "regularMHA":
             x = x + self.transformer.positional_encoding(x)

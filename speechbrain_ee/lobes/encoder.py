@@ -106,6 +106,11 @@ class ExitEncoder(nn.Module, ABC):
         self.num_layers = num_layers
 
     @property
+    def max_output_frames(self) -> int | None:
+        """Longest input in encoder frames; None where there is no limit."""
+        return None
+
+    @property
     @abstractmethod
     def layers(self) -> nn.ModuleList:
         """The encoder layers, first one first."""

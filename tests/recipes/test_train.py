@@ -221,9 +221,10 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, 
 # --- two processes --------------------------------------------------------------------------
 
 
-def torchrun(corpus, run, **variables):
+def torchrun(corpus, run, exit_weights=None, **variables):
     # One bucket and four utterances in a batch: six batches, which two processes can share.
     options = {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
+    options["exit_weights"] = exit_weights
     argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
     script = ROOT / "tests" / "recipes" / "watched_train.py"
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -266,6 +267,14 @@ def test_law_7_two_processes_killed_in_the_middle_of_an_epoch_and_resumed(corpus
     assert ended.returncode == 0, ended.stderr
     assert_same_training(run, two_processes)
     assert [rank["weights"] for rank in ranks(run)] == [rank["weights"] for rank in ranks(two_processes)]
+
+
+@pytest.mark.parametrize("exit_weights", ["[0, 0, 1]", "[1, 0, 0]"])
+def test_two_processes_train_where_an_exit_has_weight_0(corpus, tmp_path, exit_weights):
+    ended = torchrun(corpus, tmp_path / "run", exit_weights=exit_weights)
+    assert ended.returncode == 0, ended.stderr
+    first, second = ranks(tmp_path / "run")
+    assert first["weights"] == second["weights"]
 
 
 # --- bad input ------------------------------------------------------------------------------
@@ -386,6 +395,27 @@ def test_utterances_too_short_for_their_text_are_named_and_left_out(broken, tmp_
     assert ended.status == 0, ended.stderr
     log = (run / "log.txt").read_text("utf-8")
     assert f"1 of 24 utterances are too short for their text under CTC and are left out: {name}\n" in log
+
+
+def test_a_tokenizer_that_nothing_was_trained_with_follows_the_texts(broken, tmp_path):
+    name = change_row(broken / "dev.jsonl", 2, text="no zoo")
+    options = {"number_of_epochs": 1, "test_manifests": "[]"}
+    ended = train(arguments(broken, tmp_path / "run", **options), tmp_path)
+    assert_one_line(ended, "characters that the tokenizer does not know: 'z'", name)
+    change_row(broken / "train.jsonl", 2, text="no zoo")  # as the message says
+    ended = train(arguments(broken, tmp_path / "run", vocab_size=12, **options), tmp_path)
+    assert ended.status == 0, ended.stderr
+
+
+def test_the_sample_rate_is_that_of_the_training_audio(broken, tmp_path):
+    frames = int(12.5 * tiny.read_rows(broken / "train.jsonl")[3]["duration"])
+    text = ("nogo" * 20)[: int(1.5 * frames)]  # would fit into twice as many frames
+    name = change_row(broken / "train.jsonl", 3, text=text)
+    run = tmp_path / "run"
+    options = {"sample_rate": 8000, "n_mels": 10, "number_of_epochs": 1, "test_manifests": "[]"}
+    ended = train(arguments(broken, run, **options), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert f"too short for their text under CTC and are left out: {name}\n" in (run / "log.txt").read_text("utf-8")
 
 
 def test_check_audio_trusts_the_files_over_the_manifest(broken, tmp_path):

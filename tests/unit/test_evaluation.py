@@ -12,7 +12,7 @@ from unit.models import make_asr
 
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters
-from speechbrain_ee.evaluation import evaluate, length_batches, real_time_factors
+from speechbrain_ee.evaluation import evaluate, evaluate_batch, length_batches, real_time_factors
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.replay import replay, static_wer
 from speechbrain_ee.utterances import read_utterances
@@ -171,3 +171,18 @@ def test_references_without_words_are_refused(asr, utterances, tmp_path, texts):
     wordless = [replace(one, text=text) for one, text in zip(utterances, texts, strict=False)]
     with pytest.raises(ValueError, match="tiny: no reference has a word"):
         evaluate(asr, wordless, tmp_path / "out", test_set="tiny")
+
+
+def test_a_long_recording_is_evaluated_as_it_is_transcribed(tmp_path):
+    asr = make_asr(tmp_path)
+    path = tmp_path / "long.wav"
+    noise = torch.randn(65 * RATE, generator=torch.Generator().manual_seed(2)) * 0.1
+    soundfile.write(path, noise.numpy(), RATE)
+    (line,) = evaluate_batch(asr, [Utterance("long", path, 65.0, "the cat")])
+    for one in line["exits"]:
+        said = asr.transcribe_file(path, policy=FixedExit(one["layer"]))
+        assert len(said.parts) == 3
+        assert one["hypothesis"] == said.text
+        assert 0 < one["scores"]["entropy"] < 1
+        assert one["macs"] >= said.macs > 0
+    assert any(one["hypothesis"] for one in line["exits"])

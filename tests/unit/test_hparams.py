@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from speechbrain_ee.hparams import check_same_run, load_hparams
+from speechbrain_ee.hparams import check_same_run, load_hparams, write_hparams
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,19 @@ def test_a_folder_without_a_checkpoint_takes_any_settings(run):
     folder, path = run
     (folder / "save" / "CKPT+1").rmdir()
     check_same_run(folder, path, "lr: 1")
+
+
+def test_the_settings_are_written_whole_or_not_at_all(run, monkeypatch):
+    folder, path = run
+    write_hparams(folder, path, "number_of_epochs: 9")
+    check_same_run(folder, path)
+    written = (folder / "hyperparams.yaml").read_text()
+    assert "number_of_epochs: 9\n" in written and "rate: 0.2\n" in written
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechbrain_ee.files.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_hparams(folder, path, "number_of_epochs: 12")
+    assert (folder / "hyperparams.yaml").read_text() == written

@@ -146,6 +146,14 @@ def test_nothing_to_transcribe_is_refused(asr, waveforms):
         asr.transcribe_waveforms(waveforms)
 
 
+@pytest.mark.parametrize(
+    ("shape", "wav_lens"), [((2, 800), [800, 400]), ((2, 800), [1.0, 0.0]), ((2, 800), [1.0]), ((800,), [1.0])]
+)
+def test_lengths_that_are_not_relative_are_refused(asr, shape, wav_lens):
+    with pytest.raises(ValueError, match=r"give \(batch, samples\) and one relative length in \(0, 1\] for each"):
+        asr.transcribe_batch(torch.zeros(shape), torch.tensor(wav_lens))
+
+
 def test_a_policy_for_other_exits_is_refused_when_it_is_given(tmp_path):
     with pytest.raises(ValueError, match="exit layer 3 is not an exit of this model; choose one of 1, 2, 4"):
         make_asr(tmp_path, policy=FixedExit(3))
@@ -237,11 +245,10 @@ def test_no_hyperparams_yaml_is_ever_read(folder, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("source", ["no/such/folder/at/all", "nobody/no-such-model", "no_such_model"])
-def test_neither_a_folder_nor_on_the_hub_is_one_line(source):
-    error = refusal(source)
+def test_neither_a_folder_nor_on_the_hub_is_one_line():
+    error = refusal("nobody/no-such-model")
     assert isinstance(error, ModelError)
-    assert str(error).startswith(f"{source}: cannot get config.json")
+    assert str(error).startswith("nobody/no-such-model: cannot get config.json")
     assert str(error).endswith("give a run folder, a bundle or a Hub name")
 
 
@@ -333,3 +340,14 @@ def test_config_is_plain_json(folder):
     assert config["encoder"]["exit_layers"] == [1, 2, 4]
     assert config["blank_index"] == 0
     assert make_tokenizer(folder).vocab_size == config["heads"]["vocab_size"]
+
+
+@pytest.mark.parametrize("source", ["results/typo", "/no/such", "./run", "../run", "~/run", "run", "a/b/c", "results/"])
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    if source == "results/":
+        (tmp_path / "results").rmdir()
+    monkeypatch.setattr("speechbrain_ee.inference.fetch", lambda *_, **__: pytest.fail("looked online"))
+    with pytest.raises(ModelError, match="no such folder; give a run folder, a bundle or a Hub name"):
+        EarlyExitASR.from_hparams(source)

@@ -12,6 +12,7 @@ from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 from speechbrain_ee.corpora import dataset as dataset_module
 from speechbrain_ee.corpora.dataset import (
     check_alphabet,
+    check_not_too_long,
     ctc_frames_needed,
     drop_too_short,
     make_dataset,
@@ -132,3 +133,26 @@ def test_speed_shortens_and_repeats_count(tokenizer):
     double = [Utterance("u", "/none.wav", 0.2, "tall")]  # 5 tokens, 5 frames, but 6 needed
     with pytest.raises(ValueError, match="all 1 utterances are too short"):
         drop_too_short(double, tokenizer, frames)
+
+
+def test_audio_comes_at_the_rate_that_is_asked_for(utterances, tokenizer):
+    for cache_audio in (False, True):
+        full = make_dataset(utterances, tokenizer, cache_audio=cache_audio)
+        half = make_dataset(utterances, tokenizer, cache_audio=cache_audio, sample_rate=8000)
+        assert len(half[0]["sig"]) == -(-len(full[0]["sig"]) // 2)
+
+
+def test_what_is_too_long_for_the_encoder_is_named():
+    utterances = [Utterance("short", "a.wav", 2.0, "b"), Utterance("long", "b.wav", 4.1, "b")]
+
+    def check(max_frames, **options):
+        check_not_too_long(utterances, lambda samples: samples // 640, max_frames, **options)
+
+    check(None)
+    check(102)  # 4.1 s are 102.5 frames of 40 ms
+    with pytest.raises(ValueError, match=r"^1 of 2 utterances are longer than the 101 frames .*first: long, 4.1 s"):
+        check(101)
+    with pytest.raises(ValueError, match="^1 of 2"):
+        check(102, speed=0.9)
+    with pytest.raises(ValueError, match="^2 of 2"):
+        check(102, sample_rate=48000)
