@@ -2,13 +2,13 @@
 """Text to token ids and back, over SentencePiece."""
 
 import io
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
+
+from speechbrain_ee.files import write_whole
 
 MODEL_TYPES = ("bpe", "unigram", "char")
 BLANK_INDEX, BOS_INDEX, EOS_INDEX = 0, 1, 2
@@ -107,7 +107,9 @@ class Tokenizer:
                 f"vocab_size is {vocab_size}: these texts need at least {smallest} "
                 f"({smallest - 3} characters with the space, <unk>, BOS and EOS)"
             )
-        _write(Path(path), _train(sentences, model_type, vocab_size, alphabet))
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _train(sentences, model_type, vocab_size, alphabet))
         return cls(path)
 
     @property
@@ -188,19 +190,3 @@ def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str
             f"{limit.group(1)}; lower it, or give more text"
         ) from None
     return model.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes to a file beside it and renames: nobody sees half a model."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -5,11 +5,12 @@ import csv
 import json
 import math
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from speechbrain_ee.files import write_whole
 
 CSV_COLUMNS = {"ID": "id", "wav": "audio_filepath", "wrd": "text", "spk_id": "speaker"}
 REQUIRED = ("audio_filepath", "duration", "text")
@@ -122,20 +123,8 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a rename is only atomic within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            for utterance in utterances:
-                row = _row(utterance, path.parent)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    rows = (json.dumps(_row(utterance, path.parent), ensure_ascii=False) + "\n" for utterance in utterances)
+    write_whole(path, "".join(rows).encode())
 
 
 def _lines(path: Path) -> list[str]:

@@ -9,7 +9,6 @@ import sentencepiece
 import torch
 from speechbrain.decoders.ctc import CTCBeamSearcher, CTCPrefixBeamSearcher
 
-from speechbrain_ee import tokenizer as tokenizer_module
 from speechbrain_ee.tokenizer import Tokenizer
 
 TEXTS = ["the cat sat on the mat", "a dog ran", "all of it"]
@@ -135,7 +134,7 @@ def test_failed_write_keeps_the_old_model(tmp_path, monkeypatch):
     def full_disk(file_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tokenizer_module.os, "fsync", full_disk)
+    monkeypatch.setattr("speechbrain_ee.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         train(tmp_path, ["other words"], model_type="char")
     assert Tokenizer(tmp_path / "t.model").vocab_list == before
