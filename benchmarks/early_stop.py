@@ -107,7 +107,7 @@ def main() -> None:
         {
             "depth": depth_shares(encoder, heads, feats, lengths, rounds),
             "incremental_over_stock": incremental_over_stock(encoder, heads, feats, lengths, rounds),
-            "half_of_16_stop_at_layer_4": half_stop(encoder, heads, max(3, rounds // 4)),
+            "half_of_16_stop_at_layer_4": half_stop(encoder, heads, max(3, rounds // 3)),
         },
     )
 
