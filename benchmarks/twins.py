@@ -4,26 +4,34 @@
 python benchmarks/twins.py hparams/conformer_ee.yaml --depths 2 4 --out results/twins -- --number_of_epochs 8
 
 What follows ``--`` goes to train.py for every model alike: same data, seed, steps. A twin of depth k has k layers and
-one exit. The same command again resumes. Prints a Markdown table and writes OUT/twins.json.
+one exit. The same command again resumes. Prints a Markdown table and writes OUT/twins.json. With ``--jobs 2`` two
+models train at a time, each with half of the cores; what they print goes to OUT/NAME.log.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def train(hparams: str, folder: Path, overrides: list[str]) -> float:
+def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> float:
     """Run train.py into a folder unless it is finished; returns the minutes it took."""
     record = folder / "minutes.json"
     if not record.exists():
         begin = time.monotonic()
         command = [sys.executable, str(ROOT / "train.py"), hparams, "--output_folder", str(folder), *overrides]
-        subprocess.run(command, check=True)
+        if jobs == 1:
+            subprocess.run(command, check=True)
+        else:
+            threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+            with open(f"{folder}.log", "ab") as log:
+                subprocess.run(command, check=True, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
         record.write_text(json.dumps((time.monotonic() - begin) / 60), "utf-8")
     return json.loads(record.read_text("utf-8"))
 
@@ -77,15 +85,21 @@ def main() -> None:
     parser.add_argument("hparams", help="yaml of the model with exits")
     parser.add_argument("--depths", type=int, nargs="*", default=[], help="depths of the twins")
     parser.add_argument("--out", type=Path, default=Path("results/twins"))
+    parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
     runs = {"exits": []} | {
         f"twin_{depth}": ["--num_layers", str(depth), "--exit_layers", f"[{depth}]"] for depth in args.depths
     }
     results = {"command": " ".join(sys.argv)}
-    for name, own in runs.items():
-        minutes = train(args.hparams, args.out / name, without(overrides, own[::2]) + own)
-        results[name] = {"minutes": round(minutes, 1), "sets": read_exits(args.out / name)}
+    args.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        minutes = {
+            name: pool.submit(train, args.hparams, args.out / name, without(overrides, own[::2]) + own, args.jobs)
+            for name, own in runs.items()
+        }
+    for name in runs:
+        results[name] = {"minutes": round(minutes[name].result(), 1), "sets": read_exits(args.out / name)}
     (args.out / "twins.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     print(markdown(results))
 
