@@ -15,6 +15,7 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
 from speechbrain_ee.calibration import calibrate_threshold, write_calibration
@@ -24,7 +25,7 @@ from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
-from speechbrain_ee.hparams import check_same_run, load_hparams, write_hparams
+from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.report import exits_table
@@ -35,7 +36,7 @@ from speechbrain_ee.utterances import read_utterances
 
 def main(argv: list[str]) -> None:
     """Run the whole recipe."""
-    hparams_file, run_opts, overrides = sb.parse_arguments(argv)
+    hparams_file, run_opts, overrides = parse_arguments(argv)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, overrides)
     check_same_run(hparams["output_folder"], hparams_file, overrides)
@@ -150,8 +151,8 @@ def fit_features(hparams: dict, train: list) -> None:
     """Measure the features' mean and deviation over some 500 utterances; a checkpoint brings its own."""
     if hparams["checkpointer"].find_checkpoint() is None:
         rate = hparams["features"].sample_rate
-        waveforms = (load_audio(one.audio_filepath, rate) for one in train[:: max(1, len(train) // 500)])
-        hparams["features"].fit(waveforms)
+        some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
+        hparams["features"].fit(load_audio(one.audio_filepath, rate) for one in some)
 
 
 def leave_group_as_main() -> bool:

@@ -98,7 +98,9 @@ def evaluate(
     manifest: Annotated[
         list[Path], typer.Option(help="Test manifest, JSON lines or SpeechBrain CSV; may be repeated.")
     ],
-    out: Annotated[Path | None, typer.Option(help="Where to; RUN/eval/<manifest's stem> by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam for the beam.")
+    ] = None,
     decoding: Annotated[Decoding, typer.Option(help="How to decode.")] = Decoding.greedy,
     beam_size: Annotated[int, typer.Option(help="Of the beam.")] = 50,
     lm: Annotated[Path | None, typer.Option(help="KenLM model for the beam, ARPA or binary.")] = None,
@@ -123,7 +125,7 @@ def evaluate(
     if decoding is Decoding.beam:
         asr.decoder = BeamCTC(asr.hparams.tokenizer, asr.hparams.blank_index, beam_size=beam_size, kenlm_model_path=lm)
     for path, utterances in zip(manifest, test_sets, strict=True):
-        folder = out or run / "eval" / path.stem
+        folder = out or run / "eval" / (path.stem if decoding is Decoding.greedy else f"{path.stem}-{decoding}")
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))

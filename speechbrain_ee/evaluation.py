@@ -183,7 +183,7 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
     asr : EarlyExitASR
         The model.
     utterances : Sequence[Utterance]
-        The first of these are used.
+        The first of these are used, the last one cut.
     seconds : float
         How much audio.
     num_runs : int
@@ -195,22 +195,24 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
         ``rtf``: one number per exit, features, encoder, head and decoding included, reading of files not;
         ``machine``: CPU, threads and its matrix rate of the same process.
     """
-    waveforms, total = [], 0.0
+    rate = asr.mods.features.sample_rate
+    waveforms, missing = [], round(seconds * rate)
     for utterance in utterances:
-        waveforms.append(load_audio(utterance.audio_filepath, asr.mods.features.sample_rate))
-        total += len(waveforms[-1]) / asr.mods.features.sample_rate
-        if total >= seconds:
+        if missing <= 0:
             break
+        waveforms += asr.cut(load_audio(utterance.audio_filepath, rate)[:missing])
+        missing = round(seconds * rate) - sum(map(len, waveforms))
+    total = sum(map(len, waveforms)) / rate
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         best = [float("inf")] * len(asr.exit_layers)
-        for _ in range(num_runs):
-            for index, layer in enumerate(asr.exit_layers):
-                begin = time.perf_counter()
-                for waveform in waveforms:
-                    asr.transcribe_waveforms([waveform], policy=FixedExit(layer))
-                best[index] = min(best[index], time.perf_counter() - begin)
+        runs = [*enumerate(asr.exit_layers)] * num_runs
+        for index, layer in tqdm(runs, desc="real-time factor", delay=2, leave=False):
+            begin = time.perf_counter()
+            for waveform in waveforms:
+                asr.transcribe_waveforms([waveform], policy=FixedExit(layer))
+            best[index] = min(best[index], time.perf_counter() - begin)
         return {"rtf": [value / total for value in best], "machine": machine() | {"device": asr.device}}
     finally:
         torch.set_num_threads(threads)

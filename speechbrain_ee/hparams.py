@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """HyperPyYAML files with options of the command line, and what is wrong with either in one line."""
 
+from collections.abc import Sequence
 from datetime import date
+from numbers import Real
 from pathlib import Path
 from typing import TextIO
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
+from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ee.files import write_whole
 
@@ -24,6 +27,48 @@ FREE_TO_CHANGE = {
     "tensorboard",
     "test_manifests",
 }
+
+# SpeechBrain's run options that our Brain does not follow: a loss that is no number stops the training at once.
+NOT_FOLLOWED = {"skip_nonfinite_grads", "nonfinite_patience"}
+
+
+def parse_arguments(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
+    """Read a command line as SpeechBrain does; a run option that is a key of the yaml becomes an override of it.
+
+    So every setting that the yaml names has one value, which is written down with the run and compared when it is
+    resumed.
+
+    Arguments
+    ---------
+    argv : Sequence[str]
+        The arguments after the script's name.
+
+    Returns
+    -------
+    tuple[str, RunOptions, str]
+        The yaml's path, SpeechBrain's run options, and what replaces top-level keys of the yaml, as YAML.
+
+    Raises
+    ------
+    ValueError
+        If an option is one that has no effect here.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.yaml"
+    >>> _ = path.write_text("max_grad_norm: 5.0")
+    >>> _, run_opts, overrides = parse_arguments([str(path), "--max_grad_norm", "1", "--device", "cpu"])
+    >>> overrides, run_opts.device
+    ('max_grad_norm: 1.0', 'cpu')
+    """
+    path, run_opts, overrides = RunOptions.from_command_line_args(argv)
+    for name in sorted(NOT_FOLLOWED & run_opts.overridden_args):
+        raise ValueError(f"--{name} has no effect: training stops where a loss or gradient is no number; leave it away")
+    with open(path, encoding="utf-8") as file:
+        shared = _top_level_keys(file) & run_opts.overridden_args
+    lines = [overrides] if overrides else []
+    lines += [f"{name}: {run_opts[name]}" for name in sorted(shared)]
+    return path, run_opts, "\n".join(lines)
 
 
 def load_hparams(path: str, overrides: str = "") -> dict:
@@ -44,7 +89,8 @@ def load_hparams(path: str, overrides: str = "") -> dict:
     Raises
     ------
     ValueError
-        If an option is unknown or given twice, the file is no YAML, or a class does not take what it is given.
+        If an option is unknown, given twice or no number where the yaml has one, the file is no YAML, or a class does
+        not take what it is given.
 
     Example
     -------
@@ -58,6 +104,8 @@ def load_hparams(path: str, overrides: str = "") -> dict:
     """
     with open(path, encoding="utf-8") as file:
         try:
+            _check_numbers(file, overrides)
+            file.seek(0)
             return load_hyperpyyaml(file, overrides)
         except (KeyError, TypeError) as error:
             raise ValueError(": ".join(map(str, error.args))) from error
@@ -84,12 +132,14 @@ def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
         If the run was started with other settings than those in :data:`FREE_TO_CHANGE`; names them.
     """
     saved = Path(folder) / "hyperparams.yaml"
-    if not saved.exists() or not any(Path(folder).glob("save/CKPT*")):
+    if not saved.exists():
         return
     with open(saved, encoding="utf-8") as file:
         before = _plain_settings(file)
     with open(path, encoding="utf-8") as file:
         now = _plain_settings(resolve_references(file, overrides))
+    if not any(Path(before.get("save_folder", Path(folder) / "save")).glob("CKPT*")):
+        return
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     differing = [key for key in differing if key not in FREE_TO_CHANGE]
     if differing:
@@ -126,3 +176,16 @@ def _plain_settings(yaml: TextIO) -> dict:
     """Top-level keys whose values are numbers, texts or lists of them."""
     values = YAML(typ="rt").load(yaml)
     return {key: value for key, value in values.items() if not hasattr(value, "items") and "!" not in str(key)}
+
+
+def _top_level_keys(yaml: TextIO) -> set[str]:
+    return set(YAML(typ="rt").load(yaml))
+
+
+def _check_numbers(yaml: TextIO, overrides: str) -> None:
+    """Refuse a text where the yaml has a number; it would fail in the middle of something."""
+    defaults = YAML(typ="rt").load(yaml)
+    for key, value in (YAML(typ="rt").load(overrides) or {}).items():
+        if isinstance(defaults.get(key), Real) and isinstance(value, str | list):
+            kind = "True or False" if isinstance(defaults[key], bool) else f"a number ({defaults[key]} by default)"
+            raise ValueError(f"--{key} {value}: give {kind}")

@@ -215,8 +215,18 @@ class EarlyExitASR(Pretrained):
         return results[0] if len(results) == 1 else _join(results)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """Cut a waveform (samples,) that is longer than 30 s at pauses; each part is recognised by itself."""
-        return cut_at_pauses(waveform, self.mods.features.sample_rate, max_seconds=MAX_CHUNK_S)
+        """Cut a waveform (samples,) at pauses where it is longer than 30 s, or than the encoder takes.
+
+        Each part is recognised by itself.
+        """
+        return cut_at_pauses(waveform, self.mods.features.sample_rate, max_seconds=self._max_chunk_s)
+
+    @property
+    def _max_chunk_s(self) -> float:
+        limit = self.mods.encoder.max_output_frames
+        num_samples = round(MAX_CHUNK_S * self.mods.features.sample_rate)
+        frames = self.mods.encoder.num_output_frames(self.mods.features.num_frames(num_samples))
+        return MAX_CHUNK_S if limit is None or frames <= limit else MAX_CHUNK_S * (limit - 1) / frames
 
     def transcribe_waveforms(self, waveforms: list[torch.Tensor], *, policy=None) -> list[Transcript]:
         """Transcribe waveforms (samples,) of any lengths as one batch."""

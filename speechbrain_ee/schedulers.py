@@ -7,6 +7,44 @@ import torch
 from speechbrain.nnet.schedulers import NoamScheduler
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 
+SCHEDULES = ("warmup_cosine", "noam")
+
+
+def schedule(kind: str, *, total_steps: int, lr: float, warmup_steps: int):
+    """Make a schedule by name.
+
+    Arguments
+    ---------
+    kind : str
+        ``warmup_cosine`` (:class:`WarmupCosine`) or ``noam`` (:func:`noam`).
+    total_steps : int
+        Optimizer steps of the whole training.
+    lr : float
+        The highest rate.
+    warmup_steps : int
+        Optimizer steps to reach it.
+
+    Returns
+    -------
+    WarmupCosine | NoamScheduler
+        Called with the optimizer after each step.
+
+    Raises
+    ------
+    ValueError
+        If there is no such schedule, or the warm-up does not fit.
+
+    Example
+    -------
+    >>> schedule("cosine", total_steps=100, lr=1.0, warmup_steps=10)
+    Traceback (most recent call last):
+    ValueError: lr_schedule is 'cosine': choose from warmup_cosine, noam
+    """
+    if kind not in SCHEDULES:
+        raise ValueError(f"lr_schedule is {kind!r}: choose from {', '.join(SCHEDULES)}")
+    make = noam if kind == "noam" else WarmupCosine
+    return make(total_steps=total_steps, lr=lr, warmup_steps=warmup_steps)
+
 
 def noam(*, total_steps: int, lr: float, warmup_steps: int) -> NoamScheduler:
     """SpeechBrain's Noam schedule: linear warm-up to ``lr``, then falling with the square root of the step.

@@ -54,13 +54,13 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     """
     path = Path(path)
     if not path.is_file():
-        raise AudioError(f"audio {path} does not exist: check the manifest's paths")
+        raise AudioError(f"audio {path} does not exist: check the path")
     try:
         audio, file_rate = audio_io.load(path, channels_first=False, dtype=torch.float32)
     except RuntimeError as error:
         raise AudioError(f"audio {path} cannot be read ({_reason(error)}): replace it") from None
     if audio.shape[0] == 0:
-        raise AudioError(f"audio {path} is empty (0 samples): remove it from the manifest")
+        raise AudioError(f"audio {path} is empty (0 samples): leave it out")
     if not torch.isfinite(audio).all():
         raise AudioError(f"audio {path} has samples that are NaN or infinite: replace it")
     # Mixed down first: the mean and the resampling commute, and one channel is cheaper.
@@ -159,13 +159,13 @@ def audio_duration(path: str | Path) -> float:
     """
     path = Path(path)
     if not path.is_file():
-        raise AudioError(f"audio {path} does not exist: check the manifest's paths")
+        raise AudioError(f"audio {path} does not exist: check the path")
     try:
         info = soundfile.info(str(path))
     except soundfile.LibsndfileError as error:
         raise AudioError(f"audio {path} cannot be read ({_reason(error)}): replace it") from None
     if info.frames <= 0:
-        raise AudioError(f"audio {path} is empty (0 samples): remove it from the manifest")
+        raise AudioError(f"audio {path} is empty (0 samples): leave it out")
     return info.frames / info.samplerate
 
 

@@ -3,7 +3,6 @@
 
 import csv
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ CSV_COLUMNS = {"ID": "id", "wav": "audio_filepath", "wrd": "text", "spk_id": "sp
 REQUIRED = ("audio_filepath", "duration", "text")
 # Other tools cut an utterance out of a long file this way; reading the whole file would be wrong.
 UNSUPPORTED = ("offset", "start", "stop")
+MAX_DURATION_S = 100 * 3600
 
 
 class ManifestError(ValueError):
@@ -164,7 +164,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
         raise ManifestError(
             f"{path} has no column {', '.join(missing)}: its first line must name ID,duration,wav,spk_id,wrd"
         )
-    for row in reader:
+    for row in _whole_rows(reader, path):
         # A short row gives None, a long one puts what is left under the key None.
         if None in row or None in row.values():
             raise ManifestError(
@@ -173,6 +173,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
         named = {CSV_COLUMNS.get(name, name): value for name, value in row.items()}
         named["speaker"] = named.get("speaker") or None
         yield reader.line_num, {**named, "duration": _csv_number(named["duration"])}
+
+
+def _whole_rows(reader: csv.DictReader, path: Path) -> Iterator[dict]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ManifestError(f"{path}, after line {reader.line_num}, is not CSV ({error}): mend the line") from None
 
 
 def _csv_number(text: str) -> float | str:
@@ -210,8 +217,10 @@ def _utterance(row: dict, folder: Path, data_root: Path, where: str) -> Utteranc
 
 def _duration(value: object, where: str) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
-        raise ManifestError(f"{where} has duration {value!r}: it must be a number of seconds above 0")
+    if not is_number or not 0 < value <= MAX_DURATION_S:
+        raise ManifestError(
+            f"{where} has duration {value!r}: it must be a number of seconds above 0 and at most {MAX_DURATION_S}"
+        )
     return float(value)
 
 

@@ -119,6 +119,16 @@ def test_the_same_command_on_a_finished_run_trains_no_more(finished, corpus, tmp
     assert (curve(run), weights(run)) == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "before"),
+    [("grad_accumulation_factor", 2, "1"), ("max_grad_norm", 1.0, "5.0"), ("precision", "bf16", "'fp32'")],
+)
+def test_a_run_is_not_resumed_with_other_run_options(finished, corpus, tmp_path, option, value, before):
+    run, _ = finished
+    ended = train(arguments(corpus, run, **{option: value}), tmp_path)
+    assert_one_line(ended, f"holds a run with other settings ({option} was {before})")
+
+
 # --- law 7: stopped at any moment and resumed == uninterrupted -------------------------------
 
 SAVING_OFTEN = {"ckpt_interval_steps": 2, "test_manifests": "[]"}
@@ -300,6 +310,9 @@ def assert_one_line(ended, *parts):
         ("exit_layer", "[3]", ["Override 'exit_layer' not found in", "'exit_layers'"]),
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
+        ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),
+        ("lr_schedule", "cosine", ["lr_schedule is 'cosine': choose from warmup_cosine, noam"]),
+        ("nonfinite_patience", "3", ["--nonfinite_patience has no effect"]),
         ("vocab_size", "13", ["has 11 tokens and the exit heads 13: give --vocab_size 11"]),
         ("vocab_size", "9", ["vocab_size is 9: these texts need at least 11"]),
         ("train_manifest", "none.jsonl", ["manifest none.jsonl does not exist"]),
@@ -330,7 +343,7 @@ def change_row(manifest, number, **values):
 def test_missing_and_corrupt_audio_is_one_line(broken, tmp_path, split, cache_audio):
     if cache_audio:
         (broken / f"{split}01.wav").unlink()
-        reason = "does not exist: check the manifest's paths"
+        reason = "does not exist: check the path"
     else:
         (broken / f"{split}01.wav").write_bytes(b"RIFF, but no more")
         reason = "cannot be read"

@@ -200,6 +200,14 @@ def test_evaluate_writes_where_out_says(run, model, audio, tmp_path):
     assert not (model / "eval").exists()
 
 
+def test_results_of_the_beam_do_not_replace_the_greedy_ones(run, model, audio, tmp_path):
+    path = manifest(tmp_path / "test.jsonl", audio)
+    for arguments in ([], ["--decoding", "beam", "--beam-size", 4]):
+        assert run("evaluate", model, "--manifest", path, *arguments)[0] == 0
+    found = {file.parent.name: json.loads(file.read_text())["decoding"] for file in model.glob("eval/*/exits.json")}
+    assert found == {"test": "greedy", "test-beam": "beam 4"}
+
+
 def test_evaluate_reads_every_manifest_before_it_starts(run, model, audio, tmp_path):
     first = manifest(tmp_path / "test.jsonl", audio)
     status, out, err = run("evaluate", model, "--manifest", first, "--manifest", tmp_path / "none.jsonl")

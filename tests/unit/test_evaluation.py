@@ -143,6 +143,13 @@ def test_real_time_factors_are_measured_on_one_thread(asr, utterances):
     assert found["machine"]["gemm_gflops"] > 0
 
 
+def test_the_real_time_factor_is_measured_over_no_more_than_was_asked_for(asr, utterances, monkeypatch):
+    timed = []
+    monkeypatch.setattr(asr, "transcribe_waveforms", lambda waveforms, policy: timed.append(len(waveforms[0])))
+    real_time_factors(asr, utterances[2:], seconds=1.0, num_runs=1)
+    assert timed == [int(0.9 * RATE), int(0.1 * RATE)] * 3, "the second utterance is cut"
+
+
 def test_real_time_factors_reach_exits_json_with_the_machine(asr, utterances, tmp_path):
     exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0.5)
     assert all(row["rtf"] > 0 for row in exits["exits"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 
-from speechbrain_ee.hparams import check_same_run, load_hparams, write_hparams
+from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 
 
 @pytest.mark.parametrize(
@@ -9,6 +9,9 @@ from speechbrain_ee.hparams import check_same_run, load_hparams, write_hparams
     [
         ("lr: 1", "lr: 2\nlr: 3", 'and the options of the command: found duplicate key "lr"'),
         ("lr: 1", "rate: 2", r"^Override 'rate' not found in: \['lr'\]$"),
+        ("lr: 1e-3", "lr: abc", r"^--lr abc: give a number \(0.001 by default\)$"),
+        ("layers: 3", "layers: [3]", r"^--layers \[3\]: give a number"),
+        ("shared: True", "shared: maybe", "^--shared maybe: give True or False$"),
         ("lr: [1", "", "a.yaml and the options of the command: "),
         ("size: 1\nx: !new:torch.nn.Linear\n  in_features: !ref <size>", "", "^Invalid argument to class torch.nn.Lin"),
         ("x: !new:torch.nn.Lineal", "", "There is no such class as torch.nn.Lineal"),
@@ -46,6 +49,33 @@ def test_a_run_goes_on_with_the_same_settings(run, overrides):
 def test_a_run_does_not_go_on_with_other_settings(run, overrides, message):
     with pytest.raises(ValueError, match=message):
         check_same_run(*run, overrides)
+
+
+def test_a_run_with_a_save_folder_of_its_own_does_not_go_on_with_other_settings(run, tmp_path):
+    folder, path = run
+    (folder / "save" / "CKPT+1").rename(tmp_path / "CKPT+1")
+    with open(folder / "hyperparams.yaml", "a") as file:
+        file.write(f"save_folder: {tmp_path}\n")
+    with open(path, "a") as file:
+        file.write(f"save_folder: {tmp_path}\n")
+    with pytest.raises(ValueError, match="lr was 0.1"):
+        check_same_run(folder, path, "lr: 1")
+
+
+def test_run_options_that_the_yaml_names_become_settings(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("precision: fp32\nmax_grad_norm: 5.0\nlr: 0.1\nsize: !ref <lr>\n")
+    options = ["--precision", "bf16", "--max_grad_norm=1", "--lr", "0.2", "--device", "cpu", "--debug"]
+    file, run_opts, overrides = parse_arguments([str(path), *options])
+    assert (file, run_opts.device, run_opts.debug) == (str(path), "cpu", True)
+    assert load_hparams(file, overrides) == {"precision": "bf16", "max_grad_norm": 1.0, "lr": 0.2, "size": 0.2}
+
+
+@pytest.mark.parametrize("option", [["--skip_nonfinite_grads"], ["--nonfinite_patience", "4"]])
+def test_run_options_that_have_no_effect_are_refused(tmp_path, option):
+    (tmp_path / "a.yaml").write_text("lr: 0.1")
+    with pytest.raises(ValueError, match=f"{option[0]} has no effect"):
+        parse_arguments([str(tmp_path / "a.yaml"), *option])
 
 
 def test_a_folder_without_a_checkpoint_takes_any_settings(run):

@@ -51,6 +51,13 @@ def folder(asr, tmp_path):
     return tmp_path / "model"
 
 
+def test_a_recording_is_cut_to_what_the_encoder_takes(asr):
+    asr.mods.encoder.config["max_length"] = 101
+    parts = asr.cut(noise(9.0))
+    frames = [int(asr.mods.encoder.num_output_frames(asr.mods.features.num_frames(len(part)))) for part in parts]
+    assert len(parts) > 1 and max(frames) <= 101 and sum(map(len, parts)) == 9 * RATE
+
+
 def noise(seconds, seed=0, amplitude=0.1):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(int(seconds * RATE), generator=generator) * amplitude

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from speechbrain_ee.schedulers import WarmupCosine, noam
+from speechbrain_ee.schedulers import WarmupCosine, noam, schedule
 
 
 def optimizer():
@@ -45,6 +45,12 @@ def test_saved_and_loaded_goes_on_where_it_was(tmp_path, make):
 def test_warmup_that_does_not_fit_is_refused(warmup_steps):
     with pytest.raises(ValueError, match=f"warmup_steps={warmup_steps} do not fit into 10 optimizer steps"):
         WarmupCosine(total_steps=10, lr=1.0, warmup_steps=warmup_steps)
+
+
+def test_a_schedule_by_name():
+    settings = {"total_steps": 10, "lr": 1.0, "warmup_steps": 2}
+    assert rates(schedule("noam", **settings), 9) == rates(noam(**settings), 9)
+    assert rates(schedule("warmup_cosine", **settings), 9) == rates(WarmupCosine(**settings), 9)
 
 
 def test_noam_without_warmup_is_refused():

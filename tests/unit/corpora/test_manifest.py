@@ -130,12 +130,18 @@ def test_missing_csv_column_and_ragged_row(tmp_path):
     assert "line 2 does not have 4 columns" in refused(path)
 
 
+def test_csv_with_a_field_beyond_all_bounds(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("ID,duration,wav,wrd\nu1,1.5,a.wav," + "x" * 200_000)
+    assert "after line 1, is not CSV (field larger than field limit" in refused(path)
+
+
 def test_duplicate_id(tmp_path):
     rows = [{**GOOD, "id": name} for name in ("u1", "u2", "u2")]
     assert "1 repeated ids (first: 'u2')" in refused(write_lines(tmp_path / "a.jsonl", *rows))
 
 
-@pytest.mark.parametrize("value", [0, -1.0, "1.5", True, float("nan"), float("inf"), [1]])
+@pytest.mark.parametrize("value", [0, -1.0, "1.5", True, float("nan"), float("inf"), [1], 10**400])
 def test_wrong_duration(tmp_path, value):
     path = write_lines(tmp_path / "a.jsonl", {**GOOD, "duration": value})
     assert f"duration {value!r}" in refused(path)
