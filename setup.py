@@ -32,6 +32,7 @@ EXTRAS = {
     "lm": ["kenlm>=0.3,<0.4", "pygtrie>=2.5,<3"],
     "onnx": ["onnx>=1.23,<2", "onnxscript>=0.7.2,<0.8", "onnxruntime>=1.31,<2"],
     "ssl": ["transformers>=5.23,<6"],
+    "calibrate": ["scikit-learn>=1.9,<2"],
     "tensorboard": ["tensorboard>=2.21,<3"],
 }
 EXTRAS["dev"] = [
@@ -42,6 +43,7 @@ EXTRAS["dev"] = [
     "codespell>=2.4.3,<3",
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["calibrate"],
 ]
 
 setup(

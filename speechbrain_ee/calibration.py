@@ -34,7 +34,7 @@ def calibrate_threshold(
         The contents of ``calibration.json``: ``policy`` (as its ``to_dict``), ``target``, ``promise`` (None) and
         ``fitted_on`` with what was reached there.
     """
-    chosen = choose_threshold(score, utterances, max_wer_increase)
+    chosen = choose_threshold(ScoreThreshold(score, 0.0), utterances, max_wer_increase)
     policy = FixedExit() if chosen["threshold"] is None else ScoreThreshold(score, chosen["threshold"])
     reached = {key: chosen[key] for key in ("wer", "mean_layer")}
     return {

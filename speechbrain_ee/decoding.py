@@ -20,6 +20,8 @@ from speechbrain_ee.lobes.padding import check_lengths
 if TYPE_CHECKING:
     from speechbrain_ee.tokenizer import Tokenizer
 
+N_BEST = 10  # hypotheses that share the posterior
+
 # Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
 
@@ -130,6 +132,7 @@ class BeamCTC:
                 blank_index=blank_index,
                 vocab_list=vocab_list,
                 kenlm_model_path=None if kenlm_model_path is None else str(kenlm_model_path),
+                topk=min(beam_size, N_BEST),
                 **options,
             )
         except OSError as error:  # KenLM's own: the file is no model, or one of single words
@@ -139,12 +142,20 @@ class BeamCTC:
 
     def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         """log_probs (batch, frames, vocab), lengths (batch,) in frames -> one text each."""
+        return self.decode(log_probs, lengths)[0]
+
+    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> tuple[list[str], list[float]]:
+        """Texts, and of each the exit score ``posterior``: its share of the probability of the n-best list.
+
+        A share of exactly 1 means that a single hypothesis survived the pruning.
+        """
         _check_inputs(log_probs, lengths, self.vocab_size)
         log_probs = log_probs.detach().float().cpu()
-        return [
-            self.searcher(one[:length].unsqueeze(0))[0][0].text
-            for one, length in zip(log_probs, lengths.tolist(), strict=True)
+        n_best = [
+            self.searcher(one[:length].unsqueeze(0))[0] for one, length in zip(log_probs, lengths.tolist(), strict=True)
         ]
+        scores = [torch.tensor([one.lm_score for one in found], dtype=torch.float64) for found in n_best]
+        return [found[0].text for found in n_best], [float(one.softmax(0)[0]) for one in scores]
 
 
 def _check_kenlm(path: Path) -> None:

@@ -12,11 +12,12 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
+from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.decoding import BeamCTC
 from speechbrain_ee.inference import CHUNKS_AT_ONCE, EarlyExitASR
 from speechbrain_ee.metrics import word_errors
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import write_exits
-from speechbrain_ee.scores import compute_scores
 from speechbrain_ee.utterances import write_utterances
 
 
@@ -121,7 +122,8 @@ def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list
     with asr.inference_ctx:
         feats, num_frames = asr.mods.features(pad_sequence(list(waveforms), batch_first=True), num_samples)
         states, lengths = asr.mods.encoder(feats, num_frames)
-        columns = [_exit_columns(asr, log_probs, lengths) for log_probs in asr.mods.heads(states)]
+        log_probs = asr.mods.heads(states)
+        columns = [_exit_columns(asr, *pair, lengths) for pair in zip([None, *log_probs], log_probs, strict=False)]
     macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
     return [
         [
@@ -132,10 +134,15 @@ def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list
     ]
 
 
-def _exit_columns(asr: EarlyExitASR, log_probs: torch.Tensor, lengths: torch.Tensor) -> tuple[list[str], list[dict]]:
-    texts = asr.decoder(log_probs, lengths)
-    scores = compute_scores(log_probs, lengths, blank_index=asr.hparams.blank_index)
+def _exit_columns(
+    asr: EarlyExitASR, previous: torch.Tensor | None, log_probs: torch.Tensor, lengths: torch.Tensor
+) -> tuple[list[str], list[dict]]:
+    scores = compute_scores(log_probs, lengths, blank_index=asr.hparams.blank_index, previous=previous)
     table = {name: values.tolist() for name, values in scores.items()}
+    if isinstance(asr.decoder, BeamCTC):
+        texts, table["posterior"] = asr.decoder.decode(log_probs, lengths)
+    else:
+        texts = asr.decoder(log_probs, lengths)
     return texts, [{name: values[row] for name, values in table.items()} for row in range(len(texts))]
 
 

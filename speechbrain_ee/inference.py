@@ -15,12 +15,13 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_ee.calibration import CALIBRATION_FILE, read_policy
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.decoding import GreedyCTC
+from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.decoding import BeamCTC, GreedyCTC
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.long_audio import cut_at_pauses
 from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelError, load_config, load_model
-from speechbrain_ee.policies import FixedExit, Look
-from speechbrain_ee.scores import compute_scores
+from speechbrain_ee.policies import FixedExit, Look, Policy
+from speechbrain_ee.scores import SCORES
 from speechbrain_ee.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
@@ -59,8 +60,9 @@ class _Run:
     """One utterance under way."""
 
     num_frames: int
-    duration: float
+    features: dict[str, float]
     macs: list[int]
+    started: float
     scores: list[dict[str, float]] = field(default_factory=list)
     exit_index: int | None = None
     log_probs: torch.Tensor | None = None
@@ -71,9 +73,10 @@ class _Run:
             exit_index=exit_index,
             exit_layers=exit_layers,
             scores=self.scores,
-            macs=self.macs[: exit_index + 1],
-            features={"duration": self.duration},
+            macs=self.macs,
+            features=self.features,
             clock=time.perf_counter,
+            started=self.started,
         )
 
 
@@ -265,13 +268,14 @@ class EarlyExitASR(Pretrained):
                 f"got wavs of shape {tuple(wavs.shape)} and wav_lens {wav_lens.tolist()}: give (batch, samples) and "
                 "one relative length in (0, 1] for each"
             )
+        started = time.perf_counter()
         wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
         num_samples = absolute_lengths(wav_lens, wavs.shape[1])
         policy = self.policy if policy is None else policy
         with self.inference_ctx:
             feats, num_frames = self.mods.features(wavs, num_samples)
             runs = [
-                _Run(frames, samples / self.mods.features.sample_rate, self._macs(frames))
+                _Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
                 for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
             ]
             self._run(feats, num_frames, runs, policy)
@@ -284,27 +288,39 @@ class EarlyExitASR(Pretrained):
     def _run(self, feats: torch.Tensor, num_frames: torch.Tensor, runs: list[_Run], policy) -> None:
         """Run a segment, look, decide, until every utterance has stopped."""
         encoder, exit_layers = self.mods.encoder, self.exit_layers
-        state = encoder.start(feats, num_frames)
+        state, previous = encoder.start(feats, num_frames), None
         for exit_index in range(len(exit_layers)):
             is_last = exit_index == len(exit_layers) - 1
+            for run in runs:
+                run.features["batch_duration"] = sum(one.features["duration"] for one in runs)
             state, exit_state = encoder.advance(state)
             if not (is_last or policy.needs_head(exit_index, exit_layers)):
                 continue
             log_probs = self.mods.heads.head(exit_index, exit_state)
-            self._add_scores(runs, log_probs, state.lengths)
+            self._add_scores(runs, policy, log_probs, state.lengths, previous)
             for run, one, frames in zip(runs, log_probs, state.lengths.tolist(), strict=True):
                 if policy.stop(run.look(exit_index, exit_layers)) or is_last:
                     run.exit_index, run.log_probs = exit_index, one[:frames]
             go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
             if not go_on:
                 return
+            previous = log_probs
             if len(go_on) < len(runs):
-                state = encoder.keep(state, torch.tensor(go_on, device=feats.device))
+                kept = torch.tensor(go_on, device=feats.device)
+                state, previous = encoder.keep(state, kept), log_probs[kept]
                 runs = [runs[row] for row in go_on]
 
-    def _add_scores(self, runs: list[_Run], log_probs: torch.Tensor, lengths: torch.Tensor) -> None:
-        scores = compute_scores(log_probs, lengths, blank_index=self.hparams.blank_index)
-        table = {name: values.tolist() for name, values in scores.items()}
+    def _add_scores(
+        self, runs: list[_Run], policy: Policy, log_probs: torch.Tensor, lengths: torch.Tensor, previous
+    ) -> None:
+        """Compute the scores that the policy asks for, and no others."""
+        names = [name for name in policy.score_names if not SCORES[name].needs_beam]
+        options = {"blank_index": self.hparams.blank_index, "previous": previous, "names": names}
+        table = {name: values.tolist() for name, values in compute_scores(log_probs, lengths, **options).items()}
+        if len(names) < len(policy.score_names):
+            if not isinstance(self.decoder, BeamCTC):
+                raise ValueError("the exit score 'posterior' comes from a beam search: set asr.decoder to a BeamCTC")
+            _, table["posterior"] = self.decoder.decode(log_probs, lengths)
         for row, run in enumerate(runs):
             run.scores.append({name: values[row] for name, values in table.items()})
 
@@ -312,11 +328,10 @@ class EarlyExitASR(Pretrained):
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
     def _transcript(self, run: _Run, policy) -> Transcript:
-        scores = [run.scores[-1][name] for name in policy.score_names if name in run.scores[-1]]
         return Transcript(
             text=self.decoder(run.log_probs.unsqueeze(0), torch.tensor([len(run.log_probs)]))[0],
             exit_layer=self.exit_layers[run.exit_index],
-            score=scores[0] if scores else None,
+            score=policy.value(run.look(run.exit_index, self.exit_layers)),
             macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index],
         )
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechbrain_ee.policies import Look, Policy
-from speechbrain_ee.scores import SCORES, check_score_names, score_value
+from speechbrain_ee.policies import Look, Patience, Policy, ScoreThreshold, ThresholdPolicy
+from speechbrain_ee.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
     Arguments
     ---------
     policy : Policy
-        Anything with ``stop(look)`` and ``needs_head(exit_index, exit_layers)``.
+        When to stop.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
 
@@ -69,18 +69,20 @@ def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
     >>> replay(ScoreThreshold("entropy", 0.1), [{"num_words": 5, "exits": exits}]).mean_layer
     4.0
     """
-    counts = _Counts.of(utterances)
+    counts = ExitCounts.of(utterances)
     indices = [_exit_taken(policy, utterance, counts.exit_layers) for utterance in utterances]
     return _result(counts, np.asarray(indices))
 
 
-def sweep(score: str, utterances: Sequence[Mapping], thresholds: Sequence[float] | None = None) -> list[dict]:
-    """WER, mean exit layer and cost of one score at many thresholds.
+def sweep(
+    policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float] | None = None
+) -> list[dict]:
+    """WER, mean exit layer and cost of one policy at many thresholds.
 
     Arguments
     ---------
-    score : str
-        The score that is compared with the threshold at every exit.
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     thresholds : sequence of float, optional
@@ -98,24 +100,26 @@ def sweep(score: str, utterances: Sequence[Mapping], thresholds: Sequence[float]
     ValueError
         If there are no utterances, they differ in their exits, or the score is missing.
     """
-    counts = _Counts.of(utterances)
-    unsure = _unsureness(score, utterances)
-    sign = _sign(score)
+    counts = ExitCounts.of(utterances)
+    unsure = unsureness(policy, utterances)
+    sign = _sign(policy)
     if thresholds is None:
         thresholds = [sign * limit for limit in _default_limits(unsure)]
     limits = sign * np.asarray(thresholds, dtype=float)
     return _entries(thresholds, *_totals(counts, unsure, limits), counts)
 
 
-def choose_threshold(score: str, utterances: Sequence[Mapping], max_wer_increase: float) -> dict[str, object]:
+def choose_threshold(
+    policy: ThresholdPolicy, utterances: Sequence[Mapping], max_wer_increase: float
+) -> dict[str, object]:
     """The cheapest threshold that loses at most so many points of WER on these utterances.
 
-    Every score in the file is tried. Nothing is promised for other utterances.
+    Every value in the file is tried. Nothing is promised for other utterances.
 
     Arguments
     ---------
-    score : str
-        The score that is compared with the threshold.
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``, of a development set.
     max_wer_increase : float
@@ -134,8 +138,8 @@ def choose_threshold(score: str, utterances: Sequence[Mapping], max_wer_increase
     """
     if not max_wer_increase >= 0:
         raise ValueError(f"max_wer_increase is {max_wer_increase}; give points of WER, 0 or more")
-    counts = _Counts.of(utterances)
-    unsure = _unsureness(score, utterances)
+    counts = ExitCounts.of(utterances)
+    unsure = unsureness(policy, utterances)
     limits = np.unique(unsure[np.isfinite(unsure)])
     limits = np.concatenate([[-np.inf], limits])  # -inf: full depth, always good enough
     errors, macs, taken = _totals(counts, unsure, limits)
@@ -145,9 +149,67 @@ def choose_threshold(score: str, utterances: Sequence[Mapping], max_wer_increase
     # Cheapest first, then fewest errors, then the more cautious (smaller) limit.
     best = [int(np.lexsort((limits, errors, cost))[0])]
     full_depth = taken[best[0], -1] == taken[best[0]].sum()
-    threshold = None if full_depth else _sign(score) * float(limits[best[0]])
+    threshold = None if full_depth else _sign(policy) * float(limits[best[0]])
     macs = None if macs is None else macs[best]
     return _entries([threshold], errors[best], macs, taken[best], counts)[0]
+
+
+def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], mean_layer: float) -> float | None:
+    """WER of a policy whose threshold gives a wanted mean exit layer on these very utterances.
+
+    Policies are compared this way: at equal cost. Between two neighbouring thresholds the WER is mixed linearly, as
+    drawing one of the two at random for each utterance would give.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    mean_layer : float
+        The wanted mean.
+
+    Returns
+    -------
+    float or None
+        Percent; None where no threshold reaches the mean from above or below.
+    """
+    counts = ExitCounts.of(utterances)
+    unsure = unsureness(policy, utterances)
+    limits = np.concatenate([[-np.inf], np.unique(unsure[np.isfinite(unsure)])])
+    errors, _, taken = _totals(counts, unsure, limits)
+    means = taken @ counts.exit_layers / len(counts.words)  # falls with the limit
+    return _interpolate(means[::-1], 100.0 * errors[::-1] / counts.words.sum(), mean_layer)
+
+
+def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -> float | None:
+    """WER of the two static exits around a mean layer, mixed linearly; None outside the exits."""
+    wers = static_wer(utterances)
+    return _interpolate(np.array(list(wers), dtype=float), np.array(list(wers.values())), mean_layer)
+
+
+def _interpolate(means: np.ndarray, wers: np.ndarray, mean_layer: float) -> float | None:
+    if not means[0] <= mean_layer <= means[-1]:
+        return None
+    return float(np.interp(mean_layer, means, wers))
+
+
+def threshold_policies(utterances: Sequence[Mapping]) -> list[ThresholdPolicy]:
+    """Every policy without anything to fit that the scores of a file allow; their thresholds are to be chosen.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    list of ThresholdPolicy
+        One per score that has a direction, and patience where exits are compared.
+    """
+    there = set.intersection(*(set(exit["scores"]) for one in utterances for exit in one["exits"]))
+    found = [ScoreThreshold(name, 0.0) for name in SCORES if name in there and SCORES[name].higher_is_surer is not None]
+    return found + ([Patience(1)] if "agreement" in there else [])
 
 
 def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
@@ -163,7 +225,7 @@ def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
     dict of int to float
         WER by exit layer.
     """
-    counts = _Counts.of(utterances)
+    counts = ExitCounts.of(utterances)
     wers = 100.0 * counts.errors.sum(axis=0) / counts.words.sum()
     return dict(zip(counts.exit_layers, wers.tolist(), strict=True))
 
@@ -198,13 +260,13 @@ def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
     ReplayResult
         As of a policy that knew the errors.
     """
-    counts = _Counts.of(utterances)
+    counts = ExitCounts.of(utterances)
     return _result(counts, counts.errors.argmin(axis=1))  # argmin: the first of equals
 
 
 @dataclass(frozen=True)
-class _Counts:
-    """``utterances`` as arrays, without scores."""
+class ExitCounts:
+    """Lines of ``utterances.jsonl`` as arrays, without scores; MACs and seconds are None where one is unknown."""
 
     exit_layers: tuple[int, ...]
     errors: np.ndarray  # (utterances, exits)
@@ -213,7 +275,14 @@ class _Counts:
     seconds: float | None
 
     @classmethod
-    def of(cls, utterances: Sequence[Mapping]) -> _Counts:
+    def of(cls, utterances: Sequence[Mapping]) -> ExitCounts:
+        """Count.
+
+        Raises
+        ------
+        ValueError
+            If there are no utterances or reference words, or they differ in their exits.
+        """
         if len(utterances) == 0:
             raise ValueError("no utterances to replay; evaluate a manifest first")
         layers = tuple(e["layer"] for e in utterances[0]["exits"])
@@ -241,11 +310,8 @@ class _Counts:
 
 def _exit_taken(policy: Policy, utterance: Mapping, exit_layers: tuple[int, ...]) -> int:
     exits = utterance["exits"]
-    features = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
-    look = Look(exit_index=0, exit_layers=exit_layers, scores=[], features=features)
+    look = _first_look(utterance, exit_layers)
     for look.exit_index, exit in enumerate(exits):
-        if exit.get("macs") is not None:
-            look.macs.append(exit["macs"])
         if not policy.needs_head(look.exit_index, exit_layers):
             continue  # as in a live run: no head, nothing to look at
         look.scores.append(exit["scores"])
@@ -254,7 +320,13 @@ def _exit_taken(policy: Policy, utterance: Mapping, exit_layers: tuple[int, ...]
     return len(exits) - 1
 
 
-def _result(counts: _Counts, indices: np.ndarray) -> ReplayResult:
+def _first_look(utterance: Mapping, exit_layers: tuple[int, ...]) -> Look:
+    features = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
+    macs = [exit.get("macs") for exit in utterance["exits"]]
+    return Look(0, exit_layers, scores=[], macs=() if None in macs else macs, features=features)
+
+
+def _result(counts: ExitCounts, indices: np.ndarray) -> ReplayResult:
     row = np.arange(len(indices))
     taken = np.bincount(indices, minlength=len(counts.exit_layers))
     macs = None
@@ -270,7 +342,7 @@ def _result(counts: _Counts, indices: np.ndarray) -> ReplayResult:
 
 
 def _totals(
-    counts: _Counts, unsure: np.ndarray, limits: np.ndarray
+    counts: ExitCounts, unsure: np.ndarray, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Errors (limits,), MACs (limits,) and utterances per exit (limits, exits).
 
@@ -303,7 +375,7 @@ def _entries(
     errors: np.ndarray,
     macs: np.ndarray | None,
     taken: np.ndarray,
-    counts: _Counts,
+    counts: ExitCounts,
 ) -> list[dict]:
     wers = 100.0 * errors / counts.words.sum()
     mean_layers = taken @ counts.exit_layers / len(counts.words)
@@ -322,11 +394,30 @@ def _entries(
     ]
 
 
-def _unsureness(score: str, utterances: Sequence[Mapping]) -> np.ndarray:
-    """Scores of all exits but the last, (utterances, exits - 1), turned so that lower is surer."""
-    sign = _sign(score)
-    rows = [[score_value(e["scores"], score) for e in u["exits"][:-1]] for u in utterances]
-    return sign * np.asarray(rows, dtype=float).reshape(len(rows), -1)
+def unsureness(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> np.ndarray:
+    """Values of a policy at all exits but the last, turned so that lower is surer.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    np.ndarray
+        (utterances, exits - 1); NaN where the policy never stops.
+    """
+    exit_layers = tuple(exit["layer"] for exit in utterances[0]["exits"])
+    sign = _sign(policy)
+    found = np.empty((len(utterances), len(exit_layers) - 1))
+    for row, utterance in enumerate(utterances):
+        look = _first_look(utterance, exit_layers)
+        for look.exit_index, exit in enumerate(utterance["exits"][:-1]):
+            look.scores.append(exit["scores"])
+            found[row, look.exit_index] = policy.value(look)
+    return sign * found
 
 
 def _default_limits(unsure: np.ndarray, count: int = 200) -> np.ndarray:
@@ -339,6 +430,5 @@ def _default_limits(unsure: np.ndarray, count: int = 200) -> np.ndarray:
     return np.unique(np.append(quantiles, never))
 
 
-def _sign(score: str) -> int:
-    check_score_names([score])
-    return -1 if SCORES[score].higher_is_surer else 1
+def _sign(policy: ThresholdPolicy) -> int:
+    return -1 if policy.higher_is_surer else 1

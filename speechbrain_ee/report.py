@@ -15,7 +15,6 @@ from pathlib import Path
 from speechbrain_ee import metrics, replay
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.policies import FixedExit
-from speechbrain_ee.scores import SCORES
 
 NOT_MEASURED = "not measured"
 
@@ -74,8 +73,7 @@ def write_exits(
     }
     if rtf_machine is not None:
         exits["machine"] = dict(rtf_machine)
-    names = [name for name in SCORES if all(_has_score(u, name) for u in utterances)]
-    curves = {name: replay.sweep(name, utterances) for name in names}
+    curves = {one.label: replay.sweep(one, utterances) for one in replay.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_whole(out_dir / "policies.json", _json(curves))
@@ -175,7 +173,8 @@ def draw_exits(
     axes = figure.add_subplot()
     _draw_static(axes, [row[cost] / full for row in rows], rows)
     key = "macs_per_s" if cost == "macs_per_s" else "mean_layer"
-    for color, (name, entries) in zip(_CURVE_COLORS, (curves or {}).items(), strict=False):
+    shown = [(name, curves[name]) for name in _PLOTTED if name in (curves or {})]
+    for color, (name, entries) in zip(_CURVE_COLORS, shown, strict=False):
         points = [(entry[key] / full, entry["wer"]) for entry in entries]
         axes.plot(*zip(*points, strict=True), color=color, lw=1.8, label=name, zorder=3)
     oracle_cost = oracle_macs_per_s if cost == "macs_per_s" else oracle["mean_layer"]
@@ -191,6 +190,8 @@ _HEADER = ["exit", "layer", "MACs %", " WER % [95 %]", "CER %", "RTF"]
 _WER_COLUMN = 3
 # Okabe and Ito's colours, told apart by colour-blind readers.
 _CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Of the many, one of each kind; policies.json and the page have them all.
+_PLOTTED = ("entropy", "confidence", "agreement", "change", "patience", "posterior")
 _CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per_s", "rtf")
 
 
@@ -222,10 +223,6 @@ def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
         return None
     errors = [sum(metrics.char_errors(*pair).values()) for pair in pairs]
     return metrics.wer(errors, [metrics.num_chars(reference) for reference, _ in pairs])
-
-
-def _has_score(utterance: Mapping, name: str) -> bool:
-    return all(name in exit["scores"] for exit in utterance["exits"])
 
 
 def _cells(exits: Mapping) -> list[list[str]]:

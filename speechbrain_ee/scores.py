@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit scores: one number per utterance and exit that says how sure the model is.
+"""Exit scores: numbers per utterance and exit that say how sure the model is.
 
-The registry ``SCORES`` says of every name whether higher or lower is surer. It is also read where
-there is no torch (policies, replay), so torch is imported only when a score is computed.
+The registry ``SCORES`` says of every name whether higher or lower is surer. No torch here: policies and replay read
+it too. :mod:`speechbrain_ee.ctc_scores` computes them.
 
-Source: Wright et al., arXiv 2309.09546, who stop on the mean frame entropy. Their code divides the
-summed entropy by ``frames * tokens``; here it is divided by ``frames * log(tokens)``, the entropy
-of a uniform guess, so that a score lies in [0, 1] and a threshold keeps its meaning when the
-vocabulary changes.
+Sources: the mean frame entropy and the n-best posterior are the rules of Wright et al., arXiv 2309.09546.
+Their code divides the summed entropy by ``frames * tokens``; here it is divided by ``frames * log(tokens)``,
+the entropy of a uniform guess, so that a score lies in [0, 1] and a threshold keeps its meaning when the
+vocabulary changes. Tsallis and Renyi entropies with order 1/3 are those of Laptev and Ginsburg, "Fast
+entropy-based methods of word-level confidence estimation for end-to-end ASR", arXiv 2212.08703. Agreement of
+successive exits is what PABEE counts (Zhou et al., "BERT loses patience", arXiv 2006.04152).
 """
 
 from __future__ import annotations
@@ -15,10 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,26 +27,42 @@ class ScoreInfo:
     ---------
     name : str
         The key in ``utterances.jsonl``, in policies and in reports.
-    higher_is_surer : bool
-        Direction: True if a policy stops at or above its threshold, False if at or below.
+    higher_is_surer : bool | None
+        Direction: True if a policy stops at or above its threshold, False if at or below; None for a fact about the
+        utterance, which only a learned score uses.
     description : str
         One line for reports and error messages.
+    needs_previous : bool
+        Whether it compares an exit with the one before, whose head must then have been run.
+    needs_beam : bool
+        Whether it comes from a beam search, and not from :func:`~speechbrain_ee.ctc_scores.compute_scores`.
     """
 
     name: str
-    higher_is_surer: bool
+    higher_is_surer: bool | None
     description: str
+    needs_previous: bool = False
+    needs_beam: bool = False
 
 
 SCORES: dict[str, ScoreInfo] = {
     info.name: info
     for info in (
-        ScoreInfo("entropy", False, "mean frame entropy / log(vocabulary size)"),
+        ScoreInfo("entropy", False, "mean Shannon entropy of a frame / log(vocabulary size)"),
         ScoreInfo("entropy_nonblank", False, "the same over the frames whose best token is not blank"),
+        ScoreInfo("tsallis", False, "mean Tsallis entropy of a frame / its largest value"),
+        ScoreInfo("tsallis_nonblank", False, "the same over the frames whose best token is not blank"),
+        ScoreInfo("renyi", False, "mean Renyi entropy of a frame / log(vocabulary size)"),
+        ScoreInfo("renyi_nonblank", False, "the same over the frames whose best token is not blank"),
         ScoreInfo("confidence", True, "mean probability of the best token of each frame"),
-        ScoreInfo("posterior", True, "share of the best hypothesis in the n-best list"),
+        ScoreInfo("confidence_min", True, "the lowest probability of the best token of a frame"),
+        ScoreInfo("agreement", True, "1 - token edit distance to the previous exit's text / longer length", True),
+        ScoreInfo("change", False, "mean total variation distance to the previous exit's frames", True),
+        ScoreInfo("token_rate", None, "recognised tokens per frame"),
+        ScoreInfo("posterior", True, "share of the best hypothesis in the n-best list", needs_beam=True),
     )
 }
+COMPUTED = tuple(name for name, info in SCORES.items() if not info.needs_beam)
 
 
 def check_score_names(names: Iterable[str]) -> None:
@@ -102,76 +116,3 @@ def score_value(scores: Mapping[str, float | None], name: str) -> float:
         known = ", ".join(scores) or "none"
         raise ValueError(f"exit score {name!r} was not computed here; choose one of: {known}")
     return math.nan if scores[name] is None else scores[name]
-
-
-def compute_scores(log_probs: Tensor, lengths: Tensor, *, blank_index: int = 0) -> dict[str, Tensor]:
-    """Score every utterance of a batch at one exit; padding is never looked at.
-
-    Arguments
-    ---------
-    log_probs : Tensor
-        (batch, frames, vocab) log-probabilities of an exit head.
-    lengths : Tensor
-        (batch,) number of valid frames, integers.
-    blank_index : int
-        Index of the CTC blank.
-
-    Returns
-    -------
-    dict of str to Tensor
-        (batch,) float32 values in [0, 1] for ``entropy``, ``entropy_nonblank`` and ``confidence``.
-        NaN in a valid frame gives NaN, at which a policy never stops. An average over no frame
-        at all is the least sure value (entropy 1, confidence 0). For ``entropy_nonblank`` that is
-        the case where nothing was recognised: shallow exits lose words that deeper ones find, so
-        silence is a reason to go on.
-
-    Raises
-    ------
-    ValueError
-        If a shape is wrong, lengths are relative, or the blank lies outside the vocabulary.
-
-    Example
-    -------
-    >>> import torch
-    >>> probs = torch.tensor([[[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]]])
-    >>> scores = compute_scores(probs.log(), torch.tensor([2]))
-    >>> {name: round(value.item(), 2) for name, value in scores.items()}
-    {'entropy': 0.5, 'entropy_nonblank': 1.0, 'confidence': 0.75}
-    """
-    from speechbrain_ee.lobes.padding import padding_mask
-
-    _check_inputs(log_probs, lengths, blank_index)
-    log_probs = log_probs.float()
-    max_log_prob, best = log_probs.max(dim=-1)  # (batch, frames)
-    # 0 * log 0 is 0: the clamp keeps 0 * -inf from becoming NaN, and lets a real NaN through.
-    entropy = -(log_probs.exp() * log_probs.clamp(min=-1e4)).sum(-1) / math.log(log_probs.shape[-1])
-    entropy = entropy.clamp(0.0, 1.0)  # rounding: a uniform frame must not exceed 1
-    valid = ~padding_mask(lengths.to(log_probs.device), log_probs.shape[1])
-    return {
-        "entropy": _mean(entropy, valid, if_empty=1.0),
-        "entropy_nonblank": _mean(entropy, valid & (best != blank_index), if_empty=1.0),
-        "confidence": _mean(max_log_prob.exp(), valid, if_empty=0.0),
-    }
-
-
-def _mean(values: Tensor, mask: Tensor, *, if_empty: float) -> Tensor:
-    """Mean over frames, (batch, frames) -> (batch,).
-
-    The sum is taken in float64 so that the number of padded frames, which changes the order of
-    summation, does not change the float32 result.
-    """
-    total = values.double().masked_fill(~mask, 0.0).sum(-1)
-    count = mask.sum(-1)
-    return (total / count.clamp(min=1)).masked_fill(count == 0, if_empty).float()
-
-
-def _check_inputs(log_probs: Tensor, lengths: Tensor, blank_index: int) -> None:
-    from speechbrain_ee.lobes.padding import check_lengths
-
-    if log_probs.dim() != 3 or log_probs.shape[-1] < 2:
-        raise ValueError(
-            f"log_probs must be (batch, frames, vocab) with a vocabulary of at least 2, got {tuple(log_probs.shape)}"
-        )
-    check_lengths(lengths, log_probs.shape[0])
-    if not 0 <= blank_index < log_probs.shape[-1]:
-        raise ValueError(f"blank_index {blank_index} lies outside the vocabulary; choose 0..{log_probs.shape[-1] - 1}")

@@ -17,17 +17,17 @@ from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import ModelError, save_model
-from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.policies import FixedExit, Policy, ScoreThreshold
 from speechbrain_ee.tokenizer import Tokenizer
 
 FILES = ("config.json", "model.safetensors", "tokenizer.model")
 RATE = 16000
 
 
-class StopByDuration:
-    """A policy that knows only how long the utterance is: exit index = whole tenths of a second."""
+class StopByDuration(Policy):
+    """A policy that goes only by how long the utterance is: exit index = whole tenths of a second."""
 
-    score_names = ()
+    score_names = ("entropy", "confidence")
 
     def __init__(self):
         self.looks = []
@@ -90,13 +90,14 @@ def test_policy_sees_duration_scores_and_costs_so_far(asr):
     policy = StopByDuration()
     asr.transcribe_waveforms([noise(0.15), noise(0.05)], policy=policy)
     longer, shorter, last = policy.looks
-    assert [look.features for look in policy.looks] == [{"duration": 0.15}, {"duration": 0.05}, {"duration": 0.15}]
+    assert [look.features["duration"] for look in policy.looks] == [0.15, 0.05, 0.15]
+    assert last.features["batch_duration"] == 0.15, "the other one has left"
     assert last.scores is longer.scores and len(last.scores) == 2
-    assert {"entropy", "confidence"} <= last.scores[-1].keys()
+    assert last.scores[-1].keys() == {"entropy", "confidence"}, "what the policy asks for and no more"
     macs = exit_macs(asr.mods.encoder, asr.mods.heads, 16)
-    assert (longer.macs, last.macs) == (macs[:1], macs[:2])
+    assert longer.macs == last.macs == macs
+    assert 0 < last.started < last.clock()
     assert shorter.exit_layers == (1, 2, 4)
-    assert last.clock() > 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

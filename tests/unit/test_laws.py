@@ -3,16 +3,19 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from unit.models import D_MODEL, FAMILIES, N_MELS, VOCAB, make_asr, make_encoder, make_heads
 
+from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.losses import ExitCTCLoss
 from speechbrain_ee.model import ModelError, load_config, load_model, save_model
-from speechbrain_ee.policies import FixedExit, ScoreThreshold
-from speechbrain_ee.replay import replay
-from speechbrain_ee.scores import compute_scores
+from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, ScoreThreshold
+from speechbrain_ee.replay import replay, threshold_policies, unsureness
 
 # float32 sums of some hundred terms of size 1, in another order
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
@@ -217,24 +220,34 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
     generator = torch.Generator().manual_seed(11)
     audio = [torch.randn(int(length), generator=generator) * 0.1 for length in torch.linspace(2000, 20000, 12)]
     cache = [replay_line(asr, waveform) for waveform in audio]
-    thresholds = [far_from_every_score([line["exits"][index] for line in cache]) for index in range(3)]
     order = torch.randperm(12, generator=generator).tolist()
-    for policy in (FixedExit(2), FixedExit(), ScoreThreshold("entropy", thresholds)):
+    learned = fit_learned_score(cache, ["entropy", "confidence", "agreement", "change", "token_rate"])
+    by_threshold = [*threshold_policies(cache), LearnedThreshold(learned, 0.0)]
+    policies = [one.with_threshold(far_from_every_value(one, cache)) for one in by_threshold]
+    assert len(policies) >= 11
+    caps = {"macs_per_s": float(np.median([line["exits"][1]["macs"] / line["duration"] for line in cache])) * 1.001}
+    taken = {}
+    for policy in (FixedExit(2), FixedExit(), *policies, Capped(policies[0], **caps), Capped(FixedExit(), max_layer=2)):
         expected = [asr.exit_layers[index] for index in replay(policy, cache).exit_indices]
         live = {}
         for first in range(0, 12, batch_size):
             rows = order[first : first + batch_size]
             results = asr.transcribe_waveforms([audio[row] for row in rows], policy=policy)
             live |= {row: result.exit_layer for row, result in zip(rows, results, strict=True)}
-        assert [live[row] for row in range(12)] == expected
-    assert len(set(expected)) > 1, "the thresholds must split the exits, or the test says nothing"
+        assert [live[row] for row in range(12)] == expected, policy.label
+        taken[policy.label] = set(expected)
+    assert sum(len(found) > 1 for found in taken.values()) >= 10, "the thresholds must split the exits"
 
 
-def far_from_every_score(exits):
-    """A threshold in the widest gap between the middle scores of one exit."""
-    entropies = sorted(one["scores"]["entropy"] for one in exits)
-    gaps = [(b - a, (a + b) / 2) for a, b in zip(entropies, entropies[1:], strict=False)]
-    return max(gaps[2:-2])[1]
+def far_from_every_value(policy, cache):
+    """A threshold per exit, in the widest gap between the middle values there."""
+    thresholds = []
+    for values in unsureness(policy, cache).T:
+        values = np.unique(values)
+        gaps = [(b - a, (a + b) / 2) for a, b in zip(values, values[1:], strict=False)]
+        middle = max(gaps[2:-2] or gaps or [(0, values[0] - 1)])[1]
+        thresholds.append(-middle if policy.higher_is_surer else middle)
+    return [*thresholds, 0.0]
 
 
 @torch.no_grad()
@@ -242,16 +255,21 @@ def replay_line(asr, waveform):
     """One line of utterances.jsonl for a waveform without a text."""
     feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
     states, lengths = asr.mods.encoder(feats, num_frames)
-    scores = [compute_scores(log_probs, lengths) for log_probs in asr.mods.heads(states)]
+    log_probs = asr.mods.heads(states)
+    pairs = zip(log_probs, [None, *log_probs], strict=False)
+    scores = [compute_scores(here, lengths, previous=previous) for here, previous in pairs]
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, int(num_frames))
     exits = [
         {
             "layer": layer,
-            "errors": {"S": 0, "D": 0, "I": 0},
+            "errors": {"S": int(100 * one["entropy"]), "D": 0, "I": 0},  # something for a score to learn
             "scores": {name: value.item() for name, value in one.items()},
+            "macs": cost,
         }
-        for layer, one in zip(asr.exit_layers, scores, strict=True)
+        for layer, one, cost in zip(asr.exit_layers, scores, macs, strict=True)
     ]
-    return json.loads(json.dumps({"id": str(len(waveform)), "num_words": 1, "exits": exits}))
+    duration = len(waveform) / asr.mods.features.sample_rate
+    return json.loads(json.dumps({"id": str(len(waveform)), "num_words": 1, "duration": duration, "exits": exits}))
 
 
 def test_families_have_the_width_that_heads_expect(family):

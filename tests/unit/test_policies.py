@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 
 import speechbrain_ee.scores
-from speechbrain_ee.policies import FixedExit, Look, ScoreThreshold, policy_from_dict
+from speechbrain_ee.learned import ExitRegression, LearnedScore
+from speechbrain_ee.policies import (
+    Capped,
+    FixedExit,
+    LearnedThreshold,
+    Look,
+    Patience,
+    RunningBudget,
+    ScoreThreshold,
+    paper_entropy,
+    paper_posterior,
+    policy_from_dict,
+)
 
 LAYERS = (2, 4, 6)
 NAN = float("nan")
@@ -81,9 +93,187 @@ class TestScoreThreshold:
             ScoreThreshold("confidence", 0.5).stop(_look(0, 0.1))
 
 
+def test_a_score_without_a_direction_has_no_threshold():
+    with pytest.raises(ValueError, match="'token_rate' does not say how sure the model is; use entropy,"):
+        ScoreThreshold("token_rate", 0.1)
+
+
+def test_a_score_that_compares_exits_needs_every_head():
+    assert ScoreThreshold("agreement", [None, None, 0.5]).needs_head(0, LAYERS)
+    assert not ScoreThreshold("entropy", [None, None, 0.5]).needs_head(0, LAYERS)
+
+
+def test_the_rules_of_the_paper():
+    # 0.004 = 3.2 nats over 4 frames x 200 tokens; ours divides by 4 frames x log 200
+    assert paper_entropy(0.004, 200).threshold == pytest.approx(3.2 / (4 * math.log(200)))
+    single = Look(0, LAYERS, [{"posterior": 1.0}])
+    shared = Look(0, LAYERS, [{"posterior": 0.95}])
+    assert [paper_posterior(0.9, as_published=True).stop(look) for look in (single, shared)] == [True, True]
+    assert [paper_posterior(0.9).stop(look) for look in (single, shared)] == [False, True]
+
+
+class TestPatience:
+    def looks(self, *agreements):
+        scores = [{"agreement": value} for value in agreements]
+        return [Look(i, (2, 4, 6, 8, 10), scores[: i + 1]) for i in range(len(scores))]
+
+    def test_counts_agreements_in_a_row(self):
+        assert [Patience(2).value(look) for look in self.looks(0.0, 1.0, 1.0, 0.9)] == [0, 1, 2, 0]
+        assert [Patience(2).stop(look) for look in self.looks(0.0, 1.0, 1.0)] == [False, False, True]
+        assert [Patience(1, level=0.9).stop(look) for look in self.looks(0.0, 0.95)] == [False, True]
+
+    def test_nan_breaks_the_row(self):
+        assert Patience(1).value(self.looks(0.0, 1.0, NAN)[-1]) == 0
+
+    @pytest.mark.parametrize("level", [0, 1.1, NAN])
+    def test_a_level_that_is_no_agreement_is_refused(self, level):
+        with pytest.raises(ValueError, match="level is"):
+            Patience(1, level=level)
+
+
+def learned_score(exit_layers=(2, 4, 6)):
+    """Errors saved per layer = log entropy, at every exit and for every deeper one; before: nothing."""
+    exits = [
+        ExitRegression([0.0] * size, [1.0] * size, [[1.0] + [0.0] * (size - 1)] * deeper, [0.0] * deeper)
+        for size, deeper in ((3, 2), (6, 1))
+    ]
+    return LearnedScore(["entropy"], list(exit_layers), exits)
+
+
+class TestLearnedThreshold:
+    def test_lower_is_surer_and_nan_never_stops(self):
+        policy = LearnedThreshold(learned_score(), math.log(0.2))
+        assert [policy.stop(_look(0, score)) for score in (0.1, 0.3, NAN)] == [True, False, False]
+
+    def test_another_model_is_refused(self):
+        with pytest.raises(ValueError, match=r"for exits \[2, 4, 6\] does not fit a model with exits \[1, 2, 3\]"):
+            LearnedThreshold(learned_score(), 0.0).needs_head(0, (1, 2, 3))
+
+    @pytest.mark.parametrize("values", [{}, {"score_names": ["entropy"], "exit_layers": [2, 4], "exits": []}])
+    def test_what_is_no_learned_score_is_refused(self, values):
+        with pytest.raises(ValueError, match="fit it again"):
+            LearnedThreshold(values, 0.0)
+
+
+def _costly_look(exit_index, duration=2.0, score=0.9, clock=None):
+    macs, scores = [100, 300, 600], [{"entropy": score}] * (exit_index + 1)
+    return Look(exit_index, LAYERS, scores, macs, {"duration": duration}, clock=clock, started=10.0)
+
+
+class TestCapped:
+    def test_a_layer_that_is_deepest(self):
+        policy = Capped(FixedExit(), max_layer=5)
+        assert [policy.stop(_costly_look(i)) for i in range(3)] == [False, True, True]
+        with pytest.raises(ValueError, match="max_layer=1 is above no exit; the first one is layer 2"):
+            Capped(FixedExit(), max_layer=1).needs_head(0, LAYERS)
+
+    def test_law5_a_budget_is_exceeded_by_the_first_exit_only(self):
+        for budget, expected in ((10, 0), (149, 0), (150, 1), (299, 1), (300, 2)):  # x 2 s
+            policy = Capped(FixedExit(), macs_per_s=budget)
+            stops = [policy.stop(_costly_look(i)) for i in range(3)]
+            assert stops.index(True) == expected
+
+    def test_law5_a_deadline_is_kept_by_the_measured_times(self):
+        seconds = [0.1, 0.3, 0.6]  # per second of audio: 0.4 and 0.6 s more for 2 s of audio
+        for now, expected in (
+            (10.0, [False, True]),
+            (10.1, [False, True]),
+            (10.2, [True, True]),
+            (9.8, [False, False]),
+        ):
+            policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=seconds)
+            assert [policy.stop(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1)] == expected, now
+
+    def test_the_policy_inside_may_stop_sooner(self):
+        assert Capped(ScoreThreshold("entropy", 1.0), max_layer=6).stop(_costly_look(0))
+
+    @pytest.mark.parametrize(
+        ("limits", "message"),
+        [
+            ({"macs_per_s": 0}, "macs_per_s is 0: give a number above 0"),
+            ({"deadline_ms": 5}, "a deadline needs seconds_per_exit"),
+            ({"max_layer": "all"}, "max_layer is 'all'"),
+        ],
+    )
+    def test_limits_that_are_none_are_refused(self, limits, message):
+        with pytest.raises(ValueError, match=message):
+            Capped(FixedExit(), **limits)
+
+    def test_unknown_costs_and_durations_are_said(self):
+        look = Look(0, LAYERS, [{}])
+        with pytest.raises(ValueError, match="needs the MACs of every exit"):
+            Capped(FixedExit(), macs_per_s=1).stop(look)
+        look.macs = [1, 2, 3]
+        with pytest.raises(ValueError, match="needs the utterance's duration"):
+            Capped(FixedExit(), macs_per_s=1).stop(look)
+
+
+class TestRunningBudget:
+    THRESHOLDS = [0.0, 0.25, 0.5, 0.75, 1.0]
+
+    def stream(self, policy, count=2000, seed=0):
+        """Average cost after each of many utterances of random scores, and the exits taken."""
+        rng = np.random.default_rng(seed)
+        spent, seconds, averages, exits = 0.0, 0.0, [], []
+        for _ in range(count):
+            duration, scores = rng.uniform(0.5, 1.5), rng.uniform(0, 1, 3)
+            macs = [duration * cost for cost in (100, 300, 600)]
+            for index in range(3):
+                look = Look(index, LAYERS, [{"entropy": x} for x in scores[: index + 1]], macs, {"duration": duration})
+                if policy.stop(look):
+                    break
+            spent, seconds = spent + macs[index], seconds + duration
+            averages.append(spent / seconds)
+            exits.append(index)
+        return averages, exits
+
+    @pytest.mark.parametrize("budget", [150, 250, 400, 550])
+    def test_law5_the_average_is_held_and_used(self, budget):
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=budget)
+        averages, exits = self.stream(policy)
+        assert max(averages) <= budget * (1 + 1e-9)
+        assert averages[-1] >= 0.95 * budget, "what may be spent is spent"
+        assert len(set(exits)) > 1
+
+    def test_law5_a_budget_below_the_first_exit_takes_it_all_the_same(self):
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=50)
+        averages, exits = self.stream(policy, count=20)
+        assert set(exits) == {0} and averages[-1] == pytest.approx(100)
+
+    def test_a_rich_budget_is_full_depth(self):
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=1e6)
+        _, exits = self.stream(policy, count=200)
+        assert set(exits[100:]) == {2}
+
+    def test_reset_begins_a_new_stream(self):
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=250)
+        first = self.stream(policy, count=50)
+        assert self.stream(policy, count=50) != first
+        policy.reset()
+        assert self.stream(policy, count=50) == first
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"policy": FixedExit()}, "moves a threshold, and fixed_exit has none"),
+            ({"thresholds": [0.1]}, "got 1 thresholds"),
+            ({"macs_per_s": -1}, "macs_per_s is -1"),
+        ],
+    )
+    def test_what_cannot_be_held_is_refused(self, arguments, message):
+        whole = {"policy": ScoreThreshold("entropy", 0.0), "thresholds": self.THRESHOLDS, "macs_per_s": 1.0}
+        with pytest.raises(ValueError, match=message):
+            RunningBudget(**whole | arguments)
+
+
 @pytest.mark.parametrize(
     "policy",
     [
+        Patience(2, level=0.9),
+        LearnedThreshold(learned_score(), 0.01),
+        Capped(ScoreThreshold("entropy", 0.1), max_layer=4, deadline_ms=20.0, seconds_per_exit=[1.0, 2.0, 3.0]),
+        RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.0, 1.0], macs_per_s=1e9),
+        ScoreThreshold("posterior", 0.9, guarded=True),
         FixedExit(4),
         FixedExit(),
         ScoreThreshold("entropy", 0.25),

@@ -26,6 +26,10 @@ LAYERS = (2, 4, 6)
 NAN = float("nan")
 
 
+def by(score):
+    return ScoreThreshold(score, 0.0)
+
+
 def _utterance(words, errors, entropy, duration=2.0):
     exits = [
         {
@@ -99,7 +103,7 @@ def test_replay_shows_a_policy_only_the_heads_it_needs(utterances):
             return super().stop(look)
 
     assert replay(Recorder(4), utterances[:1]).exit_indices == [1]
-    assert Recorder.looks == [(1, 1, [200.0, 400.0])]
+    assert Recorder.looks == [(1, 1, [200.0, 400.0, 600.0])]
 
 
 def test_replay_of_fixed_exits_is_static(utterances):
@@ -111,13 +115,13 @@ def test_replay_of_fixed_exits_is_static(utterances):
 def test_cost_is_unknown_without_macs_or_duration(utterances):
     del utterances[1]["duration"]
     assert replay(FixedExit(4), utterances).macs_per_s is None
-    assert sweep("entropy", utterances, [0.3])[0]["macs_per_s"] is None
+    assert sweep(by("entropy"), utterances, [0.3])[0]["macs_per_s"] is None
     del utterances[0]["exits"][0]["macs"]
     assert replay(FixedExit(4), utterances).mean_layer == 4
 
 
 def test_sweep_entry_is_the_contract(utterances):
-    entry = sweep("entropy", utterances, [0.3])[0]
+    entry = sweep(by("entropy"), utterances, [0.3])[0]
     assert json.loads(json.dumps(entry)) == {
         "threshold": 0.3,
         "wer": 15.0,
@@ -132,7 +136,7 @@ def test_sweep_equals_replay(score):
     utterances = _random(60)
     observed = [u["exits"][0]["scores"][score] for u in utterances[:5]]  # ties with scores
     thresholds = [x for x in observed if x == x] + [0.31, -1.0, 2.0, math.inf, -math.inf]
-    for threshold, entry in zip(thresholds, sweep(score, utterances, thresholds), strict=True):
+    for threshold, entry in zip(thresholds, sweep(by(score), utterances, thresholds), strict=True):
         result = replay(ScoreThreshold(score, threshold), utterances)
         assert entry["threshold"] == threshold
         assert entry["wer"] == pytest.approx(result.wer, rel=1e-12)
@@ -144,7 +148,7 @@ def test_sweep_equals_replay(score):
 @pytest.mark.parametrize("score", ["entropy", "posterior"])
 def test_law5_default_sweep_runs_from_the_last_exit_to_the_first(score):
     utterances = _random(40, nan_share=0.0)
-    entries = sweep(score, utterances)
+    entries = sweep(by(score), utterances)
     never, always = entries[0], entries[-1]
     assert (never["mean_layer"], always["mean_layer"]) == (12.0, 2.0)
     assert never["wer"] == pytest.approx(static_wer(utterances)[12])
@@ -157,27 +161,27 @@ def test_law5_default_sweep_runs_from_the_last_exit_to_the_first(score):
 
 def test_law5_a_nan_score_never_stops():
     utterances = _random(30, nan_share=1.0)
-    assert {e["mean_layer"] for e in sweep("entropy", utterances, [-1, 0.5, math.inf])} == {12.0}
-    assert [e["mean_layer"] for e in sweep("entropy", utterances)] == [12.0]
-    assert choose_threshold("entropy", utterances, 50)["threshold"] is None
+    assert {e["mean_layer"] for e in sweep(by("entropy"), utterances, [-1, 0.5, math.inf])} == {12.0}
+    assert [e["mean_layer"] for e in sweep(by("entropy"), utterances)] == [12.0]
+    assert choose_threshold(by("entropy"), utterances, 50)["threshold"] is None
 
 
 def test_a_file_of_librispeech_size_is_swept_in_a_second():
     utterances = _random(2600)
     begin = time.perf_counter()
-    assert len(sweep("entropy", utterances)) == 200
+    assert len(sweep(by("entropy"), utterances)) == 200
     assert time.perf_counter() - begin < 1.0  # measured: 0.03 s
 
 
 def test_choose_threshold_by_hand(utterances):
     # Last exit 10 %. At 0.1: exits 2, 6, 6 and 10 %. At 0.2: 2, 4, 6 and 10 %. At 0.3: 2, 2, 6
     # and 15 %. At 0.4: 2, 2, 4 and 25 %. At 0.5: 2, 2, 2 and 35 %.
-    assert choose_threshold("entropy", utterances, 0)["threshold"] == 0.2
-    assert choose_threshold("entropy", utterances, 4.9)["threshold"] == 0.2
-    assert choose_threshold("entropy", utterances, 5)["threshold"] == 0.3
-    assert choose_threshold("confidence", utterances, 5)["threshold"] == pytest.approx(0.7)
-    entry = choose_threshold("entropy", utterances, 25)
-    assert entry == sweep("entropy", utterances, [0.5])[0]
+    assert choose_threshold(by("entropy"), utterances, 0)["threshold"] == 0.2
+    assert choose_threshold(by("entropy"), utterances, 4.9)["threshold"] == 0.2
+    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == 0.3
+    assert choose_threshold(by("confidence"), utterances, 5)["threshold"] == pytest.approx(0.7)
+    entry = choose_threshold(by("entropy"), utterances, 25)
+    assert entry == sweep(by("entropy"), utterances, [0.5])[0]
 
 
 def test_choose_threshold_without_costs_counts_layers(utterances):
@@ -185,29 +189,29 @@ def test_choose_threshold_without_costs_counts_layers(utterances):
         del utterance["duration"]
         for exit in utterance["exits"]:
             del exit["macs"]
-    assert choose_threshold("entropy", utterances, 5)["threshold"] == 0.3
+    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == 0.3
 
 
 def test_choose_threshold_keeps_full_depth_when_none_is_good_enough():
     utterances = [_utterance(5, (1, 1, 0), (0.1, 0.1, 0.9)), _utterance(5, (1, 1, 0), (0.2,) * 3)]
-    entry = choose_threshold("entropy", utterances, 9.9)
+    entry = choose_threshold(by("entropy"), utterances, 9.9)
     assert (entry["threshold"], entry["wer"], entry["mean_layer"]) == (None, 0.0, 6.0)
-    assert choose_threshold("entropy", utterances, 10)["threshold"] == 0.1
+    assert choose_threshold(by("entropy"), utterances, 10)["threshold"] == 0.1
 
 
 @pytest.mark.parametrize("increase", [-0.1, NAN])
 def test_choose_threshold_refuses_a_negative_increase(utterances, increase):
     with pytest.raises(ValueError, match="0 or more"):
-        choose_threshold("entropy", utterances, increase)
+        choose_threshold(by("entropy"), utterances, increase)
 
 
 def test_bad_files_are_refused(utterances):
     with pytest.raises(ValueError, match="no utterances"):
-        sweep("entropy", [])
+        sweep(by("entropy"), [])
     with pytest.raises(ValueError, match="'posterior' was not computed here.*entropy, confidence"):
-        sweep("posterior", utterances)
+        sweep(by("posterior"), utterances)
     with pytest.raises(ValueError, match="known: entropy"):
-        sweep("surprise", utterances)
+        sweep(by("surprise"), utterances)
     other = {**utterances[0], "exits": utterances[0]["exits"][:2]}
     with pytest.raises(ValueError, match=r"utterance 2 has exit layers \(2, 4\)"):
         static_wer([utterances[0], other])

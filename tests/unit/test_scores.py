@@ -1,106 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit scores: hand-worked values, padding, batch independence, what is refused."""
-
-import math
+"""The registry of scores."""
 
 import pytest
-import torch
-from torch.testing import assert_close
 
-from speechbrain_ee.scores import SCORES, check_score_names, compute_scores
-
-COMPUTED = ("entropy", "entropy_nonblank", "confidence")
-
-
-def _log_probs(*frames):
-    return torch.tensor([frames], dtype=torch.float32).log()
-
-
-def test_hand_worked_values():
-    # Entropies in units of log 4: 0 (certain blank), 1/2 (two of four), 1 (uniform, best is 0).
-    frames = _log_probs([1, 0, 0, 0], [0, 0.5, 0.5, 0], [0.25, 0.25, 0.25, 0.25])
-    scores = compute_scores(frames, torch.tensor([3]))
-    assert set(scores) == set(COMPUTED) <= set(SCORES)
-    assert_close(scores["entropy"], torch.tensor([0.5]))
-    assert_close(scores["entropy_nonblank"], torch.tensor([0.5]))
-    assert_close(scores["confidence"], torch.tensor([1.75 / 3]))
-
-
-def test_blank_index_decides_which_frames_count():
-    frames = _log_probs([0.9, 0.1], [0.5, 0.5], [0.1, 0.9])
-    entropy_of_09 = -(0.9 * math.log2(0.9) + 0.1 * math.log2(0.1))
-    by_first = compute_scores(frames, torch.tensor([3]), blank_index=0)["entropy_nonblank"]
-    by_second = compute_scores(frames, torch.tensor([3]), blank_index=1)["entropy_nonblank"]
-    assert_close(by_first, torch.tensor([entropy_of_09]))
-    assert_close(by_second, torch.tensor([(entropy_of_09 + 1) / 2]))  # the tie counts as token 0
-
-
-def test_thresholds_transfer_between_vocabularies():
-    for vocab_size in (2, 7, 500):
-        uniform = torch.full((1, 3, vocab_size), 1 / vocab_size).log()
-        assert_close(compute_scores(uniform, torch.tensor([3]))["entropy"], torch.tensor([1.0]))
-
-
-@pytest.mark.parametrize("padding", [0.0, -50.0, float("nan"), float("inf"), float("-inf")])
-def test_padding_changes_no_score(padding):
-    torch.manual_seed(0)
-    lengths = [7, 3, 1]
-    alone = [torch.randn(1, n, 11).mul(3).log_softmax(-1) for n in lengths]
-    batch = torch.full((3, 90, 11), padding)
-    for row, one in enumerate(alone):
-        batch[row, : one.shape[1]] = one[0]
-    together = compute_scores(batch, torch.tensor(lengths))
-    for row, one in enumerate(alone):
-        scores = compute_scores(one, torch.tensor([lengths[row]]))
-        for name in COMPUTED:
-            # Frames are summed in float64, so only the last bit of float32 may differ.
-            assert_close(together[name][row], scores[name][0], rtol=0, atol=1e-7)
-
-
-def test_nothing_recognised_is_least_sure():
-    blanks = _log_probs([0.99, 0.01], [0.99, 0.01])
-    assert compute_scores(blanks, torch.tensor([2]))["entropy_nonblank"].item() == 1.0
-
-
-def test_no_frame_is_least_sure():
-    scores = compute_scores(torch.zeros(1, 4, 3).log_softmax(-1), torch.tensor([0]))
-    values = {name: value.item() for name, value in scores.items()}
-    assert values == {"entropy": 1.0, "entropy_nonblank": 1.0, "confidence": 0.0}
-
-
-def test_nan_in_a_valid_frame_is_not_hidden():
-    log_probs = torch.zeros(2, 3, 4).log_softmax(-1)
-    log_probs[0, 1] = float("nan")
-    scores = compute_scores(log_probs, torch.tensor([3, 3]))
-    for name in ("entropy", "confidence"):
-        assert scores[name].isnan().tolist() == [True, False]
-
-
-def test_half_precision_is_computed_in_float32():
-    log_probs = torch.randn(2, 40, 16, generator=torch.Generator().manual_seed(1)).log_softmax(-1)
-    rounded = log_probs.bfloat16()
-    lengths = torch.tensor([40, 20])
-    scores = compute_scores(rounded, lengths)
-    for name, expected in compute_scores(rounded.float(), lengths).items():
-        assert scores[name].dtype == torch.float32
-        assert_close(scores[name], expected, rtol=0, atol=0)
-
-
-def test_relative_lengths_are_refused():
-    with pytest.raises(ValueError, match="relative wav_lens do not serve"):
-        compute_scores(torch.zeros(1, 3, 4), torch.tensor([1.0]))
-
-
-@pytest.mark.parametrize("shape", [(3, 4), (1, 3, 1)])
-def test_wrong_shape_is_refused(shape):
-    with pytest.raises(ValueError, match=r"must be \(batch, frames, vocab\)"):
-        compute_scores(torch.zeros(shape), torch.tensor([1]))
-
-
-@pytest.mark.parametrize("blank_index", [-1, 4])
-def test_blank_outside_the_vocabulary_is_refused(blank_index):
-    with pytest.raises(ValueError, match="choose 0..3"):
-        compute_scores(torch.zeros(1, 3, 4), torch.tensor([3]), blank_index=blank_index)
+from speechbrain_ee.scores import SCORES, check_score_names
 
 
 def test_unknown_score_name_lists_the_known_ones():
@@ -110,9 +13,7 @@ def test_unknown_score_name_lists_the_known_ones():
 
 def test_directions():
     surer = {name: info.higher_is_surer for name, info in SCORES.items()}
-    assert surer == {
-        "entropy": False,
-        "entropy_nonblank": False,
-        "confidence": True,
-        "posterior": True,
+    assert {name for name, higher in surer.items() if higher} == {
+        *("confidence", "confidence_min", "agreement", "posterior"),
     }
+    assert {name for name, higher in surer.items() if higher is None} == {"token_rate"}

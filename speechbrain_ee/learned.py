@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A learned exit score: the word errors that going on would still save, per layer, predicted from the other scores.
+
+A ridge regression per exit and deeper exit, saved as plain numbers and evaluated with the standard library alone, so
+that it is the same live, in a replay and on a device. Only :func:`fit_learned_score` needs scikit-learn.
+
+At exit k the score is the largest, over the deeper exits j, of E[errors at k - errors at j] / (layers between them):
+the best rate at which layers buy words. Stopping where that rate falls under one threshold at every exit is the
+index rule of optimal stopping, with the expectations taken now and not revised on the way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from speechbrain_ee.scores import check_score_names, score_value
+
+SMALLEST, SMALLEST_REST = 1e-6, 1e-4  # before a logarithm of a score, and of 1 - score
+ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0)
+
+
+@dataclass(frozen=True)
+class ExitRegression:
+    """The regressions of one exit; features are standardised first.
+
+    Arguments
+    ---------
+    mean : list of float
+        Of each feature.
+    scale : list of float
+        Deviation of each feature; 1 where it does not vary.
+    weights : list of list of float
+        One row per deeper exit.
+    bias : list of float
+        One per deeper exit: the mean errors saved per layer.
+    """
+
+    mean: list[float]
+    scale: list[float]
+    weights: list[list[float]]
+    bias: list[float]
+
+
+@dataclass(frozen=True)
+class LearnedScore:
+    """Errors saved per further layer, as a function of the scores of this exit and the one before.
+
+    Arguments
+    ---------
+    score_names : list of str
+        The scores that it reads.
+    exit_layers : list of int
+        Exits of the model that it was fitted for.
+    exits : list of ExitRegression
+        One per exit but the last.
+
+    Example
+    -------
+    >>> one = ExitRegression(mean=[0.0] * 3, scale=[1.0] * 3, weights=[[0.1, 0, 0]], bias=[0.5])
+    >>> score = LearnedScore(["entropy"], [2, 4], [one])
+    >>> round(score([{"entropy": math.exp(-3)}], 0), 3)
+    0.2
+    """
+
+    score_names: list[str]
+    exit_layers: list[int]
+    exits: list[ExitRegression]
+
+    def __post_init__(self):
+        check_score_names(self.score_names)
+        if len(self.exits) != len(self.exit_layers) - 1:
+            raise ValueError(
+                f"a learned score for exits {self.exit_layers} has {len(self.exits)} regressions: fit it again"
+            )
+
+    def __call__(self, scores: Sequence[Mapping[str, float]], exit_index: int) -> float:
+        """Score an exit from the dicts of all exits up to it, the current one last; NaN if one is NaN."""
+        one = self.exits[exit_index]
+        found = exit_features(scores, self.score_names)
+        z = [(value - mean) / scale for value, mean, scale in zip(found, one.mean, one.scale, strict=True)]
+        rates = [
+            bias + sum(weight * value for weight, value in zip(row, z, strict=True))
+            for row, bias in zip(one.weights, one.bias, strict=True)
+        ]
+        return math.nan if any(map(math.isnan, rates)) else max(rates)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON, read back by :meth:`from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> LearnedScore:
+        """Build from the plain values of :meth:`to_dict`.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing or of a wrong form.
+        """
+        try:
+            exits = [ExitRegression(**one) for one in values["exits"]]
+            return cls(list(values["score_names"]), list(values["exit_layers"]), exits)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a learned score: {error}; fit it again") from error
+
+
+def exit_features(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[float]:
+    """What the regression sees: logarithms of each score and of its distance from 1, here and one exit before.
+
+    Example
+    -------
+    >>> [round(value, 2) for value in exit_features([{"posterior": 0.5}, {"posterior": 1.0}], ["posterior"])]
+    [0.0, -9.21, 1.0, -0.69, -0.69, 0.0]
+    """
+    found = []
+    for one in reversed(scores[-2:]):
+        for name in names:
+            value = score_value(one, name)
+            if math.isnan(value):
+                return [math.nan] * (3 * len(names) * len(scores[-2:]))
+            value = min(1.0, max(0.0, value))
+            found += [math.log(max(value, SMALLEST)), math.log(max(1 - value, SMALLEST_REST)), float(value == 1.0)]
+    return found
+
+
+def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str]) -> LearnedScore:
+    """Fit the regressions on lines of ``utterances.jsonl``; their strength is chosen by leave-one-out error.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``; not those that a promise is calibrated on.
+    score_names : sequence of str
+        The scores to use; every line must have them at every exit.
+
+    Returns
+    -------
+    LearnedScore
+        To be used as the score of a policy.
+
+    Raises
+    ------
+    ImportError
+        Without scikit-learn.
+    ValueError
+        If there are no utterances, or a score is missing.
+    """
+    try:
+        from sklearn.linear_model import RidgeCV
+    except ImportError:
+        raise ImportError('a learned score needs scikit-learn: pip install "speechbrain_ee[calibrate]"') from None
+    import numpy as np
+
+    if not utterances:
+        raise ValueError("no utterances to fit a score on; evaluate a manifest first")
+    layers = [one["layer"] for one in utterances[0]["exits"]]
+    errors = np.array([[sum(one["errors"].values()) for one in u["exits"]] for u in utterances], dtype=float)
+    exits = []
+    for index in range(len(layers) - 1):
+        scores = ([one["scores"] for one in u["exits"][: index + 1]] for u in utterances)
+        features = np.array([exit_features(up_to, score_names) for up_to in scores])
+        usable = np.isfinite(features).all(axis=1)
+        if not usable.any():
+            raise ValueError(f"no utterance has all of {', '.join(score_names)} at layer {layers[index]}")
+        mean, scale = features[usable].mean(axis=0), features[usable].std(axis=0)
+        scale[scale < 1e-9] = 1.0
+        gaps = np.array(layers[index + 1 :]) - layers[index]
+        saved = (errors[usable, index, None] - errors[usable, index + 1 :]) / gaps
+        ridge = RidgeCV(alphas=ALPHAS).fit((features[usable] - mean) / scale, saved)
+        weights, bias = ridge.coef_.reshape(len(gaps), -1), np.atleast_1d(ridge.intercept_)
+        exits.append(ExitRegression(mean.tolist(), scale.tolist(), weights.tolist(), bias.tolist()))
+    return LearnedScore(list(score_names), layers, exits)

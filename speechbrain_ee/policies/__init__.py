@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit policies: scores in, stop or go on out.
+
+A policy sees what was scored and spent so far, never the model, and this package needs only the standard library: the
+same object runs live, in a replay, and on a device. The last exit always stops, whatever the policy says.
+
+A threshold policy compares one number per exit with its threshold: a score (:class:`ScoreThreshold`, the rules of
+Wright et al., arXiv 2309.09546), how often exits agreed (:class:`Patience`), or a prediction
+(:class:`LearnedThreshold`). :class:`Capped` puts limits for one utterance around any policy, :class:`RunningBudget` one
+for a stream of them.
+"""
+
+from collections.abc import Mapping
+
+from speechbrain_ee.policies.base import FixedExit, Look, Policy
+from speechbrain_ee.policies.limits import Capped, RunningBudget
+from speechbrain_ee.policies.thresholds import (
+    LearnedThreshold,
+    Patience,
+    ScoreThreshold,
+    ThresholdPolicy,
+    paper_entropy,
+    paper_posterior,
+)
+
+__all__ = [
+    "POLICIES",
+    "Capped",
+    "FixedExit",
+    "LearnedThreshold",
+    "Look",
+    "Patience",
+    "Policy",
+    "RunningBudget",
+    "ScoreThreshold",
+    "ThresholdPolicy",
+    "paper_entropy",
+    "paper_posterior",
+    "policy_from_dict",
+]
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.name: policy for policy in (FixedExit, ScoreThreshold, Patience, LearnedThreshold, Capped, RunningBudget)
+}
+
+
+def policy_from_dict(values: Mapping) -> Policy:
+    """Build a policy from the plain values of its ``to_dict``.
+
+    Arguments
+    ---------
+    values : mapping
+        ``{"policy": name, ...}``.
+
+    Returns
+    -------
+    Policy
+        A policy equal to the one that was written.
+
+    Raises
+    ------
+    ValueError
+        If the policy's name or one of its values is unknown or missing.
+
+    Example
+    -------
+    >>> policy_from_dict({"policy": "fixed_exit", "layer": 4}).to_dict()
+    {'policy': 'fixed_exit', 'layer': 4}
+    """
+    options = dict(values)
+    name = options.pop("policy", None)
+    if name not in POLICIES:
+        raise ValueError(f"unknown exit policy {name!r}; known: {', '.join(POLICIES)}")
+    if "of" in options:  # the policy inside
+        options["policy"] = policy_from_dict(options.pop("of"))
+    try:
+        return POLICIES[name](**options)
+    except TypeError as error:
+        raise ValueError(f"exit policy {name!r} does not take {options}: {error}") from error

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies that put limits around others, for one utterance or a stream of them. Needs only the standard library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from speechbrain_ee.policies.base import Look, Policy
+from speechbrain_ee.policies.thresholds import ThresholdPolicy, plain_threshold
+
+
+class Capped(Policy):
+    """Another policy within limits for each utterance: it stops earlier where going on would break one.
+
+    An utterance whose first exit breaks a limit stops there all the same.
+
+    Arguments
+    ---------
+    policy : Policy
+        What decides within the limits.
+    max_layer : int, optional
+        No exit deeper than this layer.
+    macs_per_s : float, optional
+        Budget in MACs per second of the utterance's audio.
+    deadline_ms : float, optional
+        Milliseconds from the moment the utterance came in.
+    seconds_per_exit : sequence of float, optional
+        With ``deadline_ms``: seconds to reach each exit per second of audio, measured on the machine.
+
+    Raises
+    ------
+    ValueError
+        If a limit is not above 0, or a deadline comes without measured times.
+
+    Example
+    -------
+    >>> from speechbrain_ee.policies import FixedExit
+    >>> look = Look(exit_index=0, exit_layers=(2, 4), scores=[{}], macs=[100, 200], features={"duration": 2.0})
+    >>> Capped(FixedExit(), macs_per_s=99).stop(look), Capped(FixedExit(), macs_per_s=100).stop(look)
+    (True, False)
+    """
+
+    name = "capped"
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        max_layer: int | None = None,
+        macs_per_s: float | None = None,
+        deadline_ms: float | None = None,
+        seconds_per_exit: Sequence[float] | None = None,
+    ):
+        self.policy = policy
+        limits = {"max_layer": max_layer, "macs_per_s": macs_per_s, "deadline_ms": deadline_ms}
+        _check_above_0(limits)
+        if deadline_ms is not None and seconds_per_exit is None:
+            raise ValueError("a deadline needs seconds_per_exit, measured on this machine: give one number per exit")
+        self.limits = limits
+        self.seconds_per_exit = None if seconds_per_exit is None else list(seconds_per_exit)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """See :class:`Policy`."""
+        return self.policy.score_names
+
+    def stop(self, look: Look) -> bool:
+        """See :meth:`Policy.stop`."""
+        return self.policy.stop(look) or look.is_last or self._would_break_a_limit(look)
+
+    def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
+        """See :meth:`Policy.needs_head`: every head, as an utterance may have to stop at any exit."""
+        self.policy.needs_head(exit_index, exit_layers)
+        max_layer = self.limits["max_layer"]
+        if max_layer is not None and max_layer < exit_layers[0]:
+            raise ValueError(f"max_layer={max_layer} is above no exit; the first one is layer {exit_layers[0]}")
+        return True
+
+    def value(self, look: Look) -> float | None:
+        """See :meth:`Policy.value`."""
+        return self.policy.value(look)
+
+    def to_dict(self) -> dict:
+        """See :meth:`Policy.to_dict`."""
+        limits = self.limits | {"seconds_per_exit": self.seconds_per_exit}
+        given = {name: value for name, value in limits.items() if value is not None}
+        return {"policy": self.name, "of": self.policy.to_dict()} | given
+
+    def _would_break_a_limit(self, look: Look) -> bool:
+        index = look.exit_index + 1
+        max_layer, macs_per_s, deadline_ms = self.limits.values()
+        if max_layer is not None and look.exit_layers[index] > max_layer:
+            return True
+        if macs_per_s is not None and _macs(look)[index] > macs_per_s * _duration(look):
+            return True
+        return deadline_ms is not None and self._expected_end(look) > deadline_ms / 1000
+
+    def _expected_end(self, look: Look) -> float:
+        """Seconds after the start at which the next exit would be reached."""
+        if look.clock is None:
+            raise ValueError("a deadline needs a clock; give one with every look")
+        if len(self.seconds_per_exit) != len(look.exit_layers):
+            raise ValueError(
+                f"got seconds_per_exit for {len(self.seconds_per_exit)} exits, the model has {len(look.exit_layers)}: "
+                "measure them again"
+            )
+        before, after = self.seconds_per_exit[look.exit_index : look.exit_index + 2]
+        audio = look.features.get("batch_duration", _duration(look))
+        return look.clock() - look.started + (after - before) * audio
+
+
+class RunningBudget(Policy):
+    """Hold the average cost of a stream of utterances, as deep as it allows, by moving a threshold.
+
+    Each utterance that ends moves the place on ``thresholds`` by how far its cost was from the budget; no step is taken
+    that would bring the average above the budget, so only a budget below the first exit's cost is ever exceeded. The
+    object remembers the stream: make a new one, or :meth:`reset` it, for a new stream.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Whose threshold is moved.
+    thresholds : sequence of float
+        From never stopping early to always stopping at the first exit, such as quantiles of the scores on dev.
+    macs_per_s : float
+        The average to hold, in MACs per second of audio.
+    step : float
+        How much of ``thresholds`` one utterance at twice the budget moves; more = faster, less steady.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two thresholds, or the budget or the step is not above 0.
+    """
+
+    name = "running_budget"
+
+    def __init__(self, policy: ThresholdPolicy, *, thresholds: Sequence[float], macs_per_s: float, step: float = 0.02):
+        if not isinstance(policy, ThresholdPolicy):
+            raise ValueError(f"a running budget moves a threshold, and {policy.name} has none")
+        if len(thresholds) < 2:
+            raise ValueError(f"got {len(thresholds)} thresholds: give at least two, from never to always stopping")
+        _check_above_0({"macs_per_s": macs_per_s, "step": step})
+        self.thresholds = [plain_threshold(one) for one in thresholds]
+        self.policy = policy.with_threshold(self.thresholds[0])
+        self.macs_per_s, self.step = macs_per_s, step
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stream."""
+        self._place, self._spent, self._seconds = 0.5, 0.0, 0.0
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """See :class:`Policy`."""
+        return self.policy.score_names
+
+    def stop(self, look: Look) -> bool:
+        """See :meth:`Policy.stop`; counts what is spent."""
+        macs = _macs(look)
+        if look.exit_index == 0:
+            self._seconds += _duration(look)
+            self._spent += macs[0]
+        if not look.is_last:
+            more = macs[look.exit_index + 1] - macs[look.exit_index]
+            fits = self._spent + more <= self.macs_per_s * self._seconds
+            self.policy.threshold = self._threshold()
+            if fits and not self.policy.stop(look):
+                self._spent += more
+                return False
+        excess = macs[look.exit_index] / (self.macs_per_s * _duration(look)) - 1
+        self._place = min(1.0, max(0.0, self._place + self.step * excess))
+        return True
+
+    def _threshold(self) -> float:
+        return self.thresholds[round(self._place * (len(self.thresholds) - 1))]
+
+    def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
+        """See :meth:`Policy.needs_head`: every head, as an utterance may have to stop at any exit."""
+        self.policy.needs_head(exit_index, exit_layers)
+        return True
+
+    def value(self, look: Look) -> float | None:
+        """See :meth:`Policy.value`."""
+        return self.policy.value(look)
+
+    def to_dict(self) -> dict:
+        """See :meth:`Policy.to_dict`; what the stream was like is not in it."""
+        settings = {"thresholds": self.thresholds, "macs_per_s": self.macs_per_s, "step": self.step}
+        return {"policy": self.name, "of": self.policy.with_threshold(self.thresholds[0]).to_dict()} | settings
+
+
+def _check_above_0(limits: Mapping[str, float | None]) -> None:
+    for name, value in limits.items():
+        if value is not None and not (isinstance(value, (int, float)) and value > 0):
+            raise ValueError(f"{name} is {value!r}: give a number above 0")
+
+
+def _macs(look: Look) -> Sequence[float]:
+    if len(look.macs) != len(look.exit_layers):
+        raise ValueError("a budget needs the MACs of every exit, and they are not known here")
+    return look.macs
+
+
+def _duration(look: Look) -> float:
+    if "duration" not in look.features:
+        raise ValueError("a budget or a deadline needs the utterance's duration, and it is not known here")
+    return look.features["duration"]
