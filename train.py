@@ -18,7 +18,8 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
-from speechbrain_ee.calibration import calibrate_threshold, write_calibration
+from speechbrain_ee.calibration import calibrate
+from speechbrain_ee.calibration_file import CALIBRATION_FILE, write_calibration
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
@@ -169,6 +170,8 @@ def save_best(hparams: dict) -> None:
     for name in ("features", "encoder", "heads"):
         state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
         load_strict(hparams[name], state, what=f"the average of the checkpoints in {hparams['save_folder']}")
+    # What was calibrated on other weights would be refused.
+    (Path(hparams["output_folder"]) / CALIBRATION_FILE).unlink(missing_ok=True)
     parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
     tokenizer_file = hparams["tokenizer_file"]
     save_model(hparams["output_folder"], parts, tokenizer=tokenizer_file, blank_index=hparams["blank_index"])
@@ -182,10 +185,11 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     for test_set, utterances in evaluation_sets.items():
         exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
-    calibration = calibrate_threshold(
+    calibration = calibrate(
         read_utterances(run / "eval" / "dev" / "utterances.jsonl"),
         score="entropy",
-        max_wer_increase=hparams["max_wer_increase"],
+        target={"max_wer_increase": hparams["max_wer_increase"]},
+        model=asr.fingerprint,
     )
     write_calibration(run, calibration)
     print(f"\n{json.dumps(calibration)}\n{run / 'eval'}: tables, plots and every hypothesis")

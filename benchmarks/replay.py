@@ -17,7 +17,8 @@ from pathlib import Path
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
-from speechbrain_ee.replay import oracle, static_wer, static_wer_at_mean_layer, threshold_policies, wer_at_mean_layer
+from speechbrain_ee.replay import oracle, static_wer
+from speechbrain_ee.sweeps import common_scores, static_wer_at_mean_layer, threshold_policies, wer_at_mean_layer
 from speechbrain_ee.utterances import read_utterances
 
 NUM_SPLITS = 20
@@ -45,7 +46,7 @@ def compare(path: Path, mean_layers: list[float] | None) -> dict:
 
 def learned(utterances: list[dict], targets: list[float]) -> dict[float, float | None]:
     """Fit on one half, judge on the other, both ways, over random splits; errors are pooled."""
-    names = sorted(set.intersection(*(set(exit["scores"]) for one in utterances for exit in one["exits"])))
+    names = common_scores(utterances)
     rng = random.Random(0)
     judged = {target: [] for target in targets}
     for _ in range(NUM_SPLITS if len(utterances) > 1 else 0):

@@ -1,64 +1,322 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Thresholds from a development set, and the file that travels with the model."""
+"""Thresholds from a development set: for a cost, for a WER, or with a promise."""
 
-import json
+from __future__ import annotations
+
+import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from speechbrain_ee.files import write_whole
-from speechbrain_ee.policies import FixedExit, ScoreThreshold, policy_from_dict
-from speechbrain_ee.replay import choose_threshold
+import numpy as np
 
-CALIBRATION_FILE = "calibration.json"
+from speechbrain_ee.calibration_file import make_calibration
+from speechbrain_ee.learned import fit_learned_score
+from speechbrain_ee.policies import (
+    FixedExit,
+    LearnedThreshold,
+    Patience,
+    Policy,
+    ScoreThreshold,
+    ThresholdPolicy,
+)
+from speechbrain_ee.replay import ExitCounts, replay
+from speechbrain_ee.risk import TESTS, furthest_safe, sum_by_group
+from speechbrain_ee.sweeps import cheapest_threshold, choose_threshold, common_scores, exits_taken, unsureness
+
+MIN_UTTERANCES = 50  # for a promise
+PATH_LENGTH = 240
+TARGETS = ("mean_cost", "max_wer", "max_wer_increase", "promise", "average")
 
 
-def calibrate_threshold(
-    utterances: Sequence[Mapping], *, score: str, max_wer_increase: float, fitted_on: str = "dev"
+def calibrate(
+    utterances: Sequence[Mapping],
+    *,
+    score: str,
+    target: Mapping,
+    fitted_on: str = "dev",
+    model: str | None = None,
+    seed: int = 0,
 ) -> dict:
-    """Choose the cheapest threshold that keeps the WER near the last exit's on these utterances.
+    """Choose a threshold for one target and say what holds of it.
+
+    A learned score is fitted on one half of the utterances (no speaker in both) and its threshold chosen on the other.
 
     Arguments
     ---------
-    utterances : Sequence[Mapping]
-        Lines of ``utterances.jsonl``.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``, of a development set.
     score : str
-        What is compared with the threshold.
-    max_wer_increase : float
-        Points of WER above the last exit's that are allowed here. Nothing is promised elsewhere.
+        A name of ``speechbrain_ee.scores.SCORES``, ``patience`` or ``learned``.
+    target : mapping
+        One of ``mean_cost`` (share of the full model's), ``max_wer`` (percent), ``max_wer_increase`` (points),
+        ``promise`` (points, with ``delta``, ``test`` and ``bound`` of :func:`for_promise`) and ``average`` (points).
     fitted_on : str
         Name of the set, for the record.
+    model : str, optional
+        Fingerprint of the model, for the record.
+    seed : int
+        Of the halves.
 
     Returns
     -------
     dict
-        The contents of ``calibration.json``: ``policy`` (as its ``to_dict``), ``target``, ``promise`` (None) and
-        ``fitted_on`` with what was reached there.
-    """
-    chosen = choose_threshold(ScoreThreshold(score, 0.0), utterances, max_wer_increase)
-    policy = FixedExit() if chosen["threshold"] is None else ScoreThreshold(score, chosen["threshold"])
-    reached = {key: chosen[key] for key in ("wer", "mean_layer")}
-    return {
-        "policy": policy.to_dict(),
-        "target": {"max_wer_increase": max_wer_increase},
-        "promise": None,
-        "fitted_on": {"test_set": fitted_on, "num_utterances": len(utterances)} | reached,
-    }
-
-
-def write_calibration(folder: str | Path, calibration: Mapping) -> None:
-    """Write ``calibration.json`` into a model folder, whole or not at all."""
-    write_whole(Path(folder) / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
-
-
-def read_policy(path: str | Path):
-    """Read the policy of a ``calibration.json``.
+        The contents of ``calibration.json``.
 
     Raises
     ------
     ValueError
-        If the file is broken or names no known policy.
+        If the target is unknown or out of reach, or the score unknown or not in the file.
     """
-    try:
-        return policy_from_dict(json.loads(Path(path).read_text("utf-8"))["policy"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a calibration: {error}; calibrate again or remove it") from None
+    kinds = [name for name in TARGETS if name in target]
+    if len(kinds) != 1:
+        raise ValueError(f"target {dict(target)} is not one of {', '.join(TARGETS)}: give one of them")
+    policy, utterances, path = _candidate(score, utterances, seed)
+    value, options = target[kinds[0]], {name: target[name] for name in target if name not in TARGETS}
+    promise = None
+    if kinds[0] == "promise":
+        policy, promise = for_promise(policy, utterances, path, epsilon=value, **options)
+    elif kinds[0] == "average":
+        policy, promise = for_average(policy, utterances, path, epsilon=value, **options)
+    else:
+        make = {"mean_cost": for_mean_cost, "max_wer": for_max_wer, "max_wer_increase": for_max_wer_increase}
+        policy = make[kinds[0]](policy, utterances, value, **options)
+    return make_calibration(policy, utterances, target=target, promise=promise, fitted_on=fitted_on, model=model)
+
+
+def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[ThresholdPolicy, Sequence, list[float]]:
+    """The policy whose threshold is to be chosen, the utterances for that, and the path to try."""
+    num_exits = len(utterances[0]["exits"]) if utterances else 0
+    if score != "learned":
+        policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0)
+        return policy, utterances, threshold_path(policy, None, num_exits)
+    fitting, rest = split_by_speaker(utterances, seed)
+    policy = LearnedThreshold(fit_learned_score(fitting, common_scores(utterances)), 0.0)
+    return policy, rest, threshold_path(policy, fitting, num_exits)
+
+
+def split_by_speaker(utterances: Sequence[Mapping], seed: int = 0) -> tuple[list, list]:
+    """Two halves that share no speaker; of unknown or single speakers, no utterance.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    seed : int
+        Which halves.
+
+    Returns
+    -------
+    tuple of list
+        About equally many utterances each.
+
+    Example
+    -------
+    >>> first, second = split_by_speaker([{"speaker": name} for name in "aabbccdd"])
+    >>> len(first), {one["speaker"] for one in first} & {one["speaker"] for one in second}
+    (4, set())
+    """
+    groups: dict[object, list] = {}
+    for row, utterance in enumerate(utterances):
+        speaker = utterance.get("speaker")
+        groups.setdefault(("unknown", row) if speaker is None else speaker, []).append(utterance)
+    if len(groups) < 2:
+        groups = {row: [utterance] for row, utterance in enumerate(utterances)}
+    shuffled = random.Random(seed).sample(list(groups.values()), len(groups))
+    halves: tuple[list, list] = ([], [])
+    for group in shuffled:
+        min(halves, key=len).extend(group)
+    return halves
+
+
+def threshold_path(policy: ThresholdPolicy, fitted_on: Sequence[Mapping] | None, num_exits: int) -> list[float]:
+    """Thresholds from "always the last exit" to "always the first", fixed without the utterances they are tried on.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Whose thresholds.
+    fitted_on : sequence of dict, optional
+        Other utterances, for a learned score, whose scale is not known beforehand.
+    num_exits : int
+        Exits of the model.
+
+    Returns
+    -------
+    list of float
+        Rising risk.
+
+    Raises
+    ------
+    ValueError
+        If a learned score comes without utterances.
+    """
+    if isinstance(policy, Patience):
+        return [float(row) for row in range(num_exits, 0, -1)]
+    if isinstance(policy, LearnedThreshold):
+        if not fitted_on:
+            raise ValueError("the path of a learned score needs the utterances that it was fitted on")
+        values = np.fmin.accumulate(unsureness(policy, fitted_on), axis=1)
+        quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, PATH_LENGTH))
+        return [float(quantiles[0]) - 1.0, *np.unique(quantiles).tolist()]
+    grid = np.geomspace(1e-6, 1.0, PATH_LENGTH)  # all scores lie in [0, 1]
+    return (1 - grid if policy.higher_is_surer else grid).tolist()
+
+
+def for_max_wer(policy: ThresholdPolicy, utterances: Sequence[Mapping], max_wer: float) -> Policy:
+    """Make the cheapest policy whose WER on these utterances is at most a target.
+
+    Raises
+    ------
+    ValueError
+        If the last exit itself does not reach it.
+    """
+    full = replay(FixedExit(), utterances).wer
+    if full > max_wer:
+        raise ValueError(f"no exit reaches a WER of {max_wer} %: the last one has {full:.2f} % here")
+    return for_max_wer_increase(policy, utterances, max_wer - full)
+
+
+def for_max_wer_increase(policy: ThresholdPolicy, utterances: Sequence[Mapping], points: float) -> Policy:
+    """Make the cheapest policy that loses at most so many points against the last exit on these utterances."""
+    threshold = choose_threshold(policy, utterances, points)["threshold"]
+    return FixedExit() if threshold is None else policy.with_threshold(threshold)
+
+
+def for_mean_cost(policy: ThresholdPolicy, utterances: Sequence[Mapping], share: float) -> Policy:
+    """Make the policy with the fewest errors whose mean cost is at most a share of the full model's.
+
+    Cost is MACs, or layers where MACs are unknown.
+
+    Raises
+    ------
+    ValueError
+        If the first exit costs more.
+    """
+    threshold, cheapest = cheapest_threshold(policy, utterances, share)
+    if threshold is None:
+        raise ValueError(
+            f"no exit costs as little as {share:.3g} of the full model: the first one costs {cheapest:.3g}"
+        )
+    return policy.with_threshold(threshold)
+
+
+def for_promise(
+    policy: ThresholdPolicy,
+    utterances: Sequence[Mapping],
+    path: Sequence[float],
+    *,
+    epsilon: float,
+    delta: float = 0.1,
+    test: str = "t",
+    bound: float = 3.0,
+) -> tuple[Policy, dict]:
+    """Make the policy furthest along a path of which it can be promised that it costs at most ``epsilon`` points.
+
+    The promise: on utterances like these, WER is at most ``epsilon`` points above the last exit's, unless the draw of
+    these utterances was one of the ``delta`` share of bad ones. See :mod:`speechbrain_ee.risk`.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` that nothing else was fitted on; speakers, where known, are what is independent.
+    path : sequence of float
+        See :func:`threshold_path`.
+    epsilon : float
+        Points of WER, above 0.
+    delta : float
+        In (0, 1).
+    test : str
+        ``t`` (asymptotic), ``betting`` or ``hoeffding-bentkus`` (finite samples, D - epsilon n clipped).
+    bound : float
+        Words per utterance to which the last two clip.
+
+    Returns
+    -------
+    tuple of Policy and dict
+        The policy (the last exit if nothing can be promised), and what was promised, by which test, from how many.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 50 utterances, or a number makes no sense.
+    """
+    _check_promise(len(utterances), epsilon, delta, test, bound)
+    excess = _excess(policy, utterances, path, epsilon)
+    speakers = _speakers(utterances)
+    if speakers is not None:
+        bound = bound * max(speakers.count(one) for one in set(speakers))
+    clustered = sum_by_group(excess, speakers)
+    safe = furthest_safe(clustered, delta=delta, test=test, bound=bound)
+    record = {
+        "granted": safe > 0,
+        "epsilon": epsilon,
+        "delta": delta,
+        "test": test,
+        "asymptotic": test == "t",
+        "bound_words": None if test == "t" else bound,
+        "independent": "utterances" if speakers is None else "speakers",
+        "num_independent": len(clustered),
+        "steps_of_path": [safe, len(path)],
+    }
+    return (policy.with_threshold(path[safe - 1]) if safe else FixedExit()), record
+
+
+def for_average(
+    policy: ThresholdPolicy, utterances: Sequence[Mapping], path: Sequence[float], *, epsilon: float, bound: float = 3.0
+) -> tuple[Policy, dict]:
+    """Make the policy furthest along a path that costs at most ``epsilon`` points on average over calibration sets.
+
+    Conformal risk control (Angelopoulos et al., arXiv 2208.02814) on D - epsilon n, clipped, and made to rise along the
+    path as the method needs. Weaker than :func:`for_promise`: about half of all calibration sets may do worse.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Its own threshold does not matter.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` that nothing else was fitted on.
+    path : sequence of float
+        See :func:`threshold_path`.
+    epsilon : float
+        Points of WER, above 0.
+    bound : float
+        Words per utterance to which is clipped.
+
+    Returns
+    -------
+    tuple of Policy and dict
+        The policy, and what holds of it.
+    """
+    _check_promise(len(utterances), epsilon, 0.5, "t", bound)
+    excess = np.clip(_excess(policy, utterances, path, epsilon), -bound, bound)
+    risk = (np.maximum.accumulate(excess, axis=1).sum(axis=0) + bound) / (len(utterances) + 1)
+    safe = int((risk <= 0).sum())  # rises along the path
+    record = {"granted": safe > 0, "epsilon": epsilon, "on_average": True, "bound_words": bound}
+    return (policy.with_threshold(path[safe - 1]) if safe else FixedExit()), record
+
+
+def _excess(
+    policy: ThresholdPolicy, utterances: Sequence[Mapping], path: Sequence[float], epsilon: float
+) -> np.ndarray:
+    """D - epsilon n in words, (utterances, path)."""
+    counts = ExitCounts.of(utterances)
+    taken = exits_taken(policy, utterances, path)
+    extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
+    return extra - epsilon / 100 * counts.words[:, None]
+
+
+def _speakers(utterances: Sequence[Mapping]) -> list | None:
+    """Speakers where there are at least two; None where utterances are all that is known."""
+    speakers = [utterance.get("speaker") for utterance in utterances]
+    known = [("unknown", row) if one is None else one for row, one in enumerate(speakers)]
+    return known if any(speakers) and len(set(known)) > 1 else None
+
+
+def _check_promise(num_utterances: int, epsilon: float, delta: float, test: str, bound: float) -> None:
+    if num_utterances < MIN_UTTERANCES:
+        raise ValueError(f"a promise needs at least {MIN_UTTERANCES} utterances, and there are {num_utterances}")
+    if test not in TESTS:
+        raise ValueError(f"unknown test {test!r}; known: {', '.join(TESTS)}")
+    if not (epsilon > 0 and 0 < delta < 1 and bound > 0):
+        raise ValueError(f"epsilon={epsilon}, delta={delta}, bound={bound}: give points above 0, 0 < delta < 1, words")

@@ -61,6 +61,10 @@ def transcribe(
         float | None, typer.Option(help="Stop where the mean frame entropy is at most this; 0 to 1, more is earlier.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
+    max_layer: Annotated[int | None, typer.Option(help="Never go deeper than this layer.")] = None,
+    budget: Annotated[float | None, typer.Option(help="MACs that a second of audio may cost.")] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Milliseconds that a file may take.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -71,13 +75,14 @@ def transcribe(
     from speechbrain_ee.inference import EarlyExitASR
 
     policy = _policy(layer, entropy, full)
-    asr = EarlyExitASR.from_hparams(model, policy=policy, run_opts=_run_opts(device))
-    print(f"policy: {json.dumps(asr.policy.to_dict())}", file=sys.stderr)
+    limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
+    asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=_run_opts(device))
+    print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
         begin = time.perf_counter()
         try:
-            result = asr.transcribe_file(file)
+            result = asr.transcribe_file(file, **limits)
         except (ValueError, OSError) as error:  # the other files are still worth having
             print_error(PROGRAM, error)
             failed = True
@@ -107,11 +112,13 @@ def evaluate(
     device: DeviceOption = None,
 ) -> None:
     """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
+    from speechbrain_ee.calibration_file import shift_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.decoding import BeamCTC
     from speechbrain_ee.evaluation import evaluate as run_evaluation
     from speechbrain_ee.inference import EarlyExitASR
     from speechbrain_ee.report import exits_table
+    from speechbrain_ee.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
         raise typer.BadParameter("--out takes the results of one manifest; leave it away, or give one --manifest")
@@ -129,7 +136,57 @@ def evaluate(
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
+        if asr.calibration and (
+            warning := shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl"))
+        ):
+            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
         print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
+
+
+@app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score learned --promise 0.5")
+def calibrate(
+    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
+    score: Annotated[str, typer.Option(help="learned, patience, or an exit score such as entropy.")] = "learned",
+    promise: Annotated[float | None, typer.Option(help="Points of WER that stopping early may cost, promised.")] = None,
+    average: Annotated[float | None, typer.Option(help="The same on average over calibration sets only.")] = None,
+    max_wer_increase: Annotated[float | None, typer.Option(help="The same on this set only, nothing promised.")] = None,
+    max_wer: Annotated[float | None, typer.Option(help="WER in percent on this set, nothing promised.")] = None,
+    mean_cost: Annotated[float | None, typer.Option(help="Share of the full model's MACs.")] = None,
+    delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
+    test: Annotated[str, typer.Option(help="Of the promise: t, betting or hoeffding-bentkus.")] = "t",
+    on: Annotated[str, typer.Option(help="The evaluated set to calibrate on.")] = "dev",
+    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
+) -> None:
+    """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
+    from speechbrain_ee.calibration import calibrate as choose
+    from speechbrain_ee.calibration_file import CALIBRATION_FILE, describe, fingerprint, write_calibration
+    from speechbrain_ee.model import MODEL_FILES
+    from speechbrain_ee.utterances import read_utterances
+
+    targets = {"promise": promise, "average": average, "max_wer_increase": max_wer_increase}
+    targets |= {"max_wer": max_wer, "mean_cost": mean_cost}
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) != 1:
+        raise typer.BadParameter(f"give one of {', '.join('--' + name.replace('_', '-') for name in targets)}")
+    if promise is not None:
+        given |= {"delta": delta, "test": test}
+    utterances = read_utterances(run / "eval" / on / "utterances.jsonl")
+    model = fingerprint([run / name for name in MODEL_FILES])
+    found = choose(utterances, score=score, target=given, fitted_on=on, model=model)
+    write_calibration(out or run, found)
+    reached = found["fitted_on"]
+    print(describe(found["promise"]))
+    print(
+        f"on {reached['num_utterances']} utterances of {on}: WER {reached['wer']:.2f} % (full depth "
+        f"{reached['full_wer']:.2f} %), mean exit layer {reached['mean_layer']:.2f}"
+    )
+    print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)
+
+
+def _policy_line(asr, limits: dict) -> str:
+    """The policy as JSON, without the numbers of a learned score."""
+    policy = asr.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
+    return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})
 
 
 def _policy(layer: int | None, entropy: float | None, full: bool):

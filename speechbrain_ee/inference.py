@@ -3,6 +3,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,15 +13,15 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_ee.calibration import CALIBRATION_FILE, read_policy
+from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, read_calibration
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import compute_scores
 from speechbrain_ee.decoding import BeamCTC, GreedyCTC
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.long_audio import cut_at_pauses
-from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelError, load_config, load_model
-from speechbrain_ee.policies import FixedExit, Look, Policy
+from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
+from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
 from speechbrain_ee.scores import SCORES
 from speechbrain_ee.tokenizer import Tokenizer
 
@@ -87,8 +88,10 @@ class EarlyExitASR(Pretrained):
 
     Arguments
     ---------
-    policy : object | None
+    policy : Policy | None
         When to stop, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
+    decoder : object | None
+        From log-probabilities and lengths to texts; None is :class:`~speechbrain_ee.decoding.GreedyCTC`.
     **arguments
         See SpeechBrain's ``Pretrained``.
 
@@ -111,7 +114,10 @@ class EarlyExitASR(Pretrained):
     MODULES_NEEDED = ["features", "encoder", "heads"]
     HPARAMS_NEEDED = ["tokenizer", "blank_index"]
 
-    def __init__(self, *, policy=None, decoder=None, **arguments):
+    fingerprint: str | None = None
+    calibration: dict | None = None
+
+    def __init__(self, *, policy: Policy | None = None, decoder=None, **arguments):
         super().__init__(**arguments)
         self.policy = FixedExit() if policy is None else policy
         for exit_index in range(len(self.exit_layers)):
@@ -124,7 +130,8 @@ class EarlyExitASR(Pretrained):
         source: str | Path,
         *,
         savedir: str | Path | None = None,
-        policy=None,
+        calibration: str | Path | None = None,
+        policy: Policy | None = None,
         run_opts: dict | None = None,
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
         fetch_config: FetchConfig | None = None,
@@ -140,8 +147,10 @@ class EarlyExitASR(Pretrained):
             Folder of a run or a bundle, or a name on the Hub.
         savedir : str | Path | None
             Where to put links to (or copies of) the files; None means nowhere, or the Hub's own cache.
-        policy : object | None
-            When to stop; None means as ``calibration.json`` says, and the full encoder where there is none.
+        calibration : str | Path | None
+            A ``calibration.json`` of this model; None means the one in ``source``, if there is one.
+        policy : Policy | None
+            When to stop; None means as the calibration says, and the full encoder where there is none.
         run_opts : dict | None
             SpeechBrain's, e.g. ``{"device": "cuda", "precision": "bf16"}``.
         local_strategy : LocalStrategy
@@ -159,7 +168,7 @@ class EarlyExitASR(Pretrained):
         ModelError
             If the files are missing, broken or do not belong together.
         ValueError
-            If the policy is not for this model's exits.
+            If the policy is not for this model's exits, or the calibration not of this model.
         """
         is_local = Path(source).is_dir()
         if not is_local and not _may_be_on_the_hub(str(source)):
@@ -180,24 +189,32 @@ class EarlyExitASR(Pretrained):
                     f"{source}: cannot get {name}: {reason}; give a run folder, a bundle or a Hub name"
                 ) from None
 
-        config = load_config(get(CONFIG_FILE))
-        modules = load_model(config, get(WEIGHTS_FILE))
-        tokenizer = Tokenizer(get(TOKENIZER_FILE))
+        files = [get(name) for name in MODEL_FILES]
+        config = load_config(files[0])
+        modules = load_model(config, files[1])
+        tokenizer = Tokenizer(files[2])
         if tokenizer.vocab_size != modules["heads"].config["vocab_size"]:
             raise ModelError(
                 f"{source}: {TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, the exit heads have "
                 f"{modules['heads'].config['vocab_size']}: put the tokenizer there that the model was trained with"
             )
         hparams = {"tokenizer": tokenizer, "blank_index": config["blank_index"], "savedir": savedir}
-        if policy is None and not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
+        model = fingerprint(files)
+        if calibration is not None:
+            calibration = read_calibration(calibration, model)
+        elif not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
             try:
-                policy = read_policy(fetch_file(CALIBRATION_FILE))
+                calibration = read_calibration(fetch_file(CALIBRATION_FILE), model)
             except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
                 if isinstance(error, LocalEntryNotFoundError):
                     logger.warning(
                         "%s: %s is not in the cache and the Hub is out of reach: full depth", source, CALIBRATION_FILE
                     )
-        return cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
+        if policy is None and calibration is not None:
+            policy = policy_from_dict(calibration["policy"])
+        asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
+        asr.fingerprint, asr.calibration = model, calibration
+        return asr
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -209,12 +226,15 @@ class EarlyExitASR(Pretrained):
         del savedir
         return load_audio(path, self.mods.features.sample_rate).to(self.device)
 
-    def transcribe_file(self, path: str | Path, *, policy=None) -> Transcript:
-        """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn."""
+    def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
+        """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn.
+
+        ``limits`` are those of :meth:`transcribe_batch`, for each part by itself.
+        """
         parts = self.cut(self.load_audio(path))
         results = []
         for first in range(0, len(parts), CHUNKS_AT_ONCE):
-            results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy)
+            results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy, **limits)
         return results[0] if len(results) == 1 else _join(results)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
@@ -231,17 +251,28 @@ class EarlyExitASR(Pretrained):
         frames = self.mods.encoder.num_output_frames(self.mods.features.num_frames(num_samples))
         return MAX_CHUNK_S if limit is None or frames <= limit else MAX_CHUNK_S * (limit - 1) / frames
 
-    def transcribe_waveforms(self, waveforms: list[torch.Tensor], *, policy=None) -> list[Transcript]:
-        """Transcribe waveforms (samples,) of any lengths as one batch."""
+    def transcribe_waveforms(
+        self, waveforms: list[torch.Tensor], *, policy: Policy | None = None, **limits
+    ) -> list[Transcript]:
+        """Transcribe waveforms (samples,) of any lengths as one batch; see :meth:`transcribe_batch`."""
         if not waveforms or not all(waveform.ndim == 1 and len(waveform) for waveform in waveforms):
             shapes = [tuple(waveform.shape) for waveform in waveforms]
             raise ValueError(f"got waveforms of shapes {shapes}: give at least one, each (samples,) and not empty")
         wavs = pad_sequence(list(waveforms), batch_first=True)
         wav_lens = torch.tensor([len(waveform) for waveform in waveforms]).double() / wavs.shape[1]
-        return self.transcribe_batch(wavs, wav_lens, policy=policy)
+        return self.transcribe_batch(wavs, wav_lens, policy=policy, **limits)
 
     @torch.inference_mode()
-    def transcribe_batch(self, wavs: torch.Tensor, wav_lens: torch.Tensor, *, policy=None) -> list[Transcript]:
+    def transcribe_batch(
+        self,
+        wavs: torch.Tensor,
+        wav_lens: torch.Tensor,
+        *,
+        policy: Policy | None = None,
+        max_layer: int | None = None,
+        budget: float | None = None,
+        deadline_ms: float | None = None,
+    ) -> list[Transcript]:
         """Transcribe a batch; an utterance that stops leaves it, and the rest goes on in a smaller batch.
 
         Arguments
@@ -250,8 +281,15 @@ class EarlyExitASR(Pretrained):
             Padded waveforms, (batch, samples).
         wav_lens : torch.Tensor
             Relative lengths in (0, 1], (batch,).
-        policy : object | None
+        policy : Policy | None
             When to stop; None means the policy that the model was loaded with.
+        max_layer : int | None
+            No utterance goes deeper.
+        budget : float | None
+            MACs per second of audio that an utterance may spend; the first exit is run whatever it costs.
+        deadline_ms : float | None
+            Milliseconds from this call on; the next segment is run only if it will be done by then, judging by how long
+            segments take on this machine, which is measured once.
 
         Returns
         -------
@@ -261,17 +299,17 @@ class EarlyExitASR(Pretrained):
         Raises
         ------
         ValueError
-            If the shapes are wrong, or the lengths not relative.
+            If the shapes are wrong, the lengths not relative, or a limit makes no sense.
         """
         if wavs.ndim != 2 or wav_lens.shape != wavs.shape[:1] or not bool(((wav_lens > 0) & (wav_lens <= 1)).all()):
             raise ValueError(
                 f"got wavs of shape {tuple(wavs.shape)} and wav_lens {wav_lens.tolist()}: give (batch, samples) and "
                 "one relative length in (0, 1] for each"
             )
-        started = time.perf_counter()
         wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
         num_samples = absolute_lengths(wav_lens, wavs.shape[1])
-        policy = self.policy if policy is None else policy
+        policy = self._limited(self.policy if policy is None else policy, max_layer, budget, deadline_ms)
+        started = time.perf_counter()
         with self.inference_ctx:
             feats, num_frames = self.mods.features(wavs, num_samples)
             runs = [
@@ -284,6 +322,25 @@ class EarlyExitASR(Pretrained):
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
         """SpeechBrain's convention: the whole system on a batch, see :meth:`transcribe_batch`."""
         return self.transcribe_batch(wavs, wav_lens)
+
+    def _limited(self, policy: Policy, max_layer, budget, deadline_ms) -> Policy:
+        limits = {"max_layer": max_layer, "macs_per_s": budget, "deadline_ms": deadline_ms}
+        if all(limit is None for limit in limits.values()):
+            return policy
+        seconds = None if deadline_ms is None else self.seconds_per_exit
+        return Capped(policy, **limits, seconds_per_exit=seconds)
+
+    @cached_property
+    def seconds_per_exit(self) -> list[float]:
+        """Seconds to reach each exit per second of audio, measured here at first use on two seconds of noise."""
+        waveform = torch.randn(2 * self.mods.features.sample_rate, generator=torch.Generator().manual_seed(0)) / 10
+        best = [float("inf")] * len(self.exit_layers)
+        for _ in range(4):  # the first one warms up; the fastest counts
+            for index, layer in enumerate(self.exit_layers):
+                begin = time.perf_counter()
+                self.transcribe_waveforms([waveform], policy=FixedExit(layer))
+                best[index] = min(best[index], (time.perf_counter() - begin) / 2)
+        return best
 
     def _run(self, feats: torch.Tensor, num_frames: torch.Tensor, runs: list[_Run], policy) -> None:
         """Run a segment, look, decide, until every utterance has stopped."""

@@ -18,6 +18,7 @@ from speechbrain_ee.state_dicts import load_strict
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.model"
+MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
 FORMAT = 1
 LOBES = {
     part: {cls.__name__: cls for cls in classes}

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speechbrain_ee import metrics, replay
+from speechbrain_ee import metrics, replay, sweeps
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.policies import FixedExit
 
@@ -73,7 +73,7 @@ def write_exits(
     }
     if rtf_machine is not None:
         exits["machine"] = dict(rtf_machine)
-    curves = {one.label: replay.sweep(one, utterances) for one in replay.threshold_policies(utterances)}
+    curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_whole(out_dir / "policies.json", _json(curves))

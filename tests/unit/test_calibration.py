@@ -1,75 +1,188 @@
 # SPDX-License-Identifier: Apache-2.0
-"""calibration.json: chosen, written, read."""
+"""Thresholds chosen for a cost, a WER or with a promise."""
 
-import json
-
+import numpy as np
 import pytest
 from unit.cases import three_utterances
 
-from speechbrain_ee.calibration import calibrate_threshold, read_policy, write_calibration
-from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.calibration import calibrate, for_promise, split_by_speaker, threshold_path
+from speechbrain_ee.policies import FixedExit, LearnedThreshold, Patience, ScoreThreshold, policy_from_dict
+from speechbrain_ee.replay import replay
+from speechbrain_ee.sweeps import exits_taken
+
+ENTROPY = ScoreThreshold("entropy", 0.0)
 
 
-def calibrate(max_wer_increase):
-    return calibrate_threshold(
-        three_utterances(), score="entropy", max_wer_increase=max_wer_increase, fitted_on="dev-other"
-    )
+def many(count=400, seed=0, speakers=0, shift=0.0):
+    """Utterances of 10 words at exits 2, 4, 6: what entropy says of the errors is true."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        hardness = rng.random()
+        rates = hardness * np.array([2.0, 0.6, 0.2])
+        entropies = np.clip(hardness * np.array([0.9, 0.5, 0.3]) + rng.normal(0, 0.03, 3) + shift, 0.001, 0.999)
+        exits = [
+            {
+                "layer": 2 * index + 2,
+                "errors": {"S": int(rng.poisson(rate)), "D": 0, "I": 0},
+                "scores": {"entropy": float(entropy), "confidence": float(1 - entropy), "agreement": float(index > 1)},
+                "macs": 100 * (index + 1),
+            }
+            for index, (rate, entropy) in enumerate(zip(rates, entropies, strict=True))
+        ]
+        speaker = f"s{number % speakers}" if speakers else None
+        found.append({"id": str(number), "speaker": speaker, "num_words": 10, "duration": 2.0, "exits": exits})
+    return found
 
 
-def test_threshold_by_hand():
+def test_max_wer_increase_by_hand():
     # b (0.1) and c (0.5) lose nothing at layer 2, a (0.3) one of 4 words. c cannot stop without a: only b does.
-    found = calibrate(0.0)
+    found = calibrate(three_utterances(), score="entropy", target={"max_wer_increase": 0.0}, fitted_on="dev-other")
     assert found["policy"] == {"policy": "score_threshold", "score": "entropy", "threshold": 0.1}
-    assert found["target"] == {"max_wer_increase": 0.0}
-    assert found["promise"] is None
-    fitted_on = {"test_set": "dev-other", "num_utterances": 3, "wer": 25.0, "mean_layer": pytest.approx(10 / 3)}
-    assert found["fitted_on"] == fitted_on
-    assert calibrate(25.0)["policy"]["threshold"] == 0.5
-    assert calibrate(25.0)["fitted_on"]["mean_layer"] == 2
+    assert (found["target"], found["promise"], found["model"]) == ({"max_wer_increase": 0.0}, None, None)
+    assert found["fitted_on"] == {
+        "test_set": "dev-other",
+        "num_utterances": 3,
+        "wer": 25.0,
+        "full_wer": 25.0,
+        "mean_layer": pytest.approx(10 / 3),
+    }
+    assert calibrate(three_utterances(), score="entropy", target={"max_wer_increase": 25})["policy"]["threshold"] == 0.5
 
 
 def test_no_threshold_good_enough_is_full_depth():
     utterances = three_utterances()
     utterances[1]["exits"][0]["errors"]["S"] = 1  # now the surest one loses a word, too
-    found = calibrate_threshold(utterances, score="entropy", max_wer_increase=0.0)
+    found = calibrate(utterances, score="entropy", target={"max_wer_increase": 0.0})
     assert found["policy"] == {"policy": "fixed_exit", "layer": None}
     assert found["fitted_on"]["mean_layer"] == 4
+    assert found["value_range"] is None
 
 
-@pytest.mark.parametrize("max_wer_increase", [0.0, 25.0])
-def test_written_and_read_is_the_same_policy(tmp_path, max_wer_increase):
-    calibration = calibrate(max_wer_increase)
-    write_calibration(tmp_path, calibration)
-    assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
-    assert json.loads((tmp_path / "calibration.json").read_text()) == calibration
-    policy = read_policy(tmp_path / "calibration.json")
-    assert isinstance(policy, ScoreThreshold)
-    assert policy.to_dict() == calibration["policy"]
+def test_max_wer_is_met_as_cheaply_as_can_be_or_refused():
+    utterances = three_utterances()
+    assert calibrate(utterances, score="entropy", target={"max_wer": 25.0})["policy"]["threshold"] == 0.1
+    assert calibrate(utterances, score="entropy", target={"max_wer": 50.0})["policy"]["threshold"] == 0.5
+    with pytest.raises(ValueError, match="no exit reaches a WER of 24.9 %: the last one has 25.00 % here"):
+        calibrate(utterances, score="entropy", target={"max_wer": 24.9})
 
 
-def test_full_depth_is_written_and_read(tmp_path):
-    write_calibration(tmp_path, {"policy": FixedExit().to_dict()})
-    assert read_policy(tmp_path / "calibration.json").to_dict() == FixedExit().to_dict()
+@pytest.mark.parametrize("score", ["entropy", "confidence", "patience", "learned"])
+@pytest.mark.parametrize("share", [0.5, 0.7, 1.0])
+def test_mean_cost_is_met(score, share):
+    found = calibrate(many(), score=score, target={"mean_cost": share})
+    _, rest = split_by_speaker(many())
+    judged = rest if score == "learned" else many()
+    result = replay(policy_from_dict(found["policy"]), judged)
+    assert result.macs_per_s <= share * 300 / 2 + 1e-9
+    if score != "patience":
+        assert result.macs_per_s >= 0.95 * share * 150, "what may be spent is spent"
+
+
+def test_a_cost_below_the_first_exit_is_refused():
+    with pytest.raises(ValueError, match="no exit costs as little as 0.3 of the full model: the first one costs 0.333"):
+        calibrate(many(), score="entropy", target={"mean_cost": 0.3})
+
+
+@pytest.mark.parametrize("score", ["entropy", "confidence", "patience", "learned"])
+def test_law5_a_path_runs_from_the_last_exit_to_the_first(score):
+    utterances = many(100)
+    for utterance in utterances:  # no score of 0 or 1, so that extremes are extreme
+        for exit in utterance["exits"]:
+            exit["scores"]["agreement"] = 1.0 if score == "patience" else 0.5
+    policy = {"patience": Patience(1), "confidence": ScoreThreshold("confidence", 0.0)}.get(score, ENTROPY)
+    if score == "learned":
+        policy = policy_from_dict(calibrate(many(), score="learned", target={"mean_cost": 0.6})["policy"])
+        assert isinstance(policy, LearnedThreshold)
+    path = threshold_path(policy, utterances, 3)
+    taken = exits_taken(policy, utterances, path)
+    assert (np.diff(taken, axis=1) <= 0).all()
+    assert (taken[:, -1] == 0).all()
+    assert taken[:, 0].mean() >= 1.98
+
+
+def test_a_path_of_a_learned_score_needs_utterances():
+    policy = policy_from_dict(calibrate(many(), score="learned", target={"mean_cost": 0.6})["policy"])
+    with pytest.raises(ValueError, match="needs the utterances that it was fitted on"):
+        threshold_path(policy, None, 3)
+
+
+@pytest.mark.parametrize("test", ["t", "betting"])
+def test_a_promise_is_held_on_the_population(test):
+    """Calibration sets drawn from a population; the WER of the whole of it may break 1 - delta of the promises."""
+    population = many(3000, seed=5)
+    path = threshold_path(ENTROPY, None, 3)[100:]  # where anything happens
+    full, broken, saved = replay(FixedExit(), population).wer, 0, []
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        drawn = [population[row] for row in rng.integers(len(population), size=400)]
+        policy, record = for_promise(ENTROPY, drawn, path, epsilon=1.0, test=test)
+        result = replay(policy, population)
+        broken += result.wer > full + 1.0
+        saved.append(1 - result.mean_layer / 6)
+        assert record["granted"]
+    assert broken <= 12  # 6 expected at most
+    assert np.mean(saved) > 0.15
+
+
+def test_what_cannot_be_promised_is_said_and_full_depth():
+    utterances = many(60)
+    for utterance in utterances:  # the first exit is sure and always wrong
+        utterance["exits"][0]["errors"]["S"] = 9
+        utterance["exits"][0]["scores"]["entropy"] = 1e-7
+    found = calibrate(utterances, score="entropy", target={"promise": 0.5})
+    assert found["policy"] == {"policy": "fixed_exit", "layer": None}
+    assert found["promise"]["granted"] is False
+
+
+def test_speakers_are_what_is_independent():
+    one = calibrate(many(speakers=20), score="entropy", target={"promise": 2.0})["promise"]
+    other = calibrate(many(), score="entropy", target={"promise": 2.0})["promise"]
+    assert (one["independent"], one["num_independent"]) == ("speakers", 20)
+    assert (other["independent"], other["num_independent"]) == ("utterances", 400)
+    finite = calibrate(many(speakers=20), score="entropy", target={"promise": 2.0, "test": "betting", "bound": 3.0})
+    assert finite["promise"]["bound_words"] == 60.0, "3 words for each of a speaker's 20 utterances"
+
+
+def test_a_learned_score_is_fitted_on_speakers_that_are_not_calibrated_on():
+    utterances = many(speakers=10)
+    fitting, rest = split_by_speaker(utterances)
+    assert not {one["speaker"] for one in fitting} & {one["speaker"] for one in rest}
+    found = calibrate(utterances, score="learned", target={"promise": 2.0})
+    assert found["promise"]["num_independent"] == 5
+    assert found["fitted_on"]["num_utterances"] == len(rest) == 200
+
+
+def test_on_average_is_a_mode_of_its_own():
+    found = calibrate(many(), score="entropy", target={"average": 1.0})
+    assert found["promise"]["on_average"] is True
+    result = replay(policy_from_dict(found["policy"]), many(3000, seed=5))
+    assert result.mean_layer < 5.5
+    assert result.wer <= replay(FixedExit(), many(3000, seed=5)).wer + 1.5
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("target", "message"),
     [
-        "",
-        "[]",
-        "{}",
-        '{"policy": 3}',
-        '{"policy": {}}',
-        '{"policy": {"policy": "os.system", "command": "true"}}',
-        '{"policy": {"policy": "fixed_exit", "layer": 1, "extra": 2}}',
-        '{"policy": {"policy": "score_threshold", "score": "entropie", "threshold": 1}}',
-        '{"policy": {"policy": "score_threshold", "score": "entropy", "threshold": "low"}}',
+        ({}, "is not one of mean_cost, max_wer,"),
+        ({"promise": 1, "average": 1}, "give one of them"),
+        ({"promise": 0}, "epsilon=0, delta=0.1, bound=3.0: give points above 0"),
+        ({"promise": 1, "delta": 1}, "delta=1"),
+        ({"promise": 1, "test": "z"}, "unknown test 'z'; known: t, hoeffding-bentkus, betting"),
     ],
 )
-def test_broken_calibration_is_refused_in_one_line(tmp_path, text):
-    path = tmp_path / "calibration.json"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="not a calibration: .*; calibrate again or remove it") as raised:
-        read_policy(path)
-    assert "\n" not in str(raised.value)
-    assert str(path) in str(raised.value)
+def test_targets_that_make_no_sense_are_refused(target, message):
+    with pytest.raises(ValueError, match=message):
+        calibrate(many(60), score="entropy", target=target)
+
+
+@pytest.mark.parametrize("target", ["promise", "average"])
+def test_fewer_than_50_utterances_promise_nothing(target):
+    with pytest.raises(ValueError, match="needs at least 50 utterances, and there are 49"):
+        calibrate(many(49), score="entropy", target={target: 1.0})
+
+
+@pytest.mark.parametrize("score", ["entropie", "token_rate", "posterior"])
+def test_scores_that_cannot_be_used_are_named(score):
+    with pytest.raises(ValueError, match=score):
+        calibrate(many(60), score=score, target={"max_wer_increase": 1.0})

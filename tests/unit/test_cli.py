@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from unit.models import make_asr
 
 from speechbrain_ee import __version__, cli
-from speechbrain_ee.calibration import write_calibration
+from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 from speechbrain_ee.model import save_model
 from speechbrain_ee.policies import ScoreThreshold
@@ -206,6 +206,87 @@ def test_results_of_the_beam_do_not_replace_the_greedy_ones(run, model, audio, t
         assert run("evaluate", model, "--manifest", path, *arguments)[0] == 0
     found = {file.parent.name: json.loads(file.read_text())["decoding"] for file in model.glob("eval/*/exits.json")}
     assert found == {"test": "greedy", "test-beam": "beam 4"}
+
+
+@pytest.fixture
+def evaluated(run, model, tmp_path):
+    """A model that was evaluated on 60 short noises as dev."""
+    utterances = []
+    for index in range(60):
+        path = tmp_path / "noise" / f"{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        generator = torch.Generator().manual_seed(index)
+        soundfile.write(path, (torch.randn(3000, generator=generator) * 0.1).numpy(), RATE)
+        utterances.append(Utterance(str(index), path, 3000 / RATE, "the cat", speaker=f"s{index % 6}"))
+    write_manifest(tmp_path / "dev.jsonl", utterances)
+    assert run("evaluate", model, "--manifest", tmp_path / "dev.jsonl")[0] == 0
+    return model
+
+
+@pytest.mark.parametrize("score", ["learned", "entropy", "patience"])
+def test_calibrate_says_what_holds_and_transcribe_follows(run, evaluated, audio, score):
+    status, out, err = run("calibrate", evaluated, "--score", score, "--mean-cost", 0.8)
+    assert status == 0
+    assert out.startswith("nothing is promised")
+    assert re.search(r"on (60|30) utterances of dev: WER [\d.]+ % \(full depth [\d.]+ %\), mean exit layer", out)
+    assert f"{evaluated / 'calibration.json'}: written" in err
+    _, _, err = run("transcribe", "--model", evaluated, audio[0])
+    name = score if score != "entropy" else "score_threshold"
+    assert f'policy: {{"policy": "{name}"' in err
+    assert len(err.splitlines()[0]) < 300, "not all the numbers of a learned score"
+
+
+def test_calibrate_promises(run, evaluated, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    arguments = ["--score", "entropy", "--promise", 50, "--delta", 0.2, "--out", tmp_path / "elsewhere"]
+    status, out, _ = run("calibrate", evaluated, *arguments)
+    assert status == 0
+    assert "with probability 0.8 (t test, asymptotic, 6 speakers)" in out or "nothing can be promised" in out
+    assert json.loads((tmp_path / "elsewhere" / "calibration.json").read_text())["promise"]["epsilon"] == 50
+    assert not (evaluated / "calibration.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "give one of --promise, --average, --max-wer-increase, --max-wer, --mean-cost"),
+        (["--promise", 1, "--max-wer", 5], 2, "give one of"),
+        (["--promise", 1, "--score", "entropie"], 1, "unknown exit score 'entropie'; known: entropy,"),
+        (["--max-wer", 1, "--on", "test"], 1, "evaluate a manifest first"),
+        (["--mean-cost", 0.01], 1, "no exit costs as little as 0.01"),
+        (["--max-wer", 0.01], 1, "no exit reaches a WER of 0.01 %"),
+    ],
+)
+def test_calibrate_refuses(run, evaluated, arguments, status, message):
+    found, _, err = run("calibrate", evaluated, *arguments)
+    assert found == status
+    assert message in " ".join(err.replace("│", " ").split())
+    assert not (evaluated / "calibration.json").exists()
+
+
+def test_a_calibration_of_another_model_is_refused_by_transcribe(run, model, audio):
+    write_calibration(model, {"policy": ScoreThreshold("entropy", 1.0).to_dict(), "model": "0123456789abcdef"})
+    status, _, err = run("transcribe", "--model", model, audio[0])
+    assert status == 1
+    assert "calibration.json is of another model or vocabulary (0123456789abcdef, this one is" in one_line_error(err)
+
+
+@pytest.mark.parametrize(
+    ("limits", "layer"), [(["--max-layer", 3], 2), (["--budget", 1], 1), (["--deadline-ms", 1e9], 4), ([], 4)]
+)
+def test_limits_of_a_call(run, model, audio, limits, layer):
+    status, out, _ = run("transcribe", "--model", model, "--json", "--full", *limits, audio[0])
+    assert status == 0
+    assert json.loads(out)["exit_layer"] == layer
+
+
+def test_evaluate_says_when_a_test_set_is_not_like_the_calibration_set(run, evaluated, audio, tmp_path):
+    assert run("calibrate", evaluated, "--score", "entropy", "--mean-cost", 0.8)[0] == 0
+    calibration = json.loads((evaluated / "calibration.json").read_text())
+    calibration["value_range"] = {layer: [0.9999, 1.0] for layer in calibration["value_range"]}
+    write_calibration(evaluated, calibration)
+    _, _, err = run("evaluate", evaluated, "--manifest", manifest(tmp_path / "test.jsonl", audio))
+    assert "warning: test: 100 % of the scores lie outside the range of dev" in err
 
 
 def test_evaluate_reads_every_manifest_before_it_starts(run, model, audio, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from unit.models import FAMILIES, make_asr, make_tokenizer
 
-from speechbrain_ee.calibration import write_calibration
+from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.inference import EarlyExitASR
@@ -359,3 +359,45 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, s
     monkeypatch.setattr("speechbrain_ee.inference.fetch", lambda *_, **__: pytest.fail("looked online"))
     with pytest.raises(ModelError, match="no such folder; give a run folder, a bundle or a Hub name"):
         EarlyExitASR.from_hparams(source)
+
+
+def test_limits_of_a_call(asr):
+    waveforms = [noise(0.3), noise(0.2, seed=1)]
+    take = lambda **limits: [one.exit_layer for one in asr.transcribe_waveforms(waveforms, **limits)]  # noqa: E731
+    assert take() == [4, 4]
+    assert take(max_layer=3) == [2, 2]
+    assert take(budget=1.0) == [1, 1]
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, asr.mods.features.num_frames(int(0.3 * RATE)))
+    assert take(budget=macs[1] / 0.3 * 1.001)[0] == 2
+    assert take(deadline_ms=1e9) == [4, 4]
+    assert take(deadline_ms=1e-6) == [1, 1]
+    assert take(policy=FixedExit(1), deadline_ms=1e9) == [1, 1]
+    with pytest.raises(ValueError, match="max_layer=0.5 is above no exit|max_layer is"):
+        take(max_layer=0.5)
+    with pytest.raises(TypeError):
+        take(max_layers=3)
+
+
+def test_a_deadline_goes_by_times_measured_once(asr, monkeypatch):
+    seconds = asr.seconds_per_exit
+    assert len(seconds) == 3 and 0 < seconds[0] and asr.seconds_per_exit is seconds
+    now = iter(range(100))
+    monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", lambda: next(now))  # a second a look
+    asr.__dict__["seconds_per_exit"] = [1.0, 2.0, 4.0]
+    # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1600)[0].exit_layer == 2
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1400)[0].exit_layer == 1
+
+
+def test_a_calibration_of_ones_own(folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    write_calibration(folder, {"policy": FixedExit(1).to_dict()})
+    write_calibration(tmp_path / "other", {"policy": FixedExit(2).to_dict(), "model": None})
+    asr = EarlyExitASR.from_hparams(folder, calibration=tmp_path / "other" / "calibration.json")
+    assert asr.policy.layer == 2
+    assert EarlyExitASR.from_hparams(folder).policy.layer == 1
+    write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": asr.fingerprint})
+    assert EarlyExitASR.from_hparams(folder).calibration["model"] == asr.fingerprint
+    write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": "0" * 16})
+    with pytest.raises(ValueError, match="of another model or vocabulary"):
+        EarlyExitASR.from_hparams(folder)

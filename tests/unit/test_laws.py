@@ -15,7 +15,8 @@ from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.losses import ExitCTCLoss
 from speechbrain_ee.model import ModelError, load_config, load_model, save_model
 from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, ScoreThreshold
-from speechbrain_ee.replay import replay, threshold_policies, unsureness
+from speechbrain_ee.replay import replay
+from speechbrain_ee.sweeps import threshold_policies, unsureness
 
 # float32 sums of some hundred terms of size 1, in another order
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}

@@ -13,14 +13,8 @@ import pytest
 
 import speechbrain_ee.scores
 from speechbrain_ee.policies import FixedExit, ScoreThreshold
-from speechbrain_ee.replay import (
-    choose_threshold,
-    oracle,
-    oracle_result,
-    replay,
-    static_wer,
-    sweep,
-)
+from speechbrain_ee.replay import oracle, oracle_result, replay, static_wer
+from speechbrain_ee.sweeps import choose_threshold, sweep
 
 LAYERS = (2, 4, 6)
 NAN = float("nan")

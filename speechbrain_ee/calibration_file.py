@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``calibration.json``: the policy that travels with a model, what was promised of it, and whether it still fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_from_dict
+from speechbrain_ee.replay import replay
+from speechbrain_ee.sweeps import unsureness
+
+CALIBRATION_FILE = "calibration.json"
+RANGE = (0.005, 0.995)  # quantiles of the scores that count as seen before
+MAX_SHARE_OUTSIDE = 0.05
+
+
+def fingerprint(files: Sequence[str | Path]) -> str:
+    """Hash of the files that make a model what it is: another model's calibration is refused.
+
+    Arguments
+    ---------
+    files : sequence of str or Path
+        Configuration, weights, tokenizer; read whole.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def make_calibration(
+    policy: Policy,
+    utterances: Sequence[Mapping],
+    *,
+    target: Mapping,
+    promise: Mapping | None = None,
+    fitted_on: str = "dev",
+    model: str | None = None,
+) -> dict:
+    """Collect what goes into ``calibration.json``.
+
+    Arguments
+    ---------
+    policy : Policy
+        What was chosen.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` that it was chosen on.
+    target : mapping
+        What was asked for.
+    promise : mapping, optional
+        The record of :func:`for_promise` or :func:`for_average`.
+    fitted_on : str
+        Name of the set.
+    model : str, optional
+        :func:`fingerprint` of the model.
+
+    Returns
+    -------
+    dict
+        ``policy``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by exit layer
+        and ``model``.
+    """
+    reached = replay(policy, utterances)
+    return {
+        "policy": policy.to_dict(),
+        "target": dict(target),
+        "promise": None if promise is None else dict(promise),
+        "fitted_on": {
+            "test_set": fitted_on,
+            "num_utterances": len(utterances),
+            "wer": reached.wer,
+            "full_wer": replay(FixedExit(), utterances).wer,
+            "mean_layer": reached.mean_layer,
+        },
+        "value_range": _value_range(policy, utterances),
+        "model": model,
+    }
+
+
+def describe(promise: Mapping | None) -> str:
+    """One sentence that says what is promised."""
+    if promise is None:
+        return "nothing is promised: the threshold was chosen by what it did on these utterances"
+    if not promise["granted"]:
+        return f"nothing can be promised at {promise['epsilon']} points: every utterance takes the last exit"
+    if promise.get("on_average"):
+        return f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
+    how = "asymptotic" if promise["asymptotic"] else "in finite samples"
+    return (
+        f"WER is at most {promise['epsilon']} points above the full model's, with probability {1 - promise['delta']:g} "
+        f"({promise['test']} test, {how}, {promise['num_independent']} {promise['independent']})"
+    )
+
+
+def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float | None:
+    """Share of a test set's scores outside the range seen in calibration; about 0.01 where nothing has changed.
+
+    Arguments
+    ---------
+    calibration : mapping
+        The contents of ``calibration.json``.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` of the test set.
+
+    Returns
+    -------
+    float or None
+        The largest over the exits; None for a policy without a threshold, and where its scores are missing.
+    """
+    policy = policy_from_dict(calibration["policy"])
+    if not calibration.get("value_range") or not set(policy.score_names) <= set(utterances[0]["exits"][0]["scores"]):
+        return None
+    values = unsureness(policy, utterances)
+    limits = np.array(list(calibration["value_range"].values()), dtype=float)
+    outside = (values < limits[:, 0]) | (values > limits[:, 1])
+    return float(outside.mean(axis=0).max())
+
+
+def shift_warning(calibration: Mapping, utterances: Sequence[Mapping]) -> str | None:
+    """One line if a test set is not like the calibration set, else None."""
+    share = share_outside(calibration, utterances)
+    if share is None or share <= MAX_SHARE_OUTSIDE:
+        return None
+    return (
+        f"{100 * share:.0f} % of the scores lie outside the range of {calibration['fitted_on']['test_set']}, where "
+        f"{100 * (1 - RANGE[1] + RANGE[0]):.0f} % did: what was calibrated there need not hold here"
+    )
+
+
+def write_calibration(folder: str | Path, calibration: Mapping) -> None:
+    """Write ``calibration.json`` into a model folder, whole or not at all."""
+    write_whole(Path(folder) / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
+
+
+def read_calibration(path: str | Path, model: str | None = None) -> dict:
+    """Read a ``calibration.json``.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+    model : str, optional
+        :func:`fingerprint` of the model that it is to be used with.
+
+    Returns
+    -------
+    dict
+        Its contents; ``policy`` is a policy's plain values.
+
+    Raises
+    ------
+    ValueError
+        If the file is broken, names no known policy, or is of another model.
+    """
+    try:
+        calibration = json.loads(Path(path).read_text("utf-8"))
+        policy_from_dict(calibration["policy"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a calibration: {error}; calibrate again or remove it") from None
+    there = calibration.get("model")
+    if model is not None and there is not None and there != model:
+        raise ValueError(f"{path} is of another model or vocabulary ({there}, this one is {model}): calibrate again")
+    return calibration
+
+
+def _value_range(policy: Policy, utterances: Sequence[Mapping]) -> dict | None:
+    if not isinstance(policy, ThresholdPolicy):
+        return None
+    layers = [exit["layer"] for exit in utterances[0]["exits"][:-1]]
+    columns = [column[np.isfinite(column)] for column in unsureness(policy, utterances).T]
+    ranges = [np.quantile(column, RANGE).tolist() if len(column) else [0.0, 0.0] for column in columns]
+    return dict(zip(map(str, layers), ranges, strict=True))

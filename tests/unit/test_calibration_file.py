@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""calibration.json: written, read, refused, and whether it still fits."""
+
+import json
+
+import pytest
+from unit.test_calibration import many
+
+from speechbrain_ee.calibration import calibrate
+from speechbrain_ee.calibration_file import (
+    describe,
+    fingerprint,
+    read_calibration,
+    share_outside,
+    shift_warning,
+    write_calibration,
+)
+from speechbrain_ee.policies import FixedExit
+
+
+@pytest.mark.parametrize("score", ["entropy", "learned", "patience"])
+def test_written_and_read_is_the_same(tmp_path, score):
+    calibration = calibrate(many(), score=score, target={"max_wer_increase": 1.0}, model="abc")
+    write_calibration(tmp_path, calibration)
+    assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]
+    assert read_calibration(tmp_path / "calibration.json", "abc") == json.loads(json.dumps(calibration))
+
+
+def test_a_calibration_of_another_model_is_refused(tmp_path):
+    write_calibration(tmp_path, {"policy": FixedExit().to_dict(), "model": "abc"})
+    assert read_calibration(tmp_path / "calibration.json")["model"] == "abc"
+    with pytest.raises(ValueError, match="of another model or vocabulary .abc, this one is def.: calibrate again"):
+        read_calibration(tmp_path / "calibration.json", "def")
+
+
+def test_the_fingerprint_is_of_all_files(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_text("same")
+    before = fingerprint(paths)
+    assert len(before) == 16 and fingerprint(paths) == before
+    paths[1].write_text("other")
+    assert fingerprint(paths) != before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"policy": 3}',
+        '{"policy": {}}',
+        '{"policy": {"policy": "os.system", "command": "true"}}',
+        '{"policy": {"policy": "fixed_exit", "layer": 1, "extra": 2}}',
+        '{"policy": {"policy": "score_threshold", "score": "entropie", "threshold": 1}}',
+        '{"policy": {"policy": "score_threshold", "score": "entropy", "threshold": "low"}}',
+        '{"policy": {"policy": "learned", "learned": {"exits": 1}, "threshold": 0}}',
+        '{"policy": {"policy": "capped", "of": 1}}',
+    ],
+)
+def test_broken_calibration_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "calibration.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="not a calibration: .*; calibrate again or remove it") as raised:
+        read_calibration(path)
+    assert "\n" not in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_a_test_set_that_is_not_like_the_calibration_set_is_noticed():
+    calibration = calibrate(many(), score="entropy", target={"max_wer_increase": 1.0})
+    assert share_outside(calibration, many(seed=1)) < 0.05
+    assert shift_warning(calibration, many(seed=1)) is None
+    assert share_outside(calibration, many(seed=1, shift=0.2)) > 0.1
+    assert "% of the scores lie outside the range of dev, where 1 % did" in shift_warning(
+        calibration, many(seed=1, shift=0.2)
+    )
+
+
+def test_full_depth_notices_nothing():
+    calibration = {"policy": FixedExit().to_dict(), "value_range": None}
+    assert share_outside(calibration, many()) is None
+
+
+def test_what_is_promised_in_words():
+    assert describe(None).startswith("nothing is promised")
+    asked = {"promise": 2.0, "delta": 0.2, "test": "betting"}
+    assert describe(calibrate(many(), score="entropy", target=asked)["promise"]) == (
+        "WER is at most 2.0 points above the full model's, with probability 0.8 (betting test, in finite samples, "
+        "400 utterances)"
+    )
+    assert "(t test, asymptotic, 20 speakers)" in describe(
+        calibrate(many(speakers=20), score="entropy", target={"promise": 2.0})["promise"]
+    )
+    assert describe(calibrate(many(), score="entropy", target={"average": 2.0})["promise"]).startswith("on average")
+    assert describe({"granted": False, "epsilon": 1}) == (
+        "nothing can be promised at 1 points: every utterance takes the last exit"
+    )
