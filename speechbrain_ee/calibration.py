@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from speechbrain_ee.calibration_file import make_calibration
+from speechbrain_ee.confidence import fit_confidence
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import (
     FixedExit,
@@ -21,6 +21,7 @@ from speechbrain_ee.policies import (
 from speechbrain_ee.replay import ExitCounts, replay
 from speechbrain_ee.risk import TESTS, furthest_safe, sum_by_group
 from speechbrain_ee.sweeps import cheapest_threshold, choose_threshold, common_scores, exits_taken, unsureness
+from speechbrain_ee.utterances import split_by_speaker
 
 MIN_UTTERANCES = 50  # for a promise
 PATH_LENGTH = 240
@@ -69,6 +70,7 @@ def calibrate(
     kinds = [name for name in TARGETS if name in target]
     if len(kinds) != 1:
         raise ValueError(f"target {dict(target)} is not one of {', '.join(TARGETS)}: give one of them")
+    confidence = fit_confidence(utterances)
     policy, utterances, path = _candidate(score, utterances, seed)
     value, options = target[kinds[0]], {name: target[name] for name in target if name not in TARGETS}
     promise = None
@@ -79,7 +81,8 @@ def calibrate(
     else:
         make = {"mean_cost": for_mean_cost, "max_wer": for_max_wer, "max_wer_increase": for_max_wer_increase}
         policy = make[kinds[0]](policy, utterances, value, **options)
-    return make_calibration(policy, utterances, target=target, promise=promise, fitted_on=fitted_on, model=model)
+    record = {"target": target, "promise": promise, "fitted_on": fitted_on, "model": model}
+    return make_calibration(policy, utterances, confidence=confidence, **record)
 
 
 def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[ThresholdPolicy, Sequence, list[float]]:
@@ -91,40 +94,6 @@ def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[Th
     fitting, rest = split_by_speaker(utterances, seed)
     policy = LearnedThreshold(fit_learned_score(fitting, common_scores(utterances)), 0.0)
     return policy, rest, threshold_path(policy, fitting, num_exits)
-
-
-def split_by_speaker(utterances: Sequence[Mapping], seed: int = 0) -> tuple[list, list]:
-    """Two halves that share no speaker; of unknown or single speakers, no utterance.
-
-    Arguments
-    ---------
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-    seed : int
-        Which halves.
-
-    Returns
-    -------
-    tuple of list
-        About equally many utterances each.
-
-    Example
-    -------
-    >>> first, second = split_by_speaker([{"speaker": name} for name in "aabbccdd"])
-    >>> len(first), {one["speaker"] for one in first} & {one["speaker"] for one in second}
-    (4, set())
-    """
-    groups: dict[object, list] = {}
-    for row, utterance in enumerate(utterances):
-        speaker = utterance.get("speaker")
-        groups.setdefault(("unknown", row) if speaker is None else speaker, []).append(utterance)
-    if len(groups) < 2:
-        groups = {row: [utterance] for row, utterance in enumerate(utterances)}
-    shuffled = random.Random(seed).sample(list(groups.values()), len(groups))
-    halves: tuple[list, list] = ([], [])
-    for group in shuffled:
-        min(halves, key=len).extend(group)
-    return halves
 
 
 def threshold_path(policy: ThresholdPolicy, fitted_on: Sequence[Mapping] | None, num_exits: int) -> list[float]:

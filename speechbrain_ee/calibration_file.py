@@ -48,6 +48,7 @@ def make_calibration(
     promise: Mapping | None = None,
     fitted_on: str = "dev",
     model: str | None = None,
+    confidence: Mapping | None = None,
 ) -> dict:
     """Collect what goes into ``calibration.json``.
 
@@ -65,12 +66,14 @@ def make_calibration(
         Name of the set.
     model : str, optional
         :func:`fingerprint` of the model.
+    confidence : mapping, optional
+        What :func:`~speechbrain_ee.confidence.fit_confidence` gives.
 
     Returns
     -------
     dict
-        ``policy``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by exit layer
-        and ``model``.
+        ``policy``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by exit layer,
+        ``model`` and ``confidence``.
     """
     reached = replay(policy, utterances)
     return {
@@ -86,6 +89,7 @@ def make_calibration(
         },
         "value_range": _value_range(policy, utterances),
         "model": model,
+        "confidence": dict(confidence or {}),
     }
 
 

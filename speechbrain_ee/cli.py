@@ -92,6 +92,7 @@ def transcribe(
             continue
         row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
         row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
+        row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
         print(json.dumps(row, ensure_ascii=False), flush=True)
     if failed:
         raise typer.Exit(1)
@@ -181,6 +182,10 @@ def calibrate(
         f"{reached['full_wer']:.2f} %), mean exit layer {reached['mean_layer']:.2f}"
     )
     print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)
+
+
+def _rounded(word) -> dict:
+    return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
 
 
 def _policy_line(asr, limits: dict) -> str:

@@ -8,6 +8,7 @@ own frames before a decoder sees it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import torch
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
 from speechbrain_ee.lobes.padding import check_lengths
+from speechbrain_ee.words import greedy_spans
 
 if TYPE_CHECKING:
     from speechbrain_ee.tokenizer import Tokenizer
@@ -24,6 +26,25 @@ N_BEST = 10  # hypotheses that share the posterior
 
 # Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One utterance's text and what else its decoder knows.
+
+    Arguments
+    ---------
+    text : str
+        The words.
+    spans : list of tuple
+        Each word with its first frame and the frame after its last.
+    posterior : float | None
+        The exit score of that name; None without a beam.
+    """
+
+    text: str
+    spans: list[tuple[str, int, int]]
+    posterior: float | None = None
 
 
 class GreedyCTC:
@@ -54,13 +75,19 @@ class GreedyCTC:
 
     def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         """log_probs (batch, frames, vocab), lengths (batch,) in frames -> one text each."""
+        tokens = [filter_ctc_output(path, blank_id=self.blank_index) for path in self._best_paths(log_probs, lengths)]
+        return [self.tokenizer.decode(ids) if ids else "" for ids in tokens]
+
+    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Decoded]:
+        """Texts with the frames of their words."""
+        paths = self._best_paths(log_probs, lengths)
+        spans = [greedy_spans(path, self.tokenizer, self.blank_index) for path in paths]
+        return [Decoded(*pair) for pair in zip(self(log_probs, lengths), spans, strict=True)]
+
+    def _best_paths(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
         _check_inputs(log_probs, lengths, self.tokenizer.vocab_size)
         best = log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
-        tokens = [
-            filter_ctc_output(frames[:length], blank_id=self.blank_index)
-            for frames, length in zip(best, lengths.tolist(), strict=True)
-        ]
-        return [self.tokenizer.decode(ids) if ids else "" for ids in tokens]
+        return [frames[:length] for frames, length in zip(best, lengths.tolist(), strict=True)]
 
 
 class BeamCTC:
@@ -142,10 +169,10 @@ class BeamCTC:
 
     def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
         """log_probs (batch, frames, vocab), lengths (batch,) in frames -> one text each."""
-        return self.decode(log_probs, lengths)[0]
+        return [one.text for one in self.decode(log_probs, lengths)]
 
-    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> tuple[list[str], list[float]]:
-        """Texts, and of each the exit score ``posterior``: its share of the probability of the n-best list.
+    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Decoded]:
+        """Texts with the frames of their words, and their share of the probability of the n-best list.
 
         A share of exactly 1 means that a single hypothesis survived the pruning.
         """
@@ -154,8 +181,16 @@ class BeamCTC:
         n_best = [
             self.searcher(one[:length].unsqueeze(0))[0] for one, length in zip(log_probs, lengths.tolist(), strict=True)
         ]
-        scores = [torch.tensor([one.lm_score for one in found], dtype=torch.float64) for found in n_best]
-        return [found[0].text for found in n_best], [float(one.softmax(0)[0]) for one in scores]
+        return [Decoded(found[0].text, _spans(found[0]), _share_of_first(found)) for found in n_best]
+
+
+def _spans(hypothesis) -> list[tuple[str, int, int]]:
+    return [(word, start, end) for word, (start, end) in hypothesis.text_frames]
+
+
+def _share_of_first(n_best: list) -> float:
+    scores = torch.tensor([one.lm_score for one in n_best], dtype=torch.float64)
+    return float(scores.softmax(0)[0])
 
 
 def _check_kenlm(path: Path) -> None:

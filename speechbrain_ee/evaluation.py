@@ -13,12 +13,12 @@ from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
 from speechbrain_ee.ctc_scores import compute_scores
-from speechbrain_ee.decoding import BeamCTC
 from speechbrain_ee.inference import CHUNKS_AT_ONCE, EarlyExitASR
 from speechbrain_ee.metrics import word_errors
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import write_exits
 from speechbrain_ee.utterances import write_utterances
+from speechbrain_ee.words import make_words
 
 
 def evaluate(
@@ -117,33 +117,36 @@ def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
 
 
 def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list[list[dict]]:
-    """For each waveform and exit: hypothesis, scores, MACs and frames."""
+    """For each waveform and exit: hypothesis, confidences, scores, MACs and frames."""
     num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=asr.device)
     with asr.inference_ctx:
         feats, num_frames = asr.mods.features(pad_sequence(list(waveforms), batch_first=True), num_samples)
         states, lengths = asr.mods.encoder(feats, num_frames)
         log_probs = asr.mods.heads(states)
-        columns = [_exit_columns(asr, *pair, lengths) for pair in zip([None, *log_probs], log_probs, strict=False)]
+        pairs = zip([None, *log_probs], log_probs, strict=False)
+        columns = [_exit_rows(asr, previous, here, lengths) for previous, here in pairs]
     macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
     return [
-        [
-            {"hypothesis": texts[row], "scores": scores[row], "macs": macs[row][index], "frames": int(lengths[row])}
-            for index, (texts, scores) in enumerate(columns)
-        ]
+        [column[row] | {"macs": macs[row][index]} for index, column in enumerate(columns)]
         for row in range(len(waveforms))
     ]
 
 
-def _exit_columns(
+def _exit_rows(
     asr: EarlyExitASR, previous: torch.Tensor | None, log_probs: torch.Tensor, lengths: torch.Tensor
-) -> tuple[list[str], list[dict]]:
-    scores = compute_scores(log_probs, lengths, blank_index=asr.hparams.blank_index, previous=previous)
+) -> list[dict]:
+    blank = asr.hparams.blank_index
+    scores = compute_scores(log_probs, lengths, blank_index=blank, previous=previous)
     table = {name: values.tolist() for name, values in scores.items()}
-    if isinstance(asr.decoder, BeamCTC):
-        texts, table["posterior"] = asr.decoder.decode(log_probs, lengths)
-    else:
-        texts = asr.decoder(log_probs, lengths)
-    return texts, [{name: values[row] for name, values in table.items()} for row in range(len(texts))]
+    rows = []
+    for row, (decoded, frames) in enumerate(zip(asr.decoder.decode(log_probs, lengths), lengths.tolist(), strict=True)):
+        words = make_words(decoded.spans, log_probs[row, :frames], seconds_per_frame=0.0, blank_index=blank)
+        own = {name: values[row] for name, values in table.items()}
+        if decoded.posterior is not None:
+            own["posterior"] = decoded.posterior
+        confidences = [round(word.confidence, 4) for word in words]
+        rows.append({"hypothesis": decoded.text, "word_confidence": confidences, "scores": own, "frames": frames})
+    return rows
 
 
 def _join(parts: Sequence[dict]) -> dict:
@@ -153,6 +156,7 @@ def _join(parts: Sequence[dict]) -> dict:
     frames = sum(part["frames"] for part in parts)
     return {
         "hypothesis": " ".join(part["hypothesis"] for part in parts if part["hypothesis"]),
+        "word_confidence": [confidence for part in parts for confidence in part["word_confidence"]],
         "scores": {
             name: sum(part["scores"][name] * part["frames"] for part in parts) / frames for name in parts[0]["scores"]
         },
@@ -176,6 +180,7 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
                 "errors": word_errors(utterance.text, one["hypothesis"]),
                 "scores": one["scores"],
                 "macs": one["macs"],
+                "word_confidence": one["word_confidence"],
             }
             for layer, one in zip(asr.exit_layers, exits, strict=True)
         ],

@@ -14,6 +14,7 @@ from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, read_calibration
+from speechbrain_ee.confidence import interpolate
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import compute_scores
@@ -24,6 +25,7 @@ from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_c
 from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
 from speechbrain_ee.scores import SCORES
 from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.words import Word, make_words
 
 logger = get_logger(__name__)
 
@@ -45,6 +47,10 @@ class Transcript:
         What the policy looked at, at that exit; None for a policy that looks at no score.
     macs : int
         Multiply-accumulates spent: front-end, layers and the heads that were run.
+    words : list[Word]
+        Each with its start and end in seconds and its confidence.
+    expected_wer : float | None
+        Percent, predicted from the exit taken; None where the model was not calibrated.
     parts : list[Transcript]
         One per part where a long recording was cut, else empty.
     """
@@ -53,6 +59,8 @@ class Transcript:
     exit_layer: int
     score: float | None
     macs: int
+    words: list[Word] = field(default_factory=list)
+    expected_wer: float | None = None
     parts: list["Transcript"] = field(default_factory=list)
 
 
@@ -235,7 +243,8 @@ class EarlyExitASR(Pretrained):
         results = []
         for first in range(0, len(parts), CHUNKS_AT_ONCE):
             results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy, **limits)
-        return results[0] if len(results) == 1 else _join(results)
+        seconds = [len(part) / self.mods.features.sample_rate for part in parts]
+        return results[0] if len(results) == 1 else _join(results, seconds)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """Cut a waveform (samples,) at pauses where it is longer than 30 s, or than the encoder takes.
@@ -377,7 +386,7 @@ class EarlyExitASR(Pretrained):
         if len(names) < len(policy.score_names):
             if not isinstance(self.decoder, BeamCTC):
                 raise ValueError("the exit score 'posterior' comes from a beam search: set asr.decoder to a BeamCTC")
-            _, table["posterior"] = self.decoder.decode(log_probs, lengths)
+            table["posterior"] = [one.posterior for one in self.decoder.decode(log_probs, lengths)]
         for row, run in enumerate(runs):
             run.scores.append({name: values[row] for name, values in table.items()})
 
@@ -385,12 +394,32 @@ class EarlyExitASR(Pretrained):
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
     def _transcript(self, run: _Run, policy) -> Transcript:
+        log_probs, layer = run.log_probs, self.exit_layers[run.exit_index]
+        decoded = self.decoder.decode(log_probs.unsqueeze(0), torch.tensor([len(log_probs)]))[0]
+        words = make_words(
+            decoded.spans,
+            log_probs,
+            seconds_per_frame=run.features["duration"] / len(log_probs),
+            blank_index=self.hparams.blank_index,
+            calibration=self._confidence_map("words", layer),
+        )
         return Transcript(
-            text=self.decoder(run.log_probs.unsqueeze(0), torch.tensor([len(run.log_probs)]))[0],
-            exit_layer=self.exit_layers[run.exit_index],
+            text=decoded.text,
+            exit_layer=layer,
             score=policy.value(run.look(run.exit_index, self.exit_layers)),
             macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index],
+            words=words,
+            expected_wer=self._expected_wer(log_probs, layer),
         )
+
+    def _expected_wer(self, log_probs: torch.Tensor, layer: int) -> float | None:
+        knots = self._confidence_map("wer", layer)
+        if knots is None:
+            return None
+        return interpolate(knots, float(log_probs.float().max(dim=-1).values.exp().mean()))  # the score `confidence`
+
+    def _confidence_map(self, kind: str, layer: int) -> dict | None:
+        return (self.calibration or {}).get("confidence", {}).get(kind, {}).get(str(layer))
 
 
 def _may_be_on_the_hub(source: str) -> bool:
@@ -399,12 +428,18 @@ def _may_be_on_the_hub(source: str) -> bool:
     return bool(slash and user not in ("", ".", "..", "~") and model and "/" not in model and not Path(user).is_dir())
 
 
-def _join(parts: list[Transcript]) -> Transcript:
+def _join(parts: list[Transcript], seconds: list[float]) -> Transcript:
+    starts = [sum(seconds[:index]) for index in range(len(seconds))]
+    known = all(part.expected_wer is not None for part in parts)
     deepest = max(parts, key=lambda part: part.exit_layer)
     return Transcript(
         text=" ".join(part.text for part in parts if part.text),
         exit_layer=deepest.exit_layer,
         score=deepest.score,
         macs=sum(part.macs for part in parts),
+        words=[word.later(start) for part, start in zip(parts, starts, strict=True) for word in part.words],
+        expected_wer=sum(p.expected_wer * s for p, s in zip(parts, seconds, strict=True)) / sum(seconds)
+        if known
+        else None,
         parts=parts,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from kaldialign import edit_distance
+from kaldialign import align, edit_distance
 
 
 def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
@@ -37,6 +37,31 @@ def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
     {'S': 1, 'D': 0, 'I': 1}
     """
     return _errors(reference.split(), hypothesis.split())
+
+
+def words_right(reference: str, hypothesis: str) -> list[bool]:
+    """Whether each recognised word is right, by a shortest alignment.
+
+    Arguments
+    ---------
+    reference : str
+        What was said.
+    hypothesis : str
+        What was recognised.
+
+    Returns
+    -------
+    list of bool
+        One per word of the hypothesis.
+
+    Example
+    -------
+    >>> words_right("the cat sat", "the cap sat down")
+    [True, False, True, False]
+    """
+    gap = "\0"  # no word
+    pairs = align(reference.split(), hypothesis.split(), gap)
+    return [said == heard for said, heard in pairs if heard != gap]
 
 
 def char_errors(reference: str, hypothesis: str) -> dict[str, int]:

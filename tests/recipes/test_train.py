@@ -97,7 +97,7 @@ def test_transcribe_and_evaluate_take_the_run_folder(finished, corpus, tmp_path)
     ended = command("-m", "speechbrain_ee.cli", "transcribe", "--model", run, "--json", "--layer", 2, wav)
     assert ended.returncode == 0, ended.stderr
     row = json.loads(ended.stdout)
-    assert set(row) == {"file", "text", "exit_layer", "score", "macs", "seconds"}
+    assert set(row) == {"file", "text", "exit_layer", "score", "macs", "seconds", "words", "expected_wer"}
     lines = tiny.read_rows(run / "eval" / "test" / "utterances.jsonl")
     assert (row["text"], row["exit_layer"]) == (lines[0]["exits"][1]["hypothesis"], 2)
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from unit.cases import three_utterances
 
-from speechbrain_ee.calibration import calibrate, for_promise, split_by_speaker, threshold_path
+from speechbrain_ee.calibration import calibrate, for_promise, threshold_path
 from speechbrain_ee.policies import FixedExit, LearnedThreshold, Patience, ScoreThreshold, policy_from_dict
 from speechbrain_ee.replay import replay
 from speechbrain_ee.sweeps import exits_taken
+from speechbrain_ee.utterances import split_by_speaker
 
 ENTROPY = ScoreThreshold("entropy", 0.0)
 

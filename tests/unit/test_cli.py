@@ -96,7 +96,12 @@ def test_transcribe_json_has_the_keys_of_the_contract(run, model, audio):
     assert status == 0
     rows = [json.loads(line) for line in out.splitlines()]
     for row, path in zip(rows, audio, strict=True):
-        assert list(row) == ["file", "text", "exit_layer", "score", "macs", "seconds"]
+        assert list(row) == ["file", "text", "exit_layer", "score", "macs", "seconds", "words", "expected_wer"]
+        assert " ".join(word["text"] for word in row["words"]) == row["text"]
+        for word in row["words"]:
+            assert list(word) == ["text", "start", "end", "confidence"]
+            assert 0 <= word["start"] < word["end"] <= 0.61 and 0 <= word["confidence"] <= 1
+        assert row["expected_wer"] is None, "this model is not calibrated"
         assert row["file"] == str(path)
         assert row["exit_layer"] == 1
         assert 0 <= row["score"] <= 1

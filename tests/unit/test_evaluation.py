@@ -56,7 +56,9 @@ def test_files_have_the_keys_of_the_contract(asr, utterances, tmp_path):
         assert line["num_words"] == len(utterance.text.split())
         assert [one["layer"] for one in line["exits"]] == [1, 2, 4]
         for one in line["exits"]:
-            assert list(one) == ["layer", "hypothesis", "errors", "scores", "macs"]
+            assert list(one) == ["layer", "hypothesis", "errors", "scores", "macs", "word_confidence"]
+            assert len(one["word_confidence"]) == len(one["hypothesis"].split())
+            assert all(0 <= confidence <= 1 for confidence in one["word_confidence"])
             assert set(one["errors"]) == {"S", "D", "I"}
             assert set(one["scores"]) == set(COMPUTED)
     assert json.loads((tmp_path / "out" / "exits.json").read_text()) == exits
