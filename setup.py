@@ -22,6 +22,8 @@ INSTALL_REQUIRES = [
     "sentencepiece>=0.2.3,<0.3",
     "kaldialign>=0.12,<0.13",
     "matplotlib>=3.11,<4",
+    "scipy>=1.17,<2",
+    "scikit-learn>=1.9,<2",  # learned score, isotonic confidence
     "typer>=0.29,<0.30",
     "rich>=15,<16",
     "safetensors>=0.8,<0.9",
@@ -32,7 +34,7 @@ EXTRAS = {
     "lm": ["kenlm>=0.3,<0.4", "pygtrie>=2.5,<3"],
     "onnx": ["onnx>=1.23,<2", "onnxscript>=0.7.2,<0.8", "onnxruntime>=1.31,<2"],
     "ssl": ["transformers>=5.23,<6"],
-    "calibrate": ["scikit-learn>=1.9,<2"],
+    "report": ["plotly>=7.1,<8"],
     "tensorboard": ["tensorboard>=2.21,<3"],
 }
 EXTRAS["dev"] = [
@@ -43,7 +45,8 @@ EXTRAS["dev"] = [
     "codespell>=2.4.3,<3",
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
-    *EXTRAS["calibrate"],
+    *EXTRAS["report"],
+    "playwright>=1.65,<2",  # drives Debian's chromium, where it is installed
 ]
 
 setup(
@@ -54,6 +57,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
+    package_data={"speechbrain_ee.explorer": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,

@@ -184,6 +184,19 @@ def calibrate(
     print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)
 
 
+@app.command(epilog=f"Example: {PROGRAM} report results/conformer_ee/1234")
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder or bundle with evaluated sets.")],
+    out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default, report.md beside it.")] = None,
+) -> None:
+    """Make one page of everything evaluated in RUN/eval: policies, thresholds, exits, texts. It works offline."""
+    from speechbrain_ee.explorer import write_report
+
+    page = out or run / "report.html"
+    write_report(run, page)
+    print(f"{page}: {page.stat().st_size / 2**20:.1f} MB; {page.with_suffix('.md').name} beside it", file=sys.stderr)
+
+
 def _rounded(word) -> dict:
     return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import groupby
 
+import torch
 from kaldialign import edit_distance
 from torch import Tensor
 
@@ -65,7 +66,9 @@ def compute_scores(
     log_probs = log_probs.float()
     valid = ~padding_mask(lengths.to(log_probs.device), log_probs.shape[1])
     frames = _Frames(log_probs, lengths, valid, blank_index, previous)
-    return {name: _COMPUTE[name](frames) for name in names}
+    averages = {name: kind for name in names if (kind := _AVERAGES.get(name))}
+    found = _means(frames, averages)
+    return {name: found[name] if name in found else _OTHERS[name](frames) for name in names}
 
 
 class _Frames:
@@ -88,10 +91,13 @@ class _Frames:
         return self.log_probs.exp()
 
     @cached_property
+    def confidence(self) -> Tensor:
+        return self.max_log_prob.exp()
+
+    @cached_property
     def shannon(self) -> Tensor:
         # 0 * log 0 is 0: the clamp keeps 0 * -inf from becoming NaN, and lets a real NaN through.
-        entropy = -(self.probs * self.log_probs.clamp(min=-1e4)).sum(-1) / math.log(self.log_probs.shape[-1])
-        return entropy.clamp(0.0, 1.0)  # rounding: a uniform frame must not exceed 1
+        return (self.probs * self.log_probs.clamp(min=-1e4)).sum(-1) / -math.log(self.log_probs.shape[-1])
 
     @cached_property
     def _power_sum(self) -> Tensor:
@@ -99,82 +105,88 @@ class _Frames:
 
     @cached_property
     def tsallis(self) -> Tensor:
-        largest = self.log_probs.shape[-1] ** (1 - ENTROPY_ORDER) - 1
-        return ((self._power_sum - 1) / largest).clamp(0.0, 1.0)
+        return (self._power_sum - 1) / (self.log_probs.shape[-1] ** (1 - ENTROPY_ORDER) - 1)
 
     @cached_property
     def renyi(self) -> Tensor:
-        entropy = self._power_sum.log() / (1 - ENTROPY_ORDER)
-        return (entropy / math.log(self.log_probs.shape[-1])).clamp(0.0, 1.0)
+        return self._power_sum.log() / ((1 - ENTROPY_ORDER) * math.log(self.log_probs.shape[-1]))
 
-    def tokens(self, best: Tensor) -> list[list[int]]:
+    @cached_property
+    def change(self) -> Tensor:
+        if self.previous is None:
+            return torch.ones_like(self.max_log_prob)
+        return (self.probs - self.previous.exp()).abs().sum(-1) / 2
+
+    @cached_property
+    def tokens(self) -> list[list[int]]:
+        return self._tokens(self.best)
+
+    def _tokens(self, best: Tensor) -> list[list[int]]:
         """Best path of each utterance without repetitions and blanks."""
         paths = zip(best.tolist(), self.lengths.tolist(), strict=True)
         return [[token for token, _ in groupby(path[:length]) if token != self.blank_index] for path, length in paths]
 
-    @cached_property
-    def own_tokens(self) -> list[list[int]]:
-        return self.tokens(self.best)
-
-    def least_sure(self, value: float) -> Tensor:
-        return self.max_log_prob.new_full((len(self.max_log_prob),), value)
-
     def agreement(self) -> Tensor:
         """1 - edit distance / longer length; two empty texts agree in nothing that would be sure: 0."""
         if self.previous is None:
-            return self.least_sure(0.0)
-        pairs = zip(self.own_tokens, self.tokens(self.previous.argmax(-1)), strict=True)
-        found = self.max_log_prob.new_tensor([_agreement(*pair) for pair in pairs])
-        return found.masked_fill(self._has_nan, math.nan)
-
-    def change(self) -> Tensor:
-        if self.previous is None:
-            return self.least_sure(1.0)
-        distance = (self.probs - self.previous.exp()).abs().sum(-1) / 2
-        return _mean(distance.clamp(max=1.0), self.valid, if_empty=1.0)
+            return torch.zeros_like(self.max_log_prob[:, 0])
+        pairs = zip(self.tokens, self._tokens(self.previous.argmax(-1)), strict=True)
+        return self._nan_where_frames_are(self.max_log_prob.new_tensor([_agreement(*pair) for pair in pairs]))
 
     def token_rate(self) -> Tensor:
-        counts = self.max_log_prob.new_tensor([len(tokens) for tokens in self.own_tokens])
-        return (counts / self.lengths.to(counts).clamp(min=1)).masked_fill(self._has_nan, math.nan)
+        counts = self.max_log_prob.new_tensor([len(tokens) for tokens in self.tokens])
+        return self._nan_where_frames_are(counts / self.lengths.to(counts).clamp(min=1))
 
     def confidence_min(self) -> Tensor:
-        lowest = self.max_log_prob.exp().masked_fill(~self.valid, math.inf).amin(-1)
-        return lowest.masked_fill(~self.valid.any(-1), 0.0)
+        lowest = self.confidence.masked_fill(~self.valid, math.inf).amin(-1)
+        return lowest.masked_fill(lowest == math.inf, 0.0)
 
-    @cached_property
-    def _has_nan(self) -> Tensor:
-        return (self.max_log_prob.isnan() & self.valid).any(-1)
+    def _nan_where_frames_are(self, values: Tensor) -> Tensor:
+        return values.masked_fill((self.max_log_prob.isnan() & self.valid).any(-1), math.nan)
+
+
+# Name: what is averaged, whether over the frames that are not blank only, value of an average over nothing.
+_AVERAGES = {
+    "entropy": ("shannon", False, 1.0),
+    "entropy_nonblank": ("shannon", True, 1.0),
+    "tsallis": ("tsallis", False, 1.0),
+    "tsallis_nonblank": ("tsallis", True, 1.0),
+    "renyi": ("renyi", False, 1.0),
+    "renyi_nonblank": ("renyi", True, 1.0),
+    "confidence": ("confidence", False, 0.0),
+    "change": ("change", False, 1.0),
+}
+_OTHERS = {
+    "confidence_min": _Frames.confidence_min,
+    "agreement": _Frames.agreement,
+    "token_rate": _Frames.token_rate,
+}
+
+
+def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dict[str, Tensor]:
+    """Means over frames, all that share a mask at once.
+
+    Sums are taken in float64 so that the number of padded frames, which changes the order of summation, does not change
+    the float32 result.
+    """
+    found = {}
+    for only_nonblank, mask in ((False, frames.valid), (True, frames.nonblank)):
+        rows = {name: kind for name, kind in averages.items() if kind[1] == only_nonblank}
+        if not rows:
+            continue
+        values = torch.stack([getattr(frames, kind) for kind, _, _ in rows.values()])  # (rows, batch, frames)
+        values = values.clamp(0.0, 1.0).double()  # rounding: a uniform frame must not exceed 1
+        count = mask.sum(-1)
+        means = (values.masked_fill(~mask, 0.0).sum(-1) / count.clamp(min=1)).float()
+        empty = count == 0
+        for (name, (_, _, if_empty)), mean in zip(rows.items(), means.unbind(), strict=True):
+            found[name] = mean.masked_fill(empty, if_empty)
+    return found
 
 
 def _agreement(a: list[int], b: list[int]) -> float:
     longer = max(len(a), len(b))
     return 1.0 - edit_distance(a, b)["total"] / longer if longer else 0.0
-
-
-_COMPUTE = {
-    "entropy": lambda frames: _mean(frames.shannon, frames.valid, if_empty=1.0),
-    "entropy_nonblank": lambda frames: _mean(frames.shannon, frames.nonblank, if_empty=1.0),
-    "tsallis": lambda frames: _mean(frames.tsallis, frames.valid, if_empty=1.0),
-    "tsallis_nonblank": lambda frames: _mean(frames.tsallis, frames.nonblank, if_empty=1.0),
-    "renyi": lambda frames: _mean(frames.renyi, frames.valid, if_empty=1.0),
-    "renyi_nonblank": lambda frames: _mean(frames.renyi, frames.nonblank, if_empty=1.0),
-    "confidence": lambda frames: _mean(frames.max_log_prob.exp(), frames.valid, if_empty=0.0),
-    "confidence_min": _Frames.confidence_min,
-    "agreement": _Frames.agreement,
-    "change": _Frames.change,
-    "token_rate": _Frames.token_rate,
-}
-
-
-def _mean(values: Tensor, mask: Tensor, *, if_empty: float) -> Tensor:
-    """Mean over frames, (batch, frames) -> (batch,).
-
-    The sum is taken in float64 so that the number of padded frames, which changes the order of
-    summation, does not change the float32 result.
-    """
-    total = values.double().masked_fill(~mask, 0.0).sum(-1)
-    count = mask.sum(-1)
-    return (total / count.clamp(min=1)).masked_fill(count == 0, if_empty).float()
 
 
 def _check_inputs(log_probs: Tensor, lengths: Tensor, blank_index: int) -> None:

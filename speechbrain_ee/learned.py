@@ -142,16 +142,11 @@ def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str])
 
     Raises
     ------
-    ImportError
-        Without scikit-learn.
     ValueError
         If there are no utterances, or a score is missing.
     """
-    try:
-        from sklearn.linear_model import RidgeCV
-    except ImportError:
-        raise ImportError('a learned score needs scikit-learn: pip install "speechbrain_ee[calibrate]"') from None
     import numpy as np
+    from sklearn.linear_model import RidgeCV  # not on the device
 
     if not utterances:
         raise ValueError("no utterances to fit a score on; evaluate a manifest first")

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ class ReplayResult:
     histogram: dict[int, int]
 
 
-def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
+def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], float] | None = None) -> ReplayResult:
     """Let a policy decide over cached scores, in the order of the file.
 
     Arguments
@@ -49,6 +49,9 @@ def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
         When to stop.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
+    clock : callable, optional
+        For a policy with a deadline: gives what was recorded, first the start of an utterance, then the time of each
+        look.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping]) -> ReplayResult:
     4.0
     """
     counts = ExitCounts.of(utterances)
-    indices = [_exit_taken(policy, utterance, counts.exit_layers) for utterance in utterances]
+    indices = [_exit_taken(policy, utterance, counts.exit_layers, clock) for utterance in utterances]
     return _result(counts, np.asarray(indices))
 
 
@@ -169,9 +172,13 @@ class ExitCounts:
         )
 
 
-def _exit_taken(policy: Policy, utterance: Mapping, exit_layers: tuple[int, ...]) -> int:
+def _exit_taken(
+    policy: Policy, utterance: Mapping, exit_layers: tuple[int, ...], clock: Callable[[], float] | None
+) -> int:
     exits = utterance["exits"]
     look = first_look(utterance, exit_layers)
+    if clock is not None:
+        look.clock, look.started = clock, clock()
     for look.exit_index, exit in enumerate(exits):
         if not policy.needs_head(look.exit_index, exit_layers):
             continue  # as in a live run: no head, nothing to look at

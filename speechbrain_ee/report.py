@@ -76,11 +76,11 @@ def write_exits(
     curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(out_dir / "policies.json", _json(curves))
+    write_whole(out_dir / "policies.json", json_bytes(curves))
     write_whole(out_dir / "exits.csv", _csv(exits["exits"]))
     oracle = replay.oracle_result(utterances)
     write_whole(out_dir / "exits.png", draw_exits(exits, curves, oracle_macs_per_s=oracle.macs_per_s))
-    write_whole(out_dir / "exits.json", _json(exits))  # last: where it is, the others are
+    write_whole(out_dir / "exits.json", json_bytes(exits))  # last: where it is, the others are
     return exits
 
 
@@ -316,7 +316,8 @@ def _csv(rows: Sequence[Mapping]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _json(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
+    """JSON as files have it: one line an entry, no NaN."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The laws of the project, on tiny encoders of every family. (Law 7, resuming, is in tests/recipes/test_train.py.)"""
 
+import itertools
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from speechbrain_ee.ctc_scores import compute_scores
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.losses import ExitCTCLoss
 from speechbrain_ee.model import ModelError, load_config, load_model, save_model
-from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, ScoreThreshold
+from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
 from speechbrain_ee.replay import replay
 from speechbrain_ee.sweeps import threshold_policies, unsureness
 
@@ -238,6 +239,26 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
         assert [live[row] for row in range(12)] == expected, policy.label
         taken[policy.label] = set(expected)
     assert sum(len(found) > 1 for found in taken.values()) >= 10, "the thresholds must split the exits"
+
+
+def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_recorded_clock(tmp_path, monkeypatch):
+    asr = make_asr(tmp_path)
+    generator = torch.Generator().manual_seed(5)
+    audio = [torch.randn(int(length), generator=generator) * 0.1 for length in torch.linspace(2000, 20000, 20)]
+    cache = [replay_line(asr, waveform) for waveform in audio]
+    entropy = ScoreThreshold("entropy", 0.0)
+    values = np.quantile(unsureness(entropy, cache), np.linspace(0, 1, 21)) + 1e-4  # off every score
+    rate = float(np.mean([line["exits"][1]["macs"] / line["duration"] for line in cache]))
+    budget = RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1)
+    deadline = Capped(FixedExit(), deadline_ms=2700, seconds_per_exit=[0.5, 1.0, 2.0])
+    for policy in (budget, deadline):
+        monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", itertools.count().__next__)
+        live = [asr.transcribe_waveforms([waveform], policy=policy)[0].exit_layer for waveform in audio]
+        if policy is budget:
+            policy.reset()
+        replayed = replay(policy, cache, clock=itertools.count().__next__)
+        assert live == [asr.exit_layers[index] for index in replayed.exit_indices]
+        assert len(set(live)) > 1
 
 
 def far_from_every_value(policy, cache):
