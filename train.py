@@ -8,7 +8,6 @@ Any top-level key of the yaml and any of SpeechBrain's run options (--device, --
 The same command again resumes where it was stopped. torchrun --nproc_per_node=2 train.py ... trains on two processes.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
 from speechbrain_ee.calibration import calibrate
-from speechbrain_ee.calibration_file import CALIBRATION_FILE, write_calibration
+from speechbrain_ee.calibration_file import CALIBRATION_FILE, summary, write_calibration
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
@@ -192,7 +191,8 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
         model=asr.fingerprint,
     )
     write_calibration(run, calibration)
-    print(f"\n{json.dumps(calibration)}\n{run / 'eval'}: tables, plots and every hypothesis")
+    print(f"\nentropy threshold for --max_wer_increase {hparams['max_wer_increase']}: {summary(calibration)}")
+    print(f"{run / 'eval'}: tables, plots and every hypothesis")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,17 @@ def simulate(population: Population, epsilon: float, choose, test: str) -> dict:
     return {"broken": broken, "granted": granted, "layers_saved": saved}
 
 
+def markdown(found: dict) -> str:
+    """A table: per file, epsilon and way to choose, how often broken and granted, and what was saved."""
+    lines = ["| scores of | points | chosen by | broken | granted | layers saved |", "|---|---|---|---|---|---|"]
+    for file in found["files"]:
+        for epsilon, ways in file["points"].items():
+            for way, row in ways.items():
+                shares = " | ".join(f"{100 * row[key]:.1f} %" for key in ("broken", "granted", "layers_saved"))
+                lines.append(f"| {file['file']} | {epsilon} | {way} | {shares} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -72,6 +72,18 @@ def rounded(wer: float | None) -> float | None:
     return None if wer is None else round(wer, 4)
 
 
+def markdown(found: dict) -> str:
+    """A table of policies and mean layers, the lowest WER of each in bold."""
+    targets = list(found["policies"]["static"])
+    best = {t: min(row[t] for row in found["policies"].values() if row[t] is not None) for t in targets}
+    lines = ["| policy | " + " | ".join(f"mean layer {t}" for t in targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    for name, row in found["policies"].items():
+        cells = ["" if row[t] is None else f"{row[t]:.2f}" for t in targets]
+        bold = [f"**{cell}**" if row[t] == best[t] else cell for t, cell in zip(targets, cells, strict=True)]
+        lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(bold) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,10 +91,14 @@ def main() -> None:
     parser.add_argument(
         "--mean-layers", type=float, nargs="+", help="where to compare; 2/3, 3/4 and 5/6 of the depth by default"
     )
+    parser.add_argument("--out", type=Path, help="write the JSON here, too")
     args = parser.parse_args()
     with one_line_errors("replay.py"):
         found = [compare(path, args.mean_layers) for path in args.files]
-        print(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+        text = json.dumps(found[0] if len(found) == 1 else found, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":

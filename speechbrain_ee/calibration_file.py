@@ -108,6 +108,16 @@ def describe(promise: Mapping | None) -> str:
     )
 
 
+def summary(calibration: Mapping) -> str:
+    """Two lines for a terminal: what is promised, and what was reached."""
+    reached = calibration["fitted_on"]
+    return (
+        f"{describe(calibration['promise'])}\non {reached['num_utterances']} utterances of {reached['test_set']}: "
+        f"WER {reached['wer']:.2f} % (full depth {reached['full_wer']:.2f} %), mean exit layer "
+        f"{reached['mean_layer']:.2f}"
+    )
+
+
 def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float | None:
     """Share of a test set's scores outside the range seen in calibration; about 0.01 where nothing has changed.
 

@@ -160,7 +160,7 @@ def calibrate(
 ) -> None:
     """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
     from speechbrain_ee.calibration import calibrate as choose
-    from speechbrain_ee.calibration_file import CALIBRATION_FILE, describe, fingerprint, write_calibration
+    from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, summary, write_calibration
     from speechbrain_ee.model import MODEL_FILES
     from speechbrain_ee.utterances import read_utterances
 
@@ -175,12 +175,7 @@ def calibrate(
     model = fingerprint([run / name for name in MODEL_FILES])
     found = choose(utterances, score=score, target=given, fitted_on=on, model=model)
     write_calibration(out or run, found)
-    reached = found["fitted_on"]
-    print(describe(found["promise"]))
-    print(
-        f"on {reached['num_utterances']} utterances of {on}: WER {reached['wer']:.2f} % (full depth "
-        f"{reached['full_wer']:.2f} %), mean exit layer {reached['mean_layer']:.2f}"
-    )
+    print(summary(found))
     print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)
 
 

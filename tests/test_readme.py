@@ -11,7 +11,10 @@ from commands import PROGRAMS, ROOT, check_command
 
 from speechbrain_ee.report import exits_markdown
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("recipes/**/README.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/*.md")]),
+]
 RESULTS = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- /results -->", re.DOTALL)
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -48,6 +51,16 @@ def test_the_pages_have_commands_and_results():
 def test_table_equals_its_file(page, path, table):
     exits = json.loads((ROOT / path).read_text("utf-8"))
     assert table.strip() == exits_markdown(exits).strip()
+
+
+MADE = re.compile(r"<!-- table: (\S+) by (\S+) -->\n(.*?)<!-- /table -->", re.DOTALL)
+MADE_TABLES = [found for page in PAGES for found in MADE.findall(page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize(("path", "module", "table"), MADE_TABLES)
+def test_table_is_what_the_benchmark_makes_of_its_file(path, module, table):
+    made = importlib.import_module(module).markdown(json.loads((ROOT / path).read_text("utf-8")))
+    assert table.strip() == made.strip()
 
 
 FIGURES = [
