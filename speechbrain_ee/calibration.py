@@ -92,7 +92,8 @@ def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[Th
         policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0)
         return policy, utterances, threshold_path(policy, None, num_exits)
     fitting, rest = split_by_speaker(utterances, seed)
-    policy = LearnedThreshold(fit_learned_score(fitting, common_scores(utterances)), 0.0)
+    per_second = all(one.get("duration") for one in utterances)
+    policy = LearnedThreshold(fit_learned_score(fitting, common_scores(utterances), per_second=per_second), 0.0)
     return policy, rest, threshold_path(policy, fitting, num_exits)
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learned exit score: the word errors that going on would still save, per layer, predicted from the other scores.
+"""A learned exit score: the word errors that going on would still save for its cost, predicted from the other scores.
 
 A ridge regression per exit and deeper exit, saved as plain numbers and evaluated with the standard library alone, so
 that it is the same live, in a replay and on a device. Only :func:`fit_learned_score` needs scikit-learn.
 
-At exit k the score is the largest, over the deeper exits j, of E[errors at k - errors at j] / (layers between them):
-the best rate at which layers buy words. Stopping where that rate falls under one threshold at every exit is the
-index rule of optimal stopping, with the expectations taken now and not revised on the way.
+At exit k the score is the largest, over the deeper exits j, of E[errors at k - errors at j] / cost from k to j: the
+best rate at which compute buys words. Cost is layers times seconds of audio, as MACs are, or layers alone. Stopping
+where that rate falls under one threshold at every exit is the index rule of optimal stopping, with the expectations
+taken now and not revised on the way.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class ExitRegression:
     weights : list of list of float
         One row per deeper exit.
     bias : list of float
-        One per deeper exit: the mean errors saved per layer.
+        One per deeper exit: the mean errors saved at this cost.
     """
 
     mean: list[float]
@@ -45,7 +46,7 @@ class ExitRegression:
 
 @dataclass(frozen=True)
 class LearnedScore:
-    """Errors saved per further layer, as a function of the scores of this exit and the one before.
+    """Errors saved per cost of going on, as a function of the scores of this exit and the one before.
 
     Arguments
     ---------
@@ -55,6 +56,8 @@ class LearnedScore:
         Exits of the model that it was fitted for.
     exits : list of ExitRegression
         One per exit but the last.
+    per_second : bool
+        Whether cost is layers times seconds of audio; else layers.
 
     Example
     -------
@@ -67,6 +70,7 @@ class LearnedScore:
     score_names: list[str]
     exit_layers: list[int]
     exits: list[ExitRegression]
+    per_second: bool = False
 
     def __post_init__(self):
         check_score_names(self.score_names)
@@ -101,7 +105,7 @@ class LearnedScore:
         """
         try:
             exits = [ExitRegression(**one) for one in values["exits"]]
-            return cls(list(values["score_names"]), list(values["exit_layers"]), exits)
+            return cls(list(values["score_names"]), list(values["exit_layers"]), exits, values["per_second"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a learned score: {error}; fit it again") from error
 
@@ -125,7 +129,9 @@ def exit_features(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -
     return found
 
 
-def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str]) -> LearnedScore:
+def fit_learned_score(
+    utterances: Sequence[Mapping], score_names: Sequence[str], *, per_second: bool = False
+) -> LearnedScore:
     """Fit the regressions on lines of ``utterances.jsonl``; their strength is chosen by leave-one-out error.
 
     Arguments
@@ -134,6 +140,9 @@ def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str])
         Lines of ``utterances.jsonl``; not those that a promise is calibrated on.
     score_names : sequence of str
         The scores to use; every line must have them at every exit.
+    per_second : bool
+        Cost is layers times seconds of audio, which stands for MACs; every line must have its duration. Else layers,
+        for comparisons at equal mean exit layer.
 
     Returns
     -------
@@ -143,7 +152,7 @@ def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str])
     Raises
     ------
     ValueError
-        If there are no utterances, or a score is missing.
+        If there are no utterances, or a score or a duration is missing.
     """
     import numpy as np
     from sklearn.linear_model import RidgeCV  # not on the device
@@ -151,6 +160,9 @@ def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str])
     if not utterances:
         raise ValueError("no utterances to fit a score on; evaluate a manifest first")
     layers = [one["layer"] for one in utterances[0]["exits"]]
+    seconds = np.array([u.get("duration") or math.nan for u in utterances]) if per_second else np.ones(len(utterances))
+    if np.isnan(seconds).any():
+        raise ValueError("some utterances have no duration: fit with per_second=False")
     errors = np.array([[sum(one["errors"].values()) for one in u["exits"]] for u in utterances], dtype=float)
     exits = []
     for index in range(len(layers) - 1):
@@ -162,8 +174,10 @@ def fit_learned_score(utterances: Sequence[Mapping], score_names: Sequence[str])
         mean, scale = features[usable].mean(axis=0), features[usable].std(axis=0)
         scale[scale < 1e-9] = 1.0
         gaps = np.array(layers[index + 1 :]) - layers[index]
-        saved = (errors[usable, index, None] - errors[usable, index + 1 :]) / gaps
-        ridge = RidgeCV(alphas=ALPHAS).fit((features[usable] - mean) / scale, saved)
+        audio = seconds[usable]
+        saved = (errors[usable, index, None] - errors[usable, index + 1 :]) / (gaps * audio[:, None])
+        weights = audio / audio.mean()  # a rate over a longer time is better known
+        ridge = RidgeCV(alphas=ALPHAS).fit((features[usable] - mean) / scale, saved, sample_weight=weights)
         weights, bias = ridge.coef_.reshape(len(gaps), -1), np.atleast_1d(ridge.intercept_)
         exits.append(ExitRegression(mean.tolist(), scale.tolist(), weights.tolist(), bias.tolist()))
-    return LearnedScore(list(score_names), layers, exits)
+    return LearnedScore(list(score_names), layers, exits, per_second)

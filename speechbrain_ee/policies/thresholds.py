@@ -167,14 +167,14 @@ class Patience(ThresholdPolicy):
 
 
 class LearnedThreshold(ThresholdPolicy):
-    """Stop when going on is predicted to save no more word errors per layer than the threshold.
+    """Stop when going on is predicted to save no more word errors for its cost than the threshold.
 
     Arguments
     ---------
     learned : LearnedScore or mapping
         The fitted score, or its plain values.
     threshold : float or sequence
-        Word errors per layer; see :class:`ThresholdPolicy`.
+        Word errors per layer, or per layer and second of audio; see :class:`ThresholdPolicy`.
 
     Raises
     ------
@@ -203,7 +203,7 @@ class LearnedThreshold(ThresholdPolicy):
         return super().needs_head(exit_index, exit_layers)
 
     def value(self, look: Look) -> float | None:
-        """See :meth:`Policy.value`: predicted errors saved per layer; None at the last exit."""
+        """See :meth:`Policy.value`: predicted errors saved for the cost; None at the last exit."""
         return None if look.is_last else self.learned(look.scores, look.exit_index)
 
     def to_dict(self) -> dict:

@@ -60,6 +60,20 @@ def test_it_is_plain_numbers_and_the_same_after_json():
             assert again(scores_of(utterance, index), index) == learned(scores_of(utterance, index), index)
 
 
+def test_a_rate_per_second_is_one_of_audio():
+    utterances = corpus()
+    for number, utterance in enumerate(utterances):  # twice as long, twice the words: the same rate
+        utterance["duration"] = 2.0 + 2.0 * (number % 2)
+        for exit in utterance["exits"]:
+            exit["errors"]["S"] *= 1 + number % 2
+    learned = fit_learned_score(utterances, ["entropy", "confidence"], per_second=True)
+    assert learned.per_second and LearnedScore.from_dict(learned.to_dict()) == learned
+    assert learned([{"entropy": 0.5, "confidence": 0.5}], 0) == pytest.approx(0.5, abs=0.1)  # 2 errors in 2 layers, 2 s
+    del utterances[5]["duration"]
+    with pytest.raises(ValueError, match="some utterances have no duration: fit with per_second=False"):
+        fit_learned_score(utterances, ["entropy"], per_second=True)
+
+
 def test_a_score_of_nan_is_left_out_of_the_fit_and_gives_nan():
     utterances = corpus()
     expected = fit_learned_score(utterances[1:], ["entropy"])

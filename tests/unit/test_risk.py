@@ -30,6 +30,16 @@ def test_hoeffding_bentkus_by_hand():
     assert hoeffding_bentkus_p_value(x, bound=1.0) == pytest.approx(min(hoeffding, bentkus))
 
 
+def test_hoeffding_bentkus_is_mapies():
+    methods = pytest.importorskip("mapie.risk_control.methods")
+    rng = np.random.default_rng(3)
+    for size, mean in ((50, -0.5), (200, -0.1), (1000, -0.05), (1000, 0.1)):
+        x = np.clip(rng.normal(mean, 0.7, size), -3, 3)
+        risk = np.array([(x.mean() + 3) / 6])  # losses between 0 and 1, and a level of 1/2
+        theirs = methods.compute_hoeffding_bentkus_p_value(risk, size, 0.5)[0, 0]
+        assert hoeffding_bentkus_p_value(x, bound=3.0) == pytest.approx(min(1.0, theirs))
+
+
 def test_betting_by_hand():
     # the first stake is 0; the second comes from a mean of -1/2 and a variance of (1/4 + 1/4) / 2: cut to 0.5
     assert betting_p_value(np.array([-1.0, -1.0]), bound=1.0) == pytest.approx(1 / 1.5)
