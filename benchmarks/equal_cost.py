@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is a policy better than static exits at equal MACs? WER difference with a paired bootstrap over speakers.
+
+python benchmarks/equal_cost.py RUN [--fit dev] [--shares 0.5 0.6 0.7 0.8 0.9] [--out FILE]
+
+Every set in RUN/eval but the one that the learned score is fitted on is judged. At each share of the full model's MACs
+the threshold is the one that costs this much on the judged set; between two neighbouring thresholds, and for static
+between the two exits around, utterances are mixed in proportion. Prints JSON: WER of static, and of every policy its
+WER, the difference and its 95 % interval; below 0 is better than static. null: the policy cannot cost this much.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.learned import fit_learned_score
+from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy
+from speechbrain_ee.replay import ExitCounts
+from speechbrain_ee.risk import sum_by_group
+from speechbrain_ee.sweeps import common_scores, exits_taken, sweep, threshold_policies
+from speechbrain_ee.utterances import read_utterances
+
+NUM_DRAWS = 2000
+
+
+def mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:
+    """Expected errors of each utterance, (utterances, ways) -> (utterances,), at a total cost between two ways."""
+    cost = macs.sum(axis=0)
+    order = np.argsort(cost, kind="stable")
+    right = int(np.searchsorted(cost[order], target))
+    if right == len(order) or (right == 0 and cost[order[0]] > target):
+        return None
+    left = max(0, right - 1)
+    a, b = order[left], order[right]
+    share = 0.0 if cost[b] == cost[a] else (target - cost[a]) / (cost[b] - cost[a])
+    return (1 - share) * errors[:, a] + share * errors[:, b]
+
+
+def at_cost(policy: ThresholdPolicy, utterances: list[dict], counts: ExitCounts, target: float) -> np.ndarray | None:
+    """Expected errors of each utterance under a policy at a total cost."""
+    thresholds = [entry["threshold"] for entry in sweep(policy, utterances)]
+    taken = exits_taken(policy, utterances, thresholds)
+    pick = lambda table: np.take_along_axis(table, taken, axis=1)  # noqa: E731
+    return mixed(pick(counts.errors), pick(counts.macs), target)
+
+
+def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[float]) -> dict:
+    """Compare every policy with static at every share."""
+    counts = ExitCounts.of(utterances)
+    speakers = [one.get("speaker") for one in utterances]
+    words = sum_by_group(counts.words, speakers)
+    drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_DRAWS)
+    found = {}
+    for share in shares:
+        target = share * counts.macs[:, -1].sum()
+        static = mixed(counts.errors, counts.macs, target)
+        if static is None:
+            continue
+        row: dict = {"static": {"wer": wer(static, counts)}}
+        for policy in [*threshold_policies(utterances), learned]:
+            errors = at_cost(policy, utterances, counts, target)
+            if errors is None:
+                row[policy.label] = None
+                continue
+            extra = sum_by_group(errors - static, speakers)
+            rates = 100 * (drawn @ extra) / (drawn @ words)
+            low, high = np.percentile(rates, [2.5, 97.5])
+            row[policy.label] = {
+                "wer": wer(errors, counts),
+                "difference": round(float(100 * extra.sum() / words.sum()), 3),
+                "ci95": [round(float(low), 3), round(float(high), 3)],
+            }
+        found[f"{share:.2f}"] = row
+    return found
+
+
+def wer(errors: np.ndarray, counts: ExitCounts) -> float:
+    """Pooled, percent."""
+    return round(float(100 * errors.sum() / counts.words.sum()), 3)
+
+
+def markdown(found: dict) -> str:
+    """A table per judged set: static and the policies, WER at each share, bold where the interval lies below static."""
+    lines = []
+    for name, shares in found["sets"].items():
+        lines += [
+            f"\n{name}\n",
+            "| policy | " + " | ".join(f"{100 * float(share):.0f} % of MACs" for share in shares) + " |",
+        ]
+        lines.append("|---" * (len(shares) + 1) + "|")
+        for policy in next(iter(shares.values())):
+            lines.append(
+                f"| {policy.replace('_', ' ')} | " + " | ".join(_cell(row[policy]) for row in shares.values()) + " |"
+            )
+    return "\n".join(lines)
+
+
+def _cell(one: dict | None) -> str:
+    if one is None:
+        return ""
+    if "ci95" not in one:
+        return f"{one['wer']:.2f}"
+    text = f"{one['wer']:.2f} ({one['difference']:+.2f})"
+    return f"**{text}**" if one["ci95"][1] < 0 else text
+
+
+def main() -> None:
+    """Compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder with evaluated sets")
+    parser.add_argument("--fit", default="dev", help="the set that the learned score is fitted on")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8, 0.9], help="of the full MACs")
+    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    args = parser.parse_args()
+    with one_line_errors("equal_cost.py"):
+        fitting = read_utterances(args.run / "eval" / args.fit / "utterances.jsonl")
+        learned = LearnedThreshold(fit_learned_score(fitting, common_scores(fitting), per_second=True), 0.0)
+        files = sorted(args.run.glob("eval/*/utterances.jsonl"))
+        sets = {path.parent.name: path for path in files if path.parent.name != args.fit}
+        found = {name: compare(read_utterances(path), learned, args.shares) for name, path in sets.items()}
+        text = json.dumps({"fitted_on": args.fit, "sets": found}, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
