@@ -46,7 +46,7 @@ class ExitRegression:
 
 @dataclass(frozen=True)
 class LearnedScore:
-    """Errors saved per cost of going on, as a function of the scores of this exit and the one before.
+    """Errors saved per cost of going on, from the scores of this exit and the one before, and the utterance's length.
 
     Arguments
     ---------
@@ -58,6 +58,8 @@ class LearnedScore:
         One per exit but the last.
     per_second : bool
         Whether cost is layers times seconds of audio; else layers.
+    reads_duration : bool
+        Whether the logarithm of the seconds is a feature.
 
     Example
     -------
@@ -71,6 +73,7 @@ class LearnedScore:
     exit_layers: list[int]
     exits: list[ExitRegression]
     per_second: bool = False
+    reads_duration: bool = False
 
     def __post_init__(self):
         check_score_names(self.score_names)
@@ -79,10 +82,12 @@ class LearnedScore:
                 f"a learned score for exits {self.exit_layers} has {len(self.exits)} regressions: fit it again"
             )
 
-    def __call__(self, scores: Sequence[Mapping[str, float]], exit_index: int) -> float:
+    def __call__(self, scores: Sequence[Mapping[str, float]], exit_index: int, duration: float | None = None) -> float:
         """Score an exit from the dicts of all exits up to it, the current one last; NaN if one is NaN."""
+        if self.reads_duration and not duration:
+            raise ValueError("this learned score reads the utterance's duration, and it is not known here")
         one = self.exits[exit_index]
-        found = exit_features(scores, self.score_names)
+        found = exit_features(scores, self.score_names, duration if self.reads_duration else None)
         z = [(value - mean) / scale for value, mean, scale in zip(found, one.mean, one.scale, strict=True)]
         rates = [
             bias + sum(weight * value for weight, value in zip(row, z, strict=True))
@@ -105,13 +110,18 @@ class LearnedScore:
         """
         try:
             exits = [ExitRegression(**one) for one in values["exits"]]
-            return cls(list(values["score_names"]), list(values["exit_layers"]), exits, values["per_second"])
+            flags = (bool(values["per_second"]), bool(values["reads_duration"]))
+            return cls(list(values["score_names"]), list(values["exit_layers"]), exits, *flags)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a learned score: {error}; fit it again") from error
 
 
-def exit_features(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -> list[float]:
+def exit_features(
+    scores: Sequence[Mapping[str, float]], names: Sequence[str], duration: float | None = None
+) -> list[float]:
     """What the regression sees: logarithms of each score and of its distance from 1, here and one exit before.
+
+    The logarithm of the seconds of audio comes last, where they are given.
 
     Example
     -------
@@ -123,10 +133,10 @@ def exit_features(scores: Sequence[Mapping[str, float]], names: Sequence[str]) -
         for name in names:
             value = score_value(one, name)
             if math.isnan(value):
-                return [math.nan] * (3 * len(names) * len(scores[-2:]))
+                return [math.nan] * (3 * len(names) * len(scores[-2:]) + (duration is not None))
             value = min(1.0, max(0.0, value))
             found += [math.log(max(value, SMALLEST)), math.log(max(1 - value, SMALLEST_REST)), float(value == 1.0)]
-    return found
+    return found if duration is None else [*found, math.log(duration)]
 
 
 def fit_learned_score(
@@ -160,14 +170,18 @@ def fit_learned_score(
     if not utterances:
         raise ValueError("no utterances to fit a score on; evaluate a manifest first")
     layers = [one["layer"] for one in utterances[0]["exits"]]
-    seconds = np.array([u.get("duration") or math.nan for u in utterances]) if per_second else np.ones(len(utterances))
-    if np.isnan(seconds).any():
+    durations = [u.get("duration") or None for u in utterances]
+    reads_duration = None not in durations
+    if per_second and not reads_duration:
         raise ValueError("some utterances have no duration: fit with per_second=False")
+    seconds = np.array(durations) if per_second else np.ones(len(utterances))
     errors = np.array([[sum(one["errors"].values()) for one in u["exits"]] for u in utterances], dtype=float)
     exits = []
     for index in range(len(layers) - 1):
         scores = ([one["scores"] for one in u["exits"][: index + 1]] for u in utterances)
-        features = np.array([exit_features(up_to, score_names) for up_to in scores])
+        read = durations if reads_duration else [None] * len(utterances)
+        pairs = zip(scores, read, strict=True)
+        features = np.array([exit_features(up_to, score_names, duration) for up_to, duration in pairs])
         usable = np.isfinite(features).all(axis=1)
         if not usable.any():
             raise ValueError(f"no utterance has all of {', '.join(score_names)} at layer {layers[index]}")
@@ -180,4 +194,4 @@ def fit_learned_score(
         ridge = RidgeCV(alphas=ALPHAS).fit((features[usable] - mean) / scale, saved, sample_weight=weights)
         weights, bias = ridge.coef_.reshape(len(gaps), -1), np.atleast_1d(ridge.intercept_)
         exits.append(ExitRegression(mean.tolist(), scale.tolist(), weights.tolist(), bias.tolist()))
-    return LearnedScore(list(score_names), layers, exits, per_second)
+    return LearnedScore(list(score_names), layers, exits, per_second, reads_duration)

@@ -68,7 +68,13 @@ def test_a_rate_per_second_is_one_of_audio():
             exit["errors"]["S"] *= 1 + number % 2
     learned = fit_learned_score(utterances, ["entropy", "confidence"], per_second=True)
     assert learned.per_second and LearnedScore.from_dict(learned.to_dict()) == learned
-    assert learned([{"entropy": 0.5, "confidence": 0.5}], 0) == pytest.approx(0.5, abs=0.1)  # 2 errors in 2 layers, 2 s
+    hard = [{"entropy": 0.5, "confidence": 0.5}]
+    assert learned(hard, 0, 2.0) == pytest.approx(0.5, abs=0.1)  # 2 errors in 2 layers, 2 s
+    assert learned(hard, 0, 4.0) == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(ValueError, match="reads the utterance's duration, and it is not known here"):
+        learned(hard, 0)
+    per_layer = fit_learned_score(utterances, ["entropy", "confidence"])
+    assert per_layer(hard, 0, 4.0) > 1.2 * per_layer(hard, 0, 2.0)
     del utterances[5]["duration"]
     with pytest.raises(ValueError, match="some utterances have no duration: fit with per_second=False"):
         fit_learned_score(utterances, ["entropy"], per_second=True)
