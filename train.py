@@ -28,6 +28,7 @@ from speechbrain_ee.evaluation import evaluate
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
+from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import exits_table
 from speechbrain_ee.state_dicts import average_checkpoints, load_strict
 from speechbrain_ee.tokenizer import Tokenizer
@@ -179,7 +180,7 @@ def save_best(hparams: dict) -> None:
 def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -> None:
     """Evaluate every exit on dev and the test sets; choose the entropy threshold on dev."""
     run = Path(hparams["output_folder"])
-    asr = EarlyExitASR.from_hparams(run, run_opts={"device": device})
+    asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts={"device": device})
     asr.decoder = hparams["test_decoder"](tokenizer=asr.hparams.tokenizer)
     for test_set, utterances in evaluation_sets.items():
         exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)

@@ -20,7 +20,7 @@ from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy
 from speechbrain_ee.replay import ExitCounts
 from speechbrain_ee.risk import sum_by_group
-from speechbrain_ee.sweeps import common_scores, exits_taken, sweep, threshold_policies
+from speechbrain_ee.sweeps import exits_taken, sweep, threshold_policies, usable_scores
 from speechbrain_ee.utterances import read_utterances
 
 NUM_DRAWS = 2000
@@ -55,8 +55,8 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
     drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_DRAWS)
     found = {}
     for share in shares:
-        target = share * counts.macs[:, -1].sum()
-        static = mixed(counts.errors, counts.macs, target)
+        target = share * counts.static_macs[:, -1].sum()
+        static = mixed(counts.errors, counts.static_macs, target)
         if static is None:
             continue
         row: dict = {"static": {"wer": wer(static, counts)}}
@@ -117,7 +117,7 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors("equal_cost.py"):
         fitting = read_utterances(args.run / "eval" / args.fit / "utterances.jsonl")
-        learned = LearnedThreshold(fit_learned_score(fitting, common_scores(fitting), per_second=True), 0.0)
+        learned = LearnedThreshold(fit_learned_score(fitting, usable_scores(fitting), per_second=True), 0.0)
         files = sorted(args.run.glob("eval/*/utterances.jsonl"))
         sets = {path.parent.name: path for path in files if path.parent.name != args.fit}
         found = {name: compare(read_utterances(path), learned, args.shares) for name, path in sets.items()}

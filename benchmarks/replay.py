@@ -18,7 +18,7 @@ from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
 from speechbrain_ee.replay import oracle, static_wer
-from speechbrain_ee.sweeps import common_scores, static_wer_at_mean_layer, threshold_policies, wer_at_mean_layer
+from speechbrain_ee.sweeps import static_wer_at_mean_layer, threshold_policies, usable_scores, wer_at_mean_layer
 from speechbrain_ee.utterances import read_utterances
 
 NUM_SPLITS = 20
@@ -46,7 +46,10 @@ def compare(path: Path, mean_layers: list[float] | None) -> dict:
 
 def learned(utterances: list[dict], targets: list[float]) -> dict[float, float | None]:
     """Fit on one half, judge on the other, both ways, over random splits; errors are pooled."""
-    names = common_scores(utterances)
+    try:
+        names = usable_scores(utterances)
+    except ValueError:  # a file without scores still has its static exits
+        return dict.fromkeys(targets)
     rng = random.Random(0)
     judged = {target: [] for target in targets}
     for _ in range(NUM_SPLITS if len(utterances) > 1 else 0):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,10 +21,12 @@ from speechbrain_ee.policies import (
 )
 from speechbrain_ee.replay import ExitCounts, replay
 from speechbrain_ee.risk import TESTS, furthest_safe, sum_by_group
-from speechbrain_ee.sweeps import cheapest_threshold, choose_threshold, common_scores, exits_taken, unsureness
+from speechbrain_ee.scores import SCORES
+from speechbrain_ee.sweeps import cheapest_threshold, choose_threshold, exits_taken, unsureness, usable_scores
 from speechbrain_ee.utterances import split_by_speaker
 
-MIN_UTTERANCES = 50  # for a promise
+MIN_UTTERANCES, MIN_SPEAKERS = 50, 5  # for a promise
+OTHER_SCORES = ("learned", "patience")
 PATH_LENGTH = 240
 TARGETS = ("mean_cost", "max_wer", "max_wer_increase", "promise", "average")
 
@@ -67,17 +70,22 @@ def calibrate(
     ValueError
         If the target is unknown or out of reach, or the score unknown or not in the file.
     """
+    if score not in SCORES and score not in OTHER_SCORES:
+        raise ValueError(f"unknown exit score {score!r}; known: {', '.join([*OTHER_SCORES, *SCORES])}")
+    if not utterances:
+        raise ValueError("no utterances to calibrate on; evaluate a manifest first")
     kinds = [name for name in TARGETS if name in target]
     if len(kinds) != 1:
         raise ValueError(f"target {dict(target)} is not one of {', '.join(TARGETS)}: give one of them")
     confidence = fit_confidence(utterances)
+    by_speaker = len({one.get("speaker") for one in utterances}) > 1
     policy, utterances, path = _candidate(score, utterances, seed)
     value, options = target[kinds[0]], {name: target[name] for name in target if name not in TARGETS}
     promise = None
     if kinds[0] == "promise":
-        policy, promise = for_promise(policy, utterances, path, epsilon=value, **options)
+        policy, promise = for_promise(policy, utterances, path, epsilon=value, by_speaker=by_speaker, **options)
     elif kinds[0] == "average":
-        policy, promise = for_average(policy, utterances, path, epsilon=value, **options)
+        policy, promise = for_average(policy, utterances, path, epsilon=value, by_speaker=by_speaker, **options)
     else:
         make = {"mean_cost": for_mean_cost, "max_wer": for_max_wer, "max_wer_increase": for_max_wer_increase}
         policy = make[kinds[0]](policy, utterances, value, **options)
@@ -89,11 +97,12 @@ def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[Th
     """The policy whose threshold is to be chosen, the utterances for that, and the path to try."""
     num_exits = len(utterances[0]["exits"]) if utterances else 0
     if score != "learned":
-        policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0)
+        policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0, guarded=SCORES[score].needs_beam)
         return policy, utterances, threshold_path(policy, None, num_exits)
     fitting, rest = split_by_speaker(utterances, seed)
     per_second = all(one.get("duration") for one in utterances)
-    policy = LearnedThreshold(fit_learned_score(fitting, common_scores(utterances), per_second=per_second), 0.0)
+    names = [name for name in usable_scores(utterances) if not SCORES[name].needs_beam]  # transcribe runs no beam
+    policy = LearnedThreshold(fit_learned_score(fitting, names, per_second=per_second), 0.0)
     return policy, rest, threshold_path(policy, fitting, num_exits)
 
 
@@ -126,9 +135,9 @@ def threshold_path(policy: ThresholdPolicy, fitted_on: Sequence[Mapping] | None,
             raise ValueError("the path of a learned score needs the utterances that it was fitted on")
         values = np.fmin.accumulate(unsureness(policy, fitted_on), axis=1)
         quantiles = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, PATH_LENGTH))
-        return [float(quantiles[0]) - 1.0, *np.unique(quantiles).tolist()]
+        return [-math.inf, *np.unique(quantiles).tolist()]
     grid = np.geomspace(1e-6, 1.0, PATH_LENGTH)  # all scores lie in [0, 1]
-    return (1 - grid if policy.higher_is_surer else grid).tolist()
+    return [math.inf, *(1 - grid)] if policy.higher_is_surer else [-math.inf, *grid]
 
 
 def for_max_wer(policy: ThresholdPolicy, utterances: Sequence[Mapping], max_wer: float) -> Policy:
@@ -161,6 +170,8 @@ def for_mean_cost(policy: ThresholdPolicy, utterances: Sequence[Mapping], share:
     ValueError
         If the first exit costs more.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"mean_cost is {share}: give a share of the full model's cost, above 0 and at most 1")
     threshold, cheapest = cheapest_threshold(policy, utterances, share)
     if threshold is None:
         raise ValueError(
@@ -178,6 +189,7 @@ def for_promise(
     delta: float = 0.1,
     test: str = "t",
     bound: float = 3.0,
+    by_speaker: bool = False,
 ) -> tuple[Policy, dict]:
     """Make the policy furthest along a path of which it can be promised that it costs at most ``epsilon`` points.
 
@@ -189,7 +201,7 @@ def for_promise(
     policy : ThresholdPolicy
         Its own threshold does not matter.
     utterances : sequence of dict
-        Lines of ``utterances.jsonl`` that nothing else was fitted on; speakers, where known, are what is independent.
+        Lines of ``utterances.jsonl`` that nothing else was fitted on.
     path : sequence of float
         See :func:`threshold_path`.
     epsilon : float
@@ -199,7 +211,9 @@ def for_promise(
     test : str
         ``t`` (asymptotic), ``betting`` or ``hoeffding-bentkus`` (finite samples, D - epsilon n clipped).
     bound : float
-        Words per utterance to which the last two clip.
+        Words to which the last two clip the excess of an utterance; what they promise is about this clipped loss.
+    by_speaker : bool
+        Whether speakers, not utterances, are what is independent; an utterance of unknown speaker is one of its own.
 
     Returns
     -------
@@ -209,31 +223,37 @@ def for_promise(
     Raises
     ------
     ValueError
-        If there are fewer than 50 utterances, or a number makes no sense.
+        If there are fewer than 50 utterances or 5 speakers, or a number makes no sense.
     """
-    _check_promise(len(utterances), epsilon, delta, test, bound)
-    excess = _excess(policy, utterances, path, epsilon)
-    speakers = _speakers(utterances)
-    if speakers is not None:
-        bound = bound * max(speakers.count(one) for one in set(speakers))
-    clustered = sum_by_group(excess, speakers)
-    safe = furthest_safe(clustered, delta=delta, test=test, bound=bound)
+    _check_promise(utterances, epsilon, delta, test, bound)
+    excess, taken = _excess(policy, utterances, path, epsilon)
+    if test != "t":
+        excess = np.clip(excess, -bound, bound)
+    excess, largest = _independent(excess, utterances, by_speaker)
+    safe = furthest_safe(excess, delta=delta, test=test, bound=bound * largest)
+    granted = _stops_early(taken, safe)
     record = {
-        "granted": safe > 0,
+        "granted": granted,
         "epsilon": epsilon,
         "delta": delta,
         "test": test,
         "asymptotic": test == "t",
         "bound_words": None if test == "t" else bound,
-        "independent": "utterances" if speakers is None else "speakers",
-        "num_independent": len(clustered),
+        "independent": "speakers" if by_speaker else "utterances",
+        "num_independent": len(excess),
         "steps_of_path": [safe, len(path)],
     }
-    return (policy.with_threshold(path[safe - 1]) if safe else FixedExit()), record
+    return (policy.with_threshold(path[safe - 1]) if granted else FixedExit()), record
 
 
 def for_average(
-    policy: ThresholdPolicy, utterances: Sequence[Mapping], path: Sequence[float], *, epsilon: float, bound: float = 3.0
+    policy: ThresholdPolicy,
+    utterances: Sequence[Mapping],
+    path: Sequence[float],
+    *,
+    epsilon: float,
+    bound: float = 3.0,
+    by_speaker: bool = False,
 ) -> tuple[Policy, dict]:
     """Make the policy furthest along a path that costs at most ``epsilon`` points on average over calibration sets.
 
@@ -252,40 +272,60 @@ def for_average(
         Points of WER, above 0.
     bound : float
         Words per utterance to which is clipped.
+    by_speaker : bool
+        See :func:`for_promise`.
 
     Returns
     -------
     tuple of Policy and dict
         The policy, and what holds of it.
     """
-    _check_promise(len(utterances), epsilon, 0.5, "t", bound)
-    excess = np.clip(_excess(policy, utterances, path, epsilon), -bound, bound)
-    risk = (np.maximum.accumulate(excess, axis=1).sum(axis=0) + bound) / (len(utterances) + 1)
-    safe = int((risk <= 0).sum())  # rises along the path
-    record = {"granted": safe > 0, "epsilon": epsilon, "on_average": True, "bound_words": bound}
-    return (policy.with_threshold(path[safe - 1]) if safe else FixedExit()), record
+    _check_promise(utterances, epsilon, 0.5, "t", bound)
+    excess, taken = _excess(policy, utterances, path, epsilon)
+    rising = np.maximum.accumulate(np.clip(excess, -bound, bound), axis=1)
+    rising, largest = _independent(rising, utterances, by_speaker)
+    risk = (rising.sum(axis=0) + bound * largest) / (len(rising) + 1)
+    safe = int((risk <= 0).sum())  # it rises along the path
+    granted = _stops_early(taken, safe)
+    record = {"granted": granted, "epsilon": epsilon, "on_average": True, "bound_words": bound}
+    return (policy.with_threshold(path[safe - 1]) if granted else FixedExit()), record
 
 
 def _excess(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], path: Sequence[float], epsilon: float
-) -> np.ndarray:
-    """D - epsilon n in words, (utterances, path)."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """D - epsilon n in words, and the exits taken, (utterances, path)."""
     counts = ExitCounts.of(utterances)
     taken = exits_taken(policy, utterances, path)
     extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
-    return extra - epsilon / 100 * counts.words[:, None]
+    return extra - epsilon / 100 * counts.words[:, None], taken
 
 
-def _speakers(utterances: Sequence[Mapping]) -> list | None:
-    """Speakers where there are at least two; None where utterances are all that is known."""
+def _independent(excess: np.ndarray, utterances: Sequence[Mapping], by_speaker: bool) -> tuple[np.ndarray, int]:
+    """Sum what belongs to one speaker, and say how many utterances the most talkative one has."""
+    if not by_speaker:
+        return excess, 1
     speakers = [utterance.get("speaker") for utterance in utterances]
-    known = [("unknown", row) if one is None else one for row, one in enumerate(speakers)]
-    return known if any(speakers) and len(set(known)) > 1 else None
+    sums = sum_by_group(excess, speakers)
+    if len(sums) < MIN_SPEAKERS:
+        raise ValueError(
+            f"a promise needs at least {MIN_SPEAKERS} speakers, and there are {len(sums)} (a learned score is fitted "
+            "on the other half of them): evaluate more, or calibrate another score"
+        )
+    return sums, int(sum_by_group(np.ones(len(speakers)), speakers).max())
 
 
-def _check_promise(num_utterances: int, epsilon: float, delta: float, test: str, bound: float) -> None:
-    if num_utterances < MIN_UTTERANCES:
-        raise ValueError(f"a promise needs at least {MIN_UTTERANCES} utterances, and there are {num_utterances}")
+def _stops_early(taken: np.ndarray, safe: int) -> bool:
+    """Whether the last safe step saves anything; the first ones of a path stop nobody."""
+    return safe > 0 and bool((taken[:, safe - 1] < taken[:, 0].max()).any())
+
+
+def _check_promise(utterances: Sequence[Mapping], epsilon: float, delta: float, test: str, bound: float) -> None:
+    if len(utterances) < MIN_UTTERANCES:
+        raise ValueError(
+            f"a promise needs at least {MIN_UTTERANCES} utterances, and there are {len(utterances)} (a learned score "
+            "is fitted on the other half)"
+        )
     if test not in TESTS:
         raise ValueError(f"unknown test {test!r}; known: {', '.join(TESTS)}")
     if not (epsilon > 0 and 0 < delta < 1 and bound > 0):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_from_dict
@@ -38,6 +39,32 @@ def fingerprint(files: Sequence[str | Path]) -> str:
         with open(file, "rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def check_evaluated(folder: str | Path, model: str) -> None:
+    """Check that an evaluated set can be calibrated on.
+
+    Arguments
+    ---------
+    folder : str or Path
+        ``RUN/eval/<set>``.
+    model : str
+        :func:`fingerprint` of the model in the run.
+
+    Raises
+    ------
+    ValueError
+        If another model was evaluated, or with a beam, which transcription does not run.
+    """
+    exits = json.loads((Path(folder) / "exits.json").read_text("utf-8"))
+    if exits.get("model") not in (None, model):
+        raise ValueError(
+            f"{folder} was evaluated with another model ({exits['model']}, this one is {model}): evaluate it again"
+        )
+    if exits["decoding"] != "greedy":
+        raise ValueError(
+            f"{folder} was decoded with {exits['decoding']}, and transcribe decodes greedily: evaluate it so"
+        )
 
 
 def make_calibration(
@@ -101,7 +128,9 @@ def describe(promise: Mapping | None) -> str:
         return f"nothing can be promised at {promise['epsilon']} points: every utterance takes the last exit"
     if promise.get("on_average"):
         return f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
-    how = "asymptotic" if promise["asymptotic"] else "in finite samples"
+    how = "asymptotic"
+    if not promise["asymptotic"]:
+        how = f"in finite samples, an utterance's loss counted up to {promise['bound_words']:g} words"
     return (
         f"WER is at most {promise['epsilon']} points above the full model's, with probability {1 - promise['delta']:g} "
         f"({promise['test']} test, {how}, {promise['num_independent']} {promise['independent']})"
@@ -136,16 +165,23 @@ def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float 
     policy = policy_from_dict(calibration["policy"])
     if not calibration.get("value_range") or not set(policy.score_names) <= set(utterances[0]["exits"][0]["scores"]):
         return None
+    layers = [str(exit["layer"]) for exit in utterances[0]["exits"][:-1]]
+    if layers != list(calibration["value_range"]):
+        raise ValueError(
+            f"the calibration is of exits {', '.join(calibration['value_range'])} and the last, these utterances have "
+            f"{', '.join(layers)} and the last: calibrate again"
+        )
     values = unsureness(policy, utterances)
     limits = np.array(list(calibration["value_range"].values()), dtype=float)
-    outside = (values < limits[:, 0]) | (values > limits[:, 1])
-    return float(outside.mean(axis=0).max())
+    inside = (values >= limits[:, 0]) & (values <= limits[:, 1])  # NaN is not
+    return float(1 - inside.mean(axis=0).min())
 
 
 def shift_warning(calibration: Mapping, utterances: Sequence[Mapping]) -> str | None:
     """One line if a test set is not like the calibration set, else None."""
     share = share_outside(calibration, utterances)
-    if share is None or share <= MAX_SHARE_OUTSIDE:
+    # more than could be chance in a set this small, were it the allowed share
+    if share is None or stats.binom.sf(share * len(utterances) - 1, len(utterances), MAX_SHARE_OUTSIDE) > 0.01:
         return None
     return (
         f"{100 * share:.0f} % of the scores lie outside the range of {calibration['fitted_on']['test_set']}, where "
@@ -181,11 +217,16 @@ def read_calibration(path: str | Path, model: str | None = None) -> dict:
     try:
         calibration = json.loads(Path(path).read_text("utf-8"))
         policy_from_dict(calibration["policy"])
+        describe(calibration.get("promise"))
+        if calibration.get("value_range"):
+            _ = calibration["fitted_on"]["test_set"]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a calibration: {error}; calibrate again or remove it") from None
     there = calibration.get("model")
     if model is not None and there is not None and there != model:
-        raise ValueError(f"{path} is of another model or vocabulary ({there}, this one is {model}): calibrate again")
+        raise ValueError(
+            f"{path} is of another model or vocabulary ({there}, this one is {model}): evaluate dev and calibrate again"
+        )
     return calibration
 
 

@@ -3,6 +3,7 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from enum import StrEnum
@@ -63,7 +64,9 @@ def transcribe(
     full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
     max_layer: Annotated[int | None, typer.Option(help="Never go deeper than this layer.")] = None,
     budget: Annotated[float | None, typer.Option(help="MACs that a second of audio may cost.")] = None,
-    deadline_ms: Annotated[float | None, typer.Option(help="Milliseconds that a file may take.")] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds that a file, or four parts of a long one, may take.")
+    ] = None,
     calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
@@ -93,7 +96,7 @@ def transcribe(
         row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
         row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
         row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False), flush=True)
     if failed:
         raise typer.Exit(1)
 
@@ -118,6 +121,7 @@ def evaluate(
     from speechbrain_ee.decoding import BeamCTC
     from speechbrain_ee.evaluation import evaluate as run_evaluation
     from speechbrain_ee.inference import EarlyExitASR
+    from speechbrain_ee.policies import FixedExit
     from speechbrain_ee.report import exits_table
     from speechbrain_ee.utterances import read_utterances
 
@@ -129,7 +133,7 @@ def evaluate(
     if lm is not None and decoding is Decoding.greedy:
         raise typer.BadParameter("--lm needs --decoding beam")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
-    asr = EarlyExitASR.from_hparams(run, run_opts=_run_opts(device))
+    asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
     if decoding is Decoding.beam:
         asr.decoder = BeamCTC(asr.hparams.tokenizer, asr.hparams.blank_index, beam_size=beam_size, kenlm_model_path=lm)
     for path, utterances in zip(manifest, test_sets, strict=True):
@@ -144,10 +148,10 @@ def evaluate(
         print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
 
 
-@app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score learned --promise 0.5")
+@app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
-    score: Annotated[str, typer.Option(help="learned, patience, or an exit score such as entropy.")] = "learned",
+    score: Annotated[str, typer.Option(help="learned, patience, or an exit score.")] = "entropy",
     promise: Annotated[float | None, typer.Option(help="Points of WER that stopping early may cost, promised.")] = None,
     average: Annotated[float | None, typer.Option(help="The same on average over calibration sets only.")] = None,
     max_wer_increase: Annotated[float | None, typer.Option(help="The same on this set only, nothing promised.")] = None,
@@ -155,12 +159,19 @@ def calibrate(
     mean_cost: Annotated[float | None, typer.Option(help="Share of the full model's MACs.")] = None,
     delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
     test: Annotated[str, typer.Option(help="Of the promise: t, betting or hoeffding-bentkus.")] = "t",
+    bound: Annotated[float, typer.Option(help="Words that an utterance's loss counts at most, but for test t.")] = 3.0,
     on: Annotated[str, typer.Option(help="The evaluated set to calibrate on.")] = "dev",
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
 ) -> None:
     """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
     from speechbrain_ee.calibration import calibrate as choose
-    from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, summary, write_calibration
+    from speechbrain_ee.calibration_file import (
+        CALIBRATION_FILE,
+        check_evaluated,
+        fingerprint,
+        summary,
+        write_calibration,
+    )
     from speechbrain_ee.model import MODEL_FILES
     from speechbrain_ee.utterances import read_utterances
 
@@ -170,9 +181,15 @@ def calibrate(
     if len(given) != 1:
         raise typer.BadParameter(f"give one of {', '.join('--' + name.replace('_', '-') for name in targets)}")
     if promise is not None:
-        given |= {"delta": delta, "test": test}
-    utterances = read_utterances(run / "eval" / on / "utterances.jsonl")
+        given |= {"delta": delta, "test": test, "bound": bound}
+    if promise is None and average is None:
+        for name, value, default in (("delta", delta, 0.1), ("test", test, "t"), ("bound", bound, 3.0)):
+            if value != default:
+                raise typer.BadParameter(f"--{name} is for a promise: give --promise")
+    folder = run / "eval" / on
+    utterances = read_utterances(folder / "utterances.jsonl")
     model = fingerprint([run / name for name in MODEL_FILES])
+    check_evaluated(folder, model)
     found = choose(utterances, score=score, target=given, fitted_on=on, model=model)
     write_calibration(out or run, found)
     print(summary(found))
@@ -190,6 +207,15 @@ def report(
     page = out or run / "report.html"
     write_report(run, page)
     print(f"{page}: {page.stat().st_size / 2**20:.1f} MB; {page.with_suffix('.md').name} beside it", file=sys.stderr)
+
+
+def _without_nan(value):
+    """Null where a number is none: NaN is not JSON."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _rounded(word) -> dict:

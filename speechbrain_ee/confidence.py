@@ -18,7 +18,7 @@ NUM_BINS = 10
 
 
 def interpolate(knots: Mapping[str, Sequence[float]], value: float) -> float:
-    """Evaluate an isotonic map; constant outside its knots. Standard library alone.
+    """Evaluate an isotonic map; constant outside its knots, NaN at NaN. Standard library alone.
 
     Example
     -------
@@ -28,6 +28,8 @@ def interpolate(knots: Mapping[str, Sequence[float]], value: float) -> float:
     0.6
     """
     x, y = knots["x"], knots["y"]
+    if math.isnan(value):
+        return math.nan
     right = bisect_right(x, value)
     if right == 0:
         return y[0]

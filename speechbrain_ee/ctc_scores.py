@@ -142,7 +142,14 @@ class _Frames:
         return lowest.masked_fill(lowest == math.inf, 0.0)
 
     def _nan_where_frames_are(self, values: Tensor) -> Tensor:
-        return values.masked_fill((self.max_log_prob.isnan() & self.valid).any(-1), math.nan)
+        return values.masked_fill(self.has_nan, math.nan)
+
+    @cached_property
+    def has_nan(self) -> Tensor:
+        frames = self.max_log_prob.isnan()
+        if self.previous is not None:
+            frames = frames | self.previous.isnan().any(-1)
+        return (frames & self.valid).any(-1)
 
 
 # Name: what is averaged, whether over the frames that are not blank only, value of an average over nothing.
@@ -180,7 +187,8 @@ def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dic
         means = (values.masked_fill(~mask, 0.0).sum(-1) / count.clamp(min=1)).float()
         empty = count == 0
         for (name, (_, _, if_empty)), mean in zip(rows.items(), means.unbind(), strict=True):
-            found[name] = mean.masked_fill(empty, if_empty)
+            # a frame of NaN has no best token: it might pass as blank
+            found[name] = mean.masked_fill(empty, if_empty).masked_fill(frames.has_nan, math.nan)
     return found
 
 

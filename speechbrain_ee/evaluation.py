@@ -78,6 +78,7 @@ def evaluate(
         params=exit_parameters(asr.mods.encoder, asr.mods.heads),
         rtf=rtf and rtf["rtf"],
         rtf_machine=rtf and rtf["machine"],
+        model=asr.fingerprint,
     )
 
 
@@ -126,8 +127,12 @@ def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list
         pairs = zip([None, *log_probs], log_probs, strict=False)
         columns = [_exit_rows(asr, previous, here, lengths) for previous, here in pairs]
     macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
+    alone = [exit_macs(asr.mods.encoder, asr.mods.heads, frames, heads_run=1) for frames in num_frames.tolist()]
     return [
-        [column[row] | {"macs": macs[row][index]} for index, column in enumerate(columns)]
+        [
+            column[row] | {"macs": macs[row][index], "static_macs": alone[row][index]}
+            for index, column in enumerate(columns)
+        ]
         for row in range(len(waveforms))
     ]
 
@@ -159,8 +164,10 @@ def _join(parts: Sequence[dict]) -> dict:
         "word_confidence": [confidence for part in parts for confidence in part["word_confidence"]],
         "scores": {
             name: sum(part["scores"][name] * part["frames"] for part in parts) / frames for name in parts[0]["scores"]
-        },
+        }
+        | {"confidence_min": min(part["scores"]["confidence_min"] for part in parts)},
         "macs": sum(part["macs"] for part in parts),
+        "static_macs": sum(part["static_macs"] for part in parts),
     }
 
 
@@ -180,6 +187,7 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
                 "errors": word_errors(utterance.text, one["hypothesis"]),
                 "scores": one["scores"],
                 "macs": one["macs"],
+                "static_macs": one["static_macs"],
                 "word_confidence": one["word_confidence"],
             }
             for layer, one in zip(asr.exit_layers, exits, strict=True)

@@ -89,6 +89,20 @@ class _Run:
         )
 
 
+class _AllHeadsTo(FixedExit):
+    """What a deadline is measured with: every head and score up to a layer."""
+
+    def __init__(self, layer: int, score_names: tuple[str, ...]):
+        super().__init__(layer)
+        self.score_names = score_names
+
+    def stop(self, look: Look) -> bool:
+        return super().needs_head(look.exit_index, look.exit_layers)
+
+    def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
+        return True
+
+
 class EarlyExitASR(Pretrained):
     """Transcribe with a model that has exits; each utterance stops by itself.
 
@@ -213,6 +227,10 @@ class EarlyExitASR(Pretrained):
         elif not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
             try:
                 calibration = read_calibration(fetch_file(CALIBRATION_FILE), model)
+            except ValueError as error:
+                if policy is None:
+                    raise
+                logger.warning("%s; it is not used", error)  # the policy was given, only confidences are lost
             except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
                 if isinstance(error, LocalEntryNotFoundError):
                     logger.warning(
@@ -341,13 +359,16 @@ class EarlyExitASR(Pretrained):
 
     @cached_property
     def seconds_per_exit(self) -> list[float]:
-        """Seconds to reach each exit per second of audio, measured here at first use on two seconds of noise."""
+        """Seconds to reach each exit per second of audio, measured here at first use on two seconds of noise.
+
+        Every head on the way is run, with the scores of the policy that the model was loaded with.
+        """
         waveform = torch.randn(2 * self.mods.features.sample_rate, generator=torch.Generator().manual_seed(0)) / 10
         best = [float("inf")] * len(self.exit_layers)
         for _ in range(4):  # the first one warms up; the fastest counts
             for index, layer in enumerate(self.exit_layers):
                 begin = time.perf_counter()
-                self.transcribe_waveforms([waveform], policy=FixedExit(layer))
+                self.transcribe_waveforms([waveform], policy=_AllHeadsTo(layer, self.policy.score_names))
                 best[index] = min(best[index], (time.perf_counter() - begin) / 2)
         return best
 
@@ -357,8 +378,9 @@ class EarlyExitASR(Pretrained):
         state, previous = encoder.start(feats, num_frames), None
         for exit_index in range(len(exit_layers)):
             is_last = exit_index == len(exit_layers) - 1
+            padded = len(runs) * max(run.features["duration"] for run in runs)
             for run in runs:
-                run.features["batch_duration"] = sum(one.features["duration"] for one in runs)
+                run.features["batch_duration"] = padded
             state, exit_state = encoder.advance(state)
             if not (is_last or policy.needs_head(exit_index, exit_layers)):
                 continue

@@ -135,7 +135,8 @@ class ExitCounts:
     exit_layers: tuple[int, ...]
     errors: np.ndarray  # (utterances, exits)
     words: np.ndarray  # (utterances,)
-    macs: np.ndarray | None  # (utterances, exits)
+    macs: np.ndarray | None  # (utterances, exits), with every head on the way
+    static_macs: np.ndarray | None  # with the exit's own head alone
     seconds: float | None
 
     @classmethod
@@ -161,15 +162,22 @@ class ExitCounts:
         if words.sum() == 0:
             raise ValueError("a WER needs reference words, and these utterances have none")
         errors = [[sum(e["errors"].values()) for e in u["exits"]] for u in utterances]
-        macs = [[e.get("macs") for e in u["exits"]] for u in utterances]
+        macs = _table(utterances, "macs")
+        static = _table(utterances, "static_macs")
         seconds = [u.get("duration") for u in utterances]
         return cls(
             exit_layers=layers,
             errors=np.asarray(errors),
             words=words,
-            macs=None if any(None in row for row in macs) else np.asarray(macs, dtype=float),
+            macs=macs,
+            static_macs=macs if static is None else static,
             seconds=None if None in seconds else float(sum(seconds)) or None,
         )
+
+
+def _table(utterances: Sequence[Mapping], name: str) -> np.ndarray | None:
+    rows = [[exit.get(name) for exit in utterance["exits"]] for utterance in utterances]
+    return None if any(None in row for row in rows) else np.asarray(rows, dtype=float)
 
 
 def _exit_taken(

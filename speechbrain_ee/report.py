@@ -14,7 +14,6 @@ from pathlib import Path
 
 from speechbrain_ee import metrics, replay, sweeps
 from speechbrain_ee.files import write_whole
-from speechbrain_ee.policies import FixedExit
 
 NOT_MEASURED = "not measured"
 
@@ -28,6 +27,7 @@ def write_exits(
     params: Sequence[int] | None,
     rtf: Sequence[float] | None = None,
     rtf_machine: Mapping | None = None,
+    model: str | None = None,
 ) -> dict:
     """Compute and write exits.json, exits.csv, exits.png and policies.json.
 
@@ -47,6 +47,8 @@ def write_exits(
         Measured real-time factor of a run to each exit, on one thread.
     rtf_machine : mapping, optional
         The CPU's name, threads and GEMM rate beside ``rtf``; stored as ``"machine"``.
+    model : str, optional
+        Fingerprint of the model, by which a calibration is told from another model's.
 
     Returns
     -------
@@ -73,6 +75,8 @@ def write_exits(
     }
     if rtf_machine is not None:
         exits["machine"] = dict(rtf_machine)
+    if model is not None:
+        exits["model"] = model
     curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -211,9 +215,15 @@ def _exit_row(
         "wer_ci95": list(metrics.bootstrap_ci95(errors, words, speakers)),
         "cer": _cer(utterances, index),
         "params": None if params is None else int(params[index]),
-        "macs_per_s": replay.replay(FixedExit(layer), utterances).macs_per_s,
+        "macs_per_s": _static_rate(replay.ExitCounts.of(utterances), index),
         "rtf": None if rtf is None else rtf[index],
     }
+
+
+def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
+    if counts.static_macs is None or counts.seconds is None:
+        return None
+    return float(counts.static_macs[:, index].sum() / counts.seconds)
 
 
 def _cer(utterances: Sequence[Mapping], index: int) -> float | None:

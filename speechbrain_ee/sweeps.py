@@ -12,7 +12,7 @@ import numpy as np
 
 from speechbrain_ee.policies import Patience, ScoreThreshold, ThresholdPolicy
 from speechbrain_ee.replay import ExitCounts, first_look, static_wer
-from speechbrain_ee.scores import SCORES
+from speechbrain_ee.scores import SCORES, score_value
 
 
 def sweep(
@@ -117,6 +117,8 @@ def cheapest_threshold(
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
     limits = np.unique(unsure[np.isfinite(unsure)])
+    if len(limits) == 0:
+        raise ValueError(f"{policy.label} has no value at any exit: choose another score")
     errors, macs, taken = _totals(counts, unsure, limits)
     if macs is None:
         cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.words)
@@ -192,6 +194,25 @@ def common_scores(utterances: Sequence[Mapping]) -> list[str]:
     """Names of the scores that every exit of every utterance has, in the order of the registry."""
     there = set.intersection(*(set(exit["scores"]) for one in utterances for exit in one["exits"]))
     return [name for name in SCORES if name in there]
+
+
+def usable_scores(utterances: Sequence[Mapping]) -> list[str]:
+    """Scores that a learned one can be made of: those with a value at every exit, for some utterances.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+
+    def has_values(name: str) -> bool:
+        values = np.array([[score_value(exit["scores"], name) for exit in one["exits"]] for one in utterances])
+        return bool(np.isfinite(values).any(axis=0).all())
+
+    found = [name for name in common_scores(utterances) if has_values(name)]
+    if not found:
+        raise ValueError("no score has values at every exit: a learned score has nothing to learn from")
+    return found
 
 
 def threshold_policies(utterances: Sequence[Mapping]) -> list[ThresholdPolicy]:

@@ -44,17 +44,13 @@ def collect(
     dict
         Plain values; ``policies`` are the entries of ``policies.json`` with a band each.
     """
-    full = ExitCounts.of(utterances)
-    unit = 1.0 if full.macs is None or full.seconds is None else full.macs[:, -1].sum() / full.seconds
     oracle = oracle_result(utterances)
     policies = all_policies(utterances, calibration)
     return {
         "exits": dict(exits),
-        "full_cost": unit,
         "oracle": {"wer": oracle.wer, "mean_layer": oracle.mean_layer, "macs_per_s": oracle.macs_per_s},
         "policies": {policy.label: policy_curve(policy, utterances) for policy in policies},
-        "values": {policy.label: _values(policy, utterances) for policy in policies},
-        "higher_is_surer": {policy.label: policy.higher_is_surer for policy in policies},
+        "stops": {policy.label: _stops(policy, utterances) for policy in policies},
         "calibrated": calibrated_point(calibration, utterances),
         "warning": shift_warning(calibration, utterances) if calibration else None,
         "reliability": reliability_of_exits(utterances),
@@ -142,8 +138,13 @@ def _texts(hypotheses: Sequence[str | None]) -> list[str | int | None]:
     return [hypotheses.index(text) if hypotheses.index(text) < i else text for i, text in enumerate(hypotheses)]
 
 
-def _values(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[list[float | None]]:
-    """What the policy looks at, by utterance and exit but the last."""
+def _stops(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[list[int | None]]:
+    """By utterance and exit but the last, the first entry of the policy's curve at which it stops there."""
     sign = -1 if policy.higher_is_surer else 1
-    rows = (sign * unsureness(policy, utterances)).tolist()
-    return [[None if math.isnan(value) else float(f"{value:.4g}") for value in row] for row in rows]
+    limits = [sign * entry["threshold"] for entry in sweep(policy, utterances)]  # rising
+    values = unsureness(policy, utterances)
+    first = np.searchsorted(limits, values, side="left")
+    return [
+        [None if math.isnan(value) or index == len(limits) else int(index) for value, index in zip(*row, strict=True)]
+        for row in zip(values, first, strict=True)
+    ]

@@ -160,11 +160,9 @@
   }
 
   function exitTaken(row) {
-    const threshold = data().policies[state.policy][state.index].threshold;
-    const higher = data().higher_is_surer[state.policy];
-    const values = data().values[state.policy][row];
-    const found = values.findIndex((value) => value !== null && (higher ? value >= threshold : value <= threshold));
-    return found < 0 ? values.length : found;
+    const stops = data().stops[state.policy][row]; // the first place of the slider at which it stops at each exit
+    const found = stops.findIndex((first) => first !== null && first <= state.index);
+    return found < 0 ? stops.length : found;
   }
 
   const COLUMNS = [
@@ -231,7 +229,10 @@
       const span = document.createElement("span");
       span.textContent = count;
       span.title = `layer ${layers()[index]}`;
-      if (index === one.taken) span.className = "taken";
+      if (index === one.taken) {
+        span.className = "taken";
+        span.setAttribute("aria-label", `${count}, taken`);
+      }
       errors.append(span, index < one.e.length - 1 ? " " : "");
     });
     tr.append(name, cell(one.d === null || one.d === undefined ? "" : one.d.toFixed(1), "num"), cell(one.n, "num"), cell(layers()[one.taken], "num"), errors, texts(one));
@@ -250,6 +251,10 @@
       else {
         const mark = document.createElement(kind);
         mark.textContent = word;
+        const hidden = document.createElement("span"); // for those who do not see the colours
+        hidden.className = "hidden";
+        hidden.textContent = kind === "del" ? "missing: " : "instead: ";
+        mark.prepend(hidden);
         mark.title = kind === "del" ? "said, not recognised" : "recognised, not said";
         td.append(mark, " ");
       }

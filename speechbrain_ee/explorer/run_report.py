@@ -43,6 +43,9 @@ def write_report(run: str | Path, page: str | Path) -> None:
     for folder in folders:
         exits = json.loads((folder / "exits.json").read_text("utf-8"))
         utterances = read_utterances(folder / "utterances.jsonl")
+        models = {(calibration or {}).get("model"), exits.get("model")} - {None}
+        if calibration and len(models) > 1:
+            raise ValueError(f"{folder} was evaluated with another model than {file} is of: evaluate it again")
         found = collect(exits, utterances, calibration=calibration, folder=page.parent)
         curves = {name: [_without_band(one) for one in entries] for name, entries in found["policies"].items()}
         write_whole(folder / "policies.json", json_bytes(curves))

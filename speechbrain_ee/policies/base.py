@@ -62,6 +62,9 @@ class Policy:
         """Whether the utterance stops at the exit just reached; at the last one it does in any case."""
         return look.is_last
 
+    def ended(self, look: Look) -> None:
+        """Take note that an utterance ends here without having asked: a policy around this one stopped it."""
+
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
         """Whether the exit's head must be computed."""
         return exit_index == len(exit_layers) - 1

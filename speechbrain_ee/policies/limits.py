@@ -66,7 +66,10 @@ class Capped(Policy):
 
     def stop(self, look: Look) -> bool:
         """See :meth:`Policy.stop`."""
-        return self.policy.stop(look) or look.is_last or self._would_break_a_limit(look)
+        if not look.is_last and self._would_break_a_limit(look):
+            self.policy.ended(look)
+            return True
+        return self.policy.stop(look)
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
         """See :meth:`Policy.needs_head`: every head, as an utterance may have to stop at any exit."""
@@ -168,9 +171,19 @@ class RunningBudget(Policy):
             if fits and not self.policy.stop(look):
                 self._spent += more
                 return False
-        excess = macs[look.exit_index] / (self.macs_per_s * _duration(look)) - 1
-        self._place = min(1.0, max(0.0, self._place + self.step * excess))
+        self._move(look)
         return True
+
+    def ended(self, look: Look) -> None:
+        """See :meth:`Policy.ended`."""
+        if look.exit_index == 0:
+            self._seconds += _duration(look)
+            self._spent += _macs(look)[0]
+        self._move(look)
+
+    def _move(self, look: Look) -> None:
+        excess = _macs(look)[look.exit_index] / (self.macs_per_s * _duration(look)) - 1
+        self._place = min(1.0, max(0.0, self._place + self.step * excess))
 
     def _threshold(self) -> float:
         return self.thresholds[round(self._place * (len(self.thresholds) - 1))]

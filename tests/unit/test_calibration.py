@@ -81,6 +81,8 @@ def test_mean_cost_is_met(score, share):
 
 
 def test_a_cost_below_the_first_exit_is_refused():
+    with pytest.raises(ValueError, match="mean_cost is 70: give a share"):
+        calibrate(many(), score="entropy", target={"mean_cost": 70})
     with pytest.raises(ValueError, match="no exit costs as little as 0.3 of the full model: the first one costs 0.333"):
         calibrate(many(), score="entropy", target={"mean_cost": 0.3})
 
@@ -126,6 +128,16 @@ def test_a_promise_is_held_on_the_population(test):
     assert np.mean(saved) > 0.15
 
 
+@pytest.mark.parametrize("test", ["t", "betting", "hoeffding-bentkus"])
+def test_nothing_is_granted_where_nothing_is_saved(test):
+    utterances = many(200)
+    for utterance in utterances:
+        for exit in utterance["exits"][:-1]:
+            exit["errors"]["S"] = 10
+    found = calibrate(utterances, score="entropy", target={"promise": 0.5, "test": test})
+    assert found["promise"]["granted"] is False and found["policy"]["policy"] == "fixed_exit"
+
+
 def test_what_cannot_be_promised_is_said_and_full_depth():
     utterances = many(60)
     for utterance in utterances:  # the first exit is sure and always wrong
@@ -142,7 +154,27 @@ def test_speakers_are_what_is_independent():
     assert (one["independent"], one["num_independent"]) == ("speakers", 20)
     assert (other["independent"], other["num_independent"]) == ("utterances", 400)
     finite = calibrate(many(speakers=20), score="entropy", target={"promise": 2.0, "test": "betting", "bound": 3.0})
-    assert finite["promise"]["bound_words"] == 60.0, "3 words for each of a speaker's 20 utterances"
+    assert finite["promise"]["bound_words"] == 3.0
+
+
+def test_too_few_speakers_promise_nothing():
+    with pytest.raises(ValueError, match="needs at least 5 speakers, and there are 4"):
+        calibrate(many(speakers=4), score="entropy", target={"promise": 2.0})
+    with pytest.raises(ValueError, match="there are 4 .a learned score is fitted on the other half of them"):
+        calibrate(many(speakers=8), score="learned", target={"promise": 2.0})
+    one = calibrate(many(speakers=1), score="entropy", target={"promise": 2.0})["promise"]
+    assert one["independent"] == "utterances", "of this one speaker"
+
+
+@pytest.mark.parametrize("test", ["betting", "t"])
+def test_a_sorted_file_gets_no_more_than_a_shuffled_one(test):
+    utterances = many(600, seed=3)
+    for utterance in utterances[300:]:  # the second half is lost where the model is sure
+        utterance["exits"][0]["errors"]["S"] += 2
+        utterance["exits"][0]["scores"]["entropy"] = 0.001
+    found = calibrate(utterances, score="entropy", target={"promise": 2.0, "test": test})
+    result = replay(policy_from_dict(found["policy"]), utterances)
+    assert result.wer <= replay(FixedExit(), utterances).wer + 2.0
 
 
 def test_a_learned_score_is_fitted_on_speakers_that_are_not_calibrated_on():

@@ -8,6 +8,7 @@ from unit.test_calibration import many
 
 from speechbrain_ee.calibration import calibrate
 from speechbrain_ee.calibration_file import (
+    check_evaluated,
     describe,
     fingerprint,
     read_calibration,
@@ -29,7 +30,9 @@ def test_written_and_read_is_the_same(tmp_path, score):
 def test_a_calibration_of_another_model_is_refused(tmp_path):
     write_calibration(tmp_path, {"policy": FixedExit().to_dict(), "model": "abc"})
     assert read_calibration(tmp_path / "calibration.json")["model"] == "abc"
-    with pytest.raises(ValueError, match="of another model or vocabulary .abc, this one is def.: calibrate again"):
+    with pytest.raises(
+        ValueError, match="of another model or vocabulary .abc, this one is def.: evaluate dev and calibrate again"
+    ):
         read_calibration(tmp_path / "calibration.json", "def")
 
 
@@ -57,6 +60,8 @@ def test_the_fingerprint_is_of_all_files(tmp_path):
         '{"policy": {"policy": "score_threshold", "score": "entropy", "threshold": "low"}}',
         '{"policy": {"policy": "learned", "learned": {"exits": 1}, "threshold": 0}}',
         '{"policy": {"policy": "capped", "of": 1}}',
+        '{"policy": {"policy": "fixed_exit"}, "promise": {}}',
+        '{"policy": {"policy": "fixed_exit"}, "value_range": {"1": [0, 1]}}',
     ],
 )
 def test_broken_calibration_is_refused_in_one_line(tmp_path, text):
@@ -78,6 +83,29 @@ def test_a_test_set_that_is_not_like_the_calibration_set_is_noticed():
     )
 
 
+def test_scores_of_nan_and_other_exits_do_not_pass_for_the_same(tmp_path):
+    calibration = calibrate(many(), score="entropy", target={"max_wer_increase": 1.0})
+    broken = many(seed=1)
+    for utterance in broken:
+        utterance["exits"][0]["scores"]["entropy"] = float("nan")
+    assert share_outside(calibration, broken) == 1.0
+    assert shift_warning(calibration, many(10, seed=1)) is None, "a few outside are chance"
+    for utterance in broken:
+        utterance["exits"] = utterance["exits"][1:]
+    with pytest.raises(ValueError, match="is of exits 2, 4 and the last, these utterances have 4 and the last"):
+        share_outside(calibration, broken)
+
+
+def test_only_what_this_model_has_read_greedily_is_calibrated_on(tmp_path):
+    (tmp_path / "exits.json").write_text('{"decoding": "greedy", "model": "abc"}')
+    check_evaluated(tmp_path, "abc")
+    with pytest.raises(ValueError, match="was evaluated with another model .abc, this one is def.: evaluate it again"):
+        check_evaluated(tmp_path, "def")
+    (tmp_path / "exits.json").write_text('{"decoding": "beam 50"}')
+    with pytest.raises(ValueError, match="was decoded with beam 50, and transcribe decodes greedily"):
+        check_evaluated(tmp_path, "abc")
+
+
 def test_full_depth_notices_nothing():
     calibration = {"policy": FixedExit().to_dict(), "value_range": None}
     assert share_outside(calibration, many()) is None
@@ -87,8 +115,8 @@ def test_what_is_promised_in_words():
     assert describe(None).startswith("nothing is promised")
     asked = {"promise": 2.0, "delta": 0.2, "test": "betting"}
     assert describe(calibrate(many(), score="entropy", target=asked)["promise"]) == (
-        "WER is at most 2.0 points above the full model's, with probability 0.8 (betting test, in finite samples, "
-        "400 utterances)"
+        "WER is at most 2.0 points above the full model's, with probability 0.8 (betting test, in finite samples, an "
+        "utterance's loss counted up to 3 words, 400 utterances)"
     )
     assert "(t test, asymptotic, 20 speakers)" in describe(
         calibrate(many(speakers=20), score="entropy", target={"promise": 2.0})["promise"]

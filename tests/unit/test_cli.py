@@ -256,8 +256,13 @@ def test_calibrate_promises(run, evaluated, tmp_path):
     [
         ([], 2, "give one of --promise, --average, --max-wer-increase, --max-wer, --mean-cost"),
         (["--promise", 1, "--max-wer", 5], 2, "give one of"),
-        (["--promise", 1, "--score", "entropie"], 1, "unknown exit score 'entropie'; known: entropy,"),
+        (
+            ["--promise", 1, "--score", "entropie"],
+            1,
+            "unknown exit score 'entropie'; known: learned, patience,",
+        ),
         (["--max-wer", 1, "--on", "test"], 1, "evaluate a manifest first"),
+        (["--mean-cost", 0.5, "--delta", 0.2], 2, "--delta is for a promise: give --promise"),
         (["--mean-cost", 0.01], 1, "no exit costs as little as 0.01"),
         (["--max-wer", 0.01], 1, "no exit reaches a WER of 0.01 %"),
     ],
@@ -269,11 +274,23 @@ def test_calibrate_refuses(run, evaluated, arguments, status, message):
     assert not (evaluated / "calibration.json").exists()
 
 
+def test_scores_of_another_model_or_of_a_beam_are_not_calibrated_on(run, evaluated, tmp_path):
+    exits = json.loads((evaluated / "eval" / "dev" / "exits.json").read_text())
+    (evaluated / "eval" / "dev" / "exits.json").write_text(json.dumps(exits | {"model": "0" * 16}))
+    status, _, err = run("calibrate", evaluated, "--mean-cost", 0.8)
+    assert status == 1 and "was evaluated with another model (0000000000000000" in one_line_error(err)
+    beam = ["--decoding", "beam", "--beam-size", 2]
+    assert run("evaluate", evaluated, "--manifest", tmp_path / "dev.jsonl", *beam)[0] == 0
+    status, _, err = run("calibrate", evaluated, "--mean-cost", 0.8, "--on", "dev-beam")
+    assert status == 1 and "was decoded with beam 2, and transcribe decodes greedily" in one_line_error(err)
+
+
 def test_a_calibration_of_another_model_is_refused_by_transcribe(run, model, audio):
     write_calibration(model, {"policy": ScoreThreshold("entropy", 1.0).to_dict(), "model": "0123456789abcdef"})
     status, _, err = run("transcribe", "--model", model, audio[0])
     assert status == 1
     assert "calibration.json is of another model or vocabulary (0123456789abcdef, this one is" in one_line_error(err)
+    assert run("transcribe", "--model", model, "--full", audio[0])[0] == 0, "a policy of one's own needs none"
 
 
 @pytest.mark.parametrize(

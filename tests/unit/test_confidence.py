@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibrated confidence: isotonic maps, reliability, and what is fitted on a development set."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,10 @@ def test_an_isotonic_map_pools_what_goes_the_wrong_way():
     assert found == pytest.approx([0.0, 0.0, 0.5, 0.5, 1.0, 1.0])
     falling = fit_isotonic([0.0, 1.0], [40.0, 10.0], rising=False)
     assert interpolate(falling, 0.5) == 25.0
+
+
+def test_nan_is_not_sure():
+    assert math.isnan(interpolate({"x": [0.0, 1.0], "y": [0.0, 1.0]}, math.nan))
 
 
 def test_weights_count():

@@ -92,6 +92,8 @@ def test_policy_sees_duration_scores_and_costs_so_far(asr):
     longer, shorter, last = policy.looks
     assert [look.features["duration"] for look in policy.looks] == [0.15, 0.05, 0.15]
     assert last.features["batch_duration"] == 0.15, "the other one has left"
+    asr.transcribe_waveforms([noise(0.2)] * 3, policy=policy)
+    assert policy.looks[3].features["batch_duration"] == pytest.approx(0.6)
     assert last.scores is longer.scores and len(last.scores) == 2
     assert last.scores[-1].keys() == {"entropy", "confidence"}, "what the policy asks for and no more"
     macs = exit_macs(asr.mods.encoder, asr.mods.heads, 16)

@@ -245,6 +245,13 @@ class TestRunningBudget:
         _, exits = self.stream(policy, count=200)
         assert set(exits[100:]) == {2}
 
+    def test_what_a_cap_stops_is_not_spent(self):
+        inner = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=1e6)
+        policy = Capped(inner, max_layer=LAYERS[0])
+        averages, exits = self.stream(policy, count=30)
+        assert set(exits) == {0}
+        assert inner._spent / inner._seconds == pytest.approx(averages[-1])
+
     def test_reset_begins_a_new_stream(self):
         policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=250)
         first = self.stream(policy, count=50)

@@ -72,6 +72,16 @@ def strip(entry):
     return {name: value for name, value in entry.items() if name != "wer_ci95"}
 
 
+def test_where_the_page_says_that_utterances_stop_is_the_histogram(run):
+    write_report(run, run / "report.html")
+    found = page_data(run / "report.html")["test"]
+    for label, entries in found["policies"].items():
+        for place in range(0, len(entries), 7):
+            stops = [[first is not None and first <= place for first in row] for row in found["stops"][label]]
+            taken = [[*row, True].index(True) for row in stops]
+            assert [taken.count(index) for index in range(3)] == list(entries[place]["histogram"].values()), label
+
+
 @pytest.mark.parametrize("score", ["learned", "entropy"])
 def test_the_calibrated_policy_is_shown(run, score):
     write_calibration(run, calibrate(many(400, seed=2), score=score, target={"promise": 2.0}))
