@@ -17,34 +17,13 @@ import numpy as np
 
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.learned import fit_learned_score
-from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy
+from speechbrain_ee.policies import LearnedThreshold
 from speechbrain_ee.replay import ExitCounts
 from speechbrain_ee.risk import sum_by_group
-from speechbrain_ee.sweeps import exits_taken, sweep, threshold_policies, usable_scores
+from speechbrain_ee.sweeps import errors_at_cost, static_errors_at_cost, threshold_policies, usable_scores
 from speechbrain_ee.utterances import read_utterances
 
 NUM_DRAWS = 2000
-
-
-def mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:
-    """Expected errors of each utterance, (utterances, ways) -> (utterances,), at a total cost between two ways."""
-    cost = macs.sum(axis=0)
-    order = np.argsort(cost, kind="stable")
-    right = int(np.searchsorted(cost[order], target))
-    if right == len(order) or (right == 0 and cost[order[0]] > target):
-        return None
-    left = max(0, right - 1)
-    a, b = order[left], order[right]
-    share = 0.0 if cost[b] == cost[a] else (target - cost[a]) / (cost[b] - cost[a])
-    return (1 - share) * errors[:, a] + share * errors[:, b]
-
-
-def at_cost(policy: ThresholdPolicy, utterances: list[dict], counts: ExitCounts, target: float) -> np.ndarray | None:
-    """Expected errors of each utterance under a policy at a total cost."""
-    thresholds = [entry["threshold"] for entry in sweep(policy, utterances)]
-    taken = exits_taken(policy, utterances, thresholds)
-    pick = lambda table: np.take_along_axis(table, taken, axis=1)  # noqa: E731
-    return mixed(pick(counts.errors), pick(counts.macs), target)
 
 
 def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[float]) -> dict:
@@ -55,13 +34,12 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
     drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_DRAWS)
     found = {}
     for share in shares:
-        target = share * counts.static_macs[:, -1].sum()
-        static = mixed(counts.errors, counts.static_macs, target)
+        static = static_errors_at_cost(counts, share)
         if static is None:
             continue
         row: dict = {"static": {"wer": wer(static, counts)}}
         for policy in [*threshold_policies(utterances), learned]:
-            errors = at_cost(policy, utterances, counts, target)
+            errors = errors_at_cost(policy, utterances, share)
             if errors is None:
                 row[policy.label] = None
                 continue

@@ -156,6 +156,48 @@ def exits_taken(policy: ThresholdPolicy, utterances: Sequence[Mapping], threshol
     return going_on
 
 
+def errors_at_cost(policy: ThresholdPolicy, utterances: Sequence[Mapping], share: float) -> np.ndarray | None:
+    """Expected errors of each utterance where a policy costs a share of the full model's MACs on these very utterances.
+
+    Between two neighbouring thresholds each utterance is taken by the one or the other, in proportion.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Whose thresholds.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` with MACs.
+    share : float
+        In (0, 1].
+
+    Returns
+    -------
+    np.ndarray or None
+        (utterances,); None where the policy cannot cost this much.
+    """
+    counts = ExitCounts.of(utterances)
+    taken = exits_taken(policy, utterances, [entry["threshold"] for entry in sweep(policy, utterances)])
+    errors, macs = (np.take_along_axis(table, taken, axis=1) for table in (counts.errors, counts.macs))
+    return _mixed(errors, macs, share * counts.static_macs[:, -1].sum())
+
+
+def static_errors_at_cost(counts: ExitCounts, share: float) -> np.ndarray | None:
+    """Expected errors of each utterance where two neighbouring static exits are mixed to a share of the full MACs."""
+    return _mixed(counts.errors, counts.static_macs, share * counts.static_macs[:, -1].sum())
+
+
+def _mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:
+    """Mix two neighbouring ways, (utterances, ways), to a total cost."""
+    cost = macs.sum(axis=0)
+    order = np.argsort(cost, kind="stable")
+    right = int(np.searchsorted(cost[order], target))
+    if right == len(order) or (right == 0 and cost[order[0]] > target):
+        return None
+    a, b = order[max(0, right - 1)], order[right]
+    weight = 0.0 if cost[b] == cost[a] else (target - cost[a]) / (cost[b] - cost[a])
+    return (1 - weight) * errors[:, a] + weight * errors[:, b]
+
+
 def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], mean_layer: float) -> float | None:
     """WER of a policy whose threshold gives a wanted mean exit layer on these very utterances.
 

@@ -15,9 +15,18 @@ from speechbrain_ee.confidence import held_out, reliability
 from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay import ExitCounts, oracle_result, replay
 from speechbrain_ee.risk import sum_by_group
-from speechbrain_ee.sweeps import common_scores, exits_taken, sweep, threshold_policies, unsureness
+from speechbrain_ee.sweeps import (
+    common_scores,
+    errors_at_cost,
+    exits_taken,
+    static_errors_at_cost,
+    sweep,
+    threshold_policies,
+    unsureness,
+)
 
 NUM_BOOTSTRAPS = 200
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 KINDS = {"words": "words", "wer": "utterances"}
 
 
@@ -51,6 +60,7 @@ def collect(
         "oracle": {"wer": oracle.wer, "mean_layer": oracle.mean_layer, "macs_per_s": oracle.macs_per_s},
         "policies": {policy.label: policy_curve(policy, utterances) for policy in policies},
         "stops": {policy.label: _stops(policy, utterances) for policy in policies},
+        "at_cost": wers_at_cost(policies, utterances),
         "calibrated": calibrated_point(calibration, utterances),
         "warning": shift_warning(calibration, utterances) if calibration else None,
         "reliability": reliability_of_exits(utterances),
@@ -65,6 +75,21 @@ def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> 
     if isinstance(policy, LearnedThreshold):
         if set(policy.score_names) <= set(common_scores(utterances)):
             found.append(policy)
+    return found
+
+
+def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
+    """WER of static exits and of every policy at each of ``SHARES`` of the full model's MACs; empty without MACs."""
+    counts = ExitCounts.of(utterances)
+    if counts.macs is None:
+        return {}
+
+    def wer(errors: np.ndarray | None) -> float | None:
+        return None if errors is None else float(100.0 * errors.sum() / counts.words.sum())
+
+    found = {"static": [wer(static_errors_at_cost(counts, share)) for share in SHARES]}
+    for policy in policies:
+        found[policy.label] = [wer(errors_at_cost(policy, utterances, share)) for share in SHARES]
     return found
 
 

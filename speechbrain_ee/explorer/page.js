@@ -50,6 +50,7 @@
     $("oracle").textContent = `Oracle (earliest exit with the fewest errors): WER ${fixed(oracle.wer)} % at mean layer ${fixed(oracle.mean_layer)}.`;
     state.page = 0;
     showPolicy(state.policy);
+    showPolicies();
     showReliability();
   }
 
@@ -131,6 +132,16 @@
       const [low, high] = exit.wer_ci95;
       tr.append(cell(exit.layer), cell(`${fixed(exit.wer)} [${fixed(low)}, ${fixed(high)}]`), cell(fixed(exit.cer)),
         cell(`${fixed(share(exit), 1)} %`), cell(fixed(exit.rtf, 4)), cell(entry.histogram[exit.layer]));
+      return tr;
+    }));
+  }
+
+  function showPolicies() {
+    const table = data().at_cost, names = Object.keys(table);
+    $("policies-section").hidden = names.length === 0;
+    $("policies").tBodies[0].replaceChildren(...names.map((name) => {
+      const tr = document.createElement("tr");
+      tr.append(cell(name.replaceAll("_", " ")), ...table[name].map((wer) => cell(wer === null ? "" : fixed(wer))));
       return tr;
     }));
   }

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from speechbrain_ee.calibration_file import CALIBRATION_FILE, read_calibration
-from speechbrain_ee.explorer.data import collect
+from speechbrain_ee.explorer.data import SHARES, collect
 from speechbrain_ee.explorer.page import write_page
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.report import exits_markdown, json_bytes
@@ -60,8 +60,20 @@ def _without_band(entry: Mapping) -> dict:
     return {name: value for name, value in entry.items() if name != "wer_ci95"}
 
 
+def policies_markdown(at_cost: Mapping) -> str:
+    """WER of every policy at equal cost as a Markdown table."""
+    heads = [f"{100 * share:.0f} % of MACs" for share in SHARES]
+    lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, wers in at_cost.items():
+        cells = ["" if wer is None else f"{wer:.2f}" for wer in wers]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _set_markdown(found: Mapping) -> list[str]:
     lines = [exits_markdown(found["exits"])]
+    if found["at_cost"]:
+        lines.append(policies_markdown(found["at_cost"]))
     point = found["calibrated"]
     if point:
         lines.append(

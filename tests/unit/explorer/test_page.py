@@ -100,6 +100,19 @@ def test_the_markdown_has_the_tables_and_pictures(run):
     assert "![WER against cost](eval/test/exits.png)" in text
 
 
+def test_policies_at_equal_cost_lie_between_the_exits_and_the_oracle(run):
+    write_report(run, run / "report.html")
+    found = page_data(run / "report.html")["test"]
+    wers = [one["wer"] for one in found["exits"]["exits"]]
+    for name, row in found["at_cost"].items():
+        assert len(row) == 5
+        assert all(wer is None or min(wers) - 3 <= wer <= max(wers) for wer in row), name
+    # exits cost 1/3, 2/3 and all: at 0.8, 0.4 of the way from the second to the last
+    assert found["at_cost"]["static"][3] == pytest.approx(0.6 * wers[1] + 0.4 * wers[2])
+    assert found["at_cost"]["entropy"][1] < found["at_cost"]["static"][1]
+    assert "| entropy | " in (run / "report.md").read_text()
+
+
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no eval/<test set>/exits.json: evaluate a manifest first"):
         write_report(tmp_path, tmp_path / "report.html")
