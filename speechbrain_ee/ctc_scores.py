@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import groupby
 
 import torch
-from kaldialign import edit_distance
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
@@ -193,8 +193,7 @@ def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dic
 
 
 def _agreement(a: list[int], b: list[int]) -> float:
-    longer = max(len(a), len(b))
-    return 1.0 - edit_distance(a, b)["total"] / longer if longer else 0.0
+    return Levenshtein.normalized_similarity(a, b) if a or b else 0.0
 
 
 def _check_inputs(log_probs: Tensor, lengths: Tensor, blank_index: int) -> None:
