@@ -41,6 +41,8 @@ class ExitBrain(sb.Brain):
         loss, per_exit = self.hparams.loss(log_probs, lengths, tokens, token_lengths)
         if stage != sb.Stage.TRAIN:
             self._count_errors(log_probs, lengths, batch)
+            for losses, exit_loss in zip(self.losses, per_exit, strict=True):
+                losses += [] if exit_loss is None else [float(exit_loss)]
         return loss
 
     def _count_errors(self, log_probs, lengths, batch):
@@ -54,6 +56,7 @@ class ExitBrain(sb.Brain):
             self.train_loader.set_epoch(epoch)
             self.ids_of_step = []
         self.errors = [[] for _ in self.hparams.exit_layers]
+        self.losses = [[] for _ in self.hparams.exit_layers]
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log, and after validation keep the best checkpoints."""
@@ -66,9 +69,9 @@ class ExitBrain(sb.Brain):
                 "resumes from the last checkpoint"
             )
         wers = [self._wer(errors) for errors in self.errors]
-        stats = {"loss": float(stage_loss)} | {
-            f"wer_{layer}": wer for layer, wer in zip(self.hparams.exit_layers, wers, strict=True)
-        }
+        stats = {"loss": float(stage_loss)}
+        for layer, wer, losses in zip(self.hparams.exit_layers, wers, self.losses, strict=True):
+            stats |= {f"wer_{layer}": wer} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "steps": self.optimizer_step},
             train_stats=self.train_stats,

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -469,6 +470,10 @@ def test_select_mean_keeps_the_best_mean_over_exits_and_tensorboard_writes(corpu
     wers = []
     for line in curve(run):
         exits = [float(part.split(": ")[1]) for part in line.split(", ") if "valid wer_" in part]
+        by_exit = [float(part.split(": ")[1]) for part in line.split(", ") if "valid loss_" in part]
+        whole = float(re.search("valid loss: ([^,]+)", line).group(1))
+        weights = [0.5, 1.0, 1.5]  # by depth
+        assert whole == pytest.approx(sum(w * one for w, one in zip(weights, by_exit, strict=True)), rel=1e-3)
         assert len(exits) == 3
         wers.append(sum(exits) / 3)
     metas = [YAML(typ="safe").load(path.read_text("utf-8")) for path in (run / "save").glob("CKPT+*/CKPT.yaml")]
