@@ -2,8 +2,7 @@
 """The class that a user loads: speech in, text and the exit taken out."""
 
 import time
-from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -24,69 +23,15 @@ from speechbrain_ee.long_audio import cut_at_pauses
 from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
 from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
 from speechbrain_ee.scores import SCORES
+from speechbrain_ee.segments import Run, run_segments
 from speechbrain_ee.tokenizer import Tokenizer
-from speechbrain_ee.words import Word, make_words
+from speechbrain_ee.transcript import Transcript, join_transcripts
+from speechbrain_ee.words import make_words
 
 logger = get_logger(__name__)
 
 MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
 CHUNKS_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What became of one utterance.
-
-    Arguments
-    ---------
-    text : str
-        The words.
-    exit_layer : int
-        Encoder layers that ran; of a recording that was cut, the most that any part took.
-    score : float | None
-        What the policy looked at, at that exit; None for a policy that looks at no score.
-    macs : int
-        Multiply-accumulates spent: front-end, layers and the heads that were run.
-    words : list[Word]
-        Each with its start and end in seconds and its confidence.
-    expected_wer : float | None
-        Percent, predicted from the exit taken; None where the model was not calibrated.
-    parts : list[Transcript]
-        One per part where a long recording was cut, else empty.
-    """
-
-    text: str
-    exit_layer: int
-    score: float | None
-    macs: int
-    words: list[Word] = field(default_factory=list)
-    expected_wer: float | None = None
-    parts: list["Transcript"] = field(default_factory=list)
-
-
-@dataclass
-class _Run:
-    """One utterance under way."""
-
-    num_frames: int
-    features: dict[str, float]
-    macs: list[int]
-    started: float
-    scores: list[dict[str, float]] = field(default_factory=list)
-    exit_index: int | None = None
-    log_probs: torch.Tensor | None = None
-
-    def look(self, exit_index: int, exit_layers: tuple[int, ...]) -> Look:
-        """What the policy sees at an exit."""
-        return Look(
-            exit_index=exit_index,
-            exit_layers=exit_layers,
-            scores=self.scores,
-            macs=self.macs,
-            features=self.features,
-            clock=time.perf_counter,
-            started=self.started,
-        )
 
 
 class _AllHeadsTo(FixedExit):
@@ -262,7 +207,7 @@ class EarlyExitASR(Pretrained):
         for first in range(0, len(parts), CHUNKS_AT_ONCE):
             results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy, **limits)
         seconds = [len(part) / self.mods.features.sample_rate for part in parts]
-        return results[0] if len(results) == 1 else _join(results, seconds)
+        return results[0] if len(results) == 1 else join_transcripts(results, seconds)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """Cut a waveform (samples,) at pauses where it is longer than 30 s, or than the encoder takes.
@@ -340,10 +285,11 @@ class EarlyExitASR(Pretrained):
         with self.inference_ctx:
             feats, num_frames = self.mods.features(wavs, num_samples)
             runs = [
-                _Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
+                Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
                 for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
             ]
-            self._run(feats, num_frames, runs, policy)
+            score = partial(self._scores, policy)
+            run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
         return [self._transcript(run, policy) for run in runs]
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
@@ -372,35 +318,7 @@ class EarlyExitASR(Pretrained):
                 best[index] = min(best[index], (time.perf_counter() - begin) / 2)
         return best
 
-    def _run(self, feats: torch.Tensor, num_frames: torch.Tensor, runs: list[_Run], policy) -> None:
-        """Run a segment, look, decide, until every utterance has stopped."""
-        encoder, exit_layers = self.mods.encoder, self.exit_layers
-        state, previous = encoder.start(feats, num_frames), None
-        for exit_index in range(len(exit_layers)):
-            is_last = exit_index == len(exit_layers) - 1
-            padded = len(runs) * max(run.features["duration"] for run in runs)
-            for run in runs:
-                run.features["batch_duration"] = padded
-            state, exit_state = encoder.advance(state)
-            if not (is_last or policy.needs_head(exit_index, exit_layers)):
-                continue
-            log_probs = self.mods.heads.head(exit_index, exit_state)
-            self._add_scores(runs, policy, log_probs, state.lengths, previous)
-            for run, one, frames in zip(runs, log_probs, state.lengths.tolist(), strict=True):
-                if policy.stop(run.look(exit_index, exit_layers)) or is_last:
-                    run.exit_index, run.log_probs = exit_index, one[:frames]
-            go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
-            if not go_on:
-                return
-            previous = log_probs
-            if len(go_on) < len(runs):
-                kept = torch.tensor(go_on, device=feats.device)
-                state, previous = encoder.keep(state, kept), log_probs[kept]
-                runs = [runs[row] for row in go_on]
-
-    def _add_scores(
-        self, runs: list[_Run], policy: Policy, log_probs: torch.Tensor, lengths: torch.Tensor, previous
-    ) -> None:
+    def _scores(self, policy: Policy, log_probs: torch.Tensor, lengths: torch.Tensor, previous) -> list[dict]:
         """Compute the scores that the policy asks for, and no others."""
         names = [name for name in policy.score_names if not SCORES[name].needs_beam]
         options = {"blank_index": self.hparams.blank_index, "previous": previous, "names": names}
@@ -409,13 +327,12 @@ class EarlyExitASR(Pretrained):
             if not isinstance(self.decoder, BeamCTC):
                 raise ValueError("the exit score 'posterior' comes from a beam search: set asr.decoder to a BeamCTC")
             table["posterior"] = [one.posterior for one in self.decoder.decode(log_probs, lengths)]
-        for row, run in enumerate(runs):
-            run.scores.append({name: values[row] for name, values in table.items()})
+        return [{name: values[row] for name, values in table.items()} for row in range(len(lengths))]
 
     def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
-    def _transcript(self, run: _Run, policy) -> Transcript:
+    def _transcript(self, run: Run, policy) -> Transcript:
         log_probs, layer = run.log_probs, self.exit_layers[run.exit_index]
         decoded = self.decoder.decode(log_probs.unsqueeze(0), torch.tensor([len(log_probs)]))[0]
         words = make_words(
@@ -448,20 +365,3 @@ def _may_be_on_the_hub(source: str) -> bool:
     """Whether a source that is no folder here can be ``user/model``; a mistyped path would be looked for online."""
     user, slash, model = source.partition("/")
     return bool(slash and user not in ("", ".", "..", "~") and model and "/" not in model and not Path(user).is_dir())
-
-
-def _join(parts: list[Transcript], seconds: list[float]) -> Transcript:
-    starts = [sum(seconds[:index]) for index in range(len(seconds))]
-    known = all(part.expected_wer is not None for part in parts)
-    deepest = max(parts, key=lambda part: part.exit_layer)
-    return Transcript(
-        text=" ".join(part.text for part in parts if part.text),
-        exit_layer=deepest.exit_layer,
-        score=deepest.score,
-        macs=sum(part.macs for part in parts),
-        words=[word.later(start) for part, start in zip(parts, starts, strict=True) for word in part.words],
-        expected_wer=sum(p.expected_wer * s for p, s in zip(parts, seconds, strict=True)) / sum(seconds)
-        if known
-        else None,
-        parts=parts,
-    )

@@ -384,7 +384,7 @@ def test_a_deadline_goes_by_times_measured_once(asr, monkeypatch):
     seconds = asr.seconds_per_exit
     assert len(seconds) == 3 and 0 < seconds[0] and asr.seconds_per_exit is seconds
     now = iter(range(100))
-    monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", lambda: next(now))  # a second a look
+    monkeypatch.setattr("speechbrain_ee.segments.time.perf_counter", lambda: next(now))  # a second a look
     asr.__dict__["seconds_per_exit"] = [1.0, 2.0, 4.0]
     # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s
     assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1600)[0].exit_layer == 2

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a segment, look, decide: the loop by which each utterance of a batch stops by itself."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from speechbrain_ee.lobes.encoder import ExitEncoder
+from speechbrain_ee.lobes.heads import CTCHeads
+from speechbrain_ee.policies import Look, Policy
+
+
+@dataclass
+class Run:
+    """One utterance under way, and where it stopped.
+
+    Arguments
+    ---------
+    num_frames : int
+        Feature frames.
+    features : dict
+        What the policy may know of it, ``duration`` in seconds at least.
+    macs : list of int
+        Cost up to each exit, heads included.
+    started : float
+        What the clock said when it came in.
+    scores : list of dict
+        One per exit whose head was run.
+    exit_index : int | None
+        Where it stopped.
+    log_probs : torch.Tensor | None
+        (frames, vocab) there, without padding.
+    """
+
+    num_frames: int
+    features: dict[str, float]
+    macs: list[int]
+    started: float
+    scores: list[dict[str, float]] = field(default_factory=list)
+    exit_index: int | None = None
+    log_probs: torch.Tensor | None = None
+
+    def look(self, exit_index: int, exit_layers: tuple[int, ...]) -> Look:
+        """What the policy sees at an exit."""
+        return Look(
+            exit_index=exit_index,
+            exit_layers=exit_layers,
+            scores=self.scores,
+            macs=self.macs,
+            features=self.features,
+            clock=time.perf_counter,
+            started=self.started,
+        )
+
+
+@torch.inference_mode()
+def run_segments(
+    encoder: ExitEncoder,
+    heads: CTCHeads,
+    feats: torch.Tensor,
+    num_frames: torch.Tensor,
+    *,
+    runs: list[Run],
+    policy: Policy,
+    score: Callable,
+) -> None:
+    """Run a segment, look, decide, until every utterance has stopped; what has stopped leaves the batch.
+
+    Arguments
+    ---------
+    encoder : ExitEncoder
+        Layers above the deepest exit taken are never called.
+    heads : CTCHeads
+        One per exit; only those that the policy needs are run.
+    feats : torch.Tensor
+        (batch, frames, n_mels).
+    num_frames : torch.Tensor
+        (batch,) valid frames, integers.
+    runs : list of Run
+        One per utterance; where each stopped is written there.
+    policy : Policy
+        When to stop.
+    score : callable
+        ``score(log_probs, lengths, previous)`` gives one dict of scores per utterance; ``previous`` are the
+        log-probabilities of the last head that was run, None at the first.
+    """
+    exit_layers = encoder.exit_layers
+    state, previous = encoder.start(feats, num_frames), None
+    for exit_index in range(len(exit_layers)):
+        is_last = exit_index == len(exit_layers) - 1
+        _tell_the_batch(runs)
+        state, exit_state = encoder.advance(state)
+        if not (is_last or policy.needs_head(exit_index, exit_layers)):
+            continue
+        log_probs = heads.head(exit_index, exit_state)
+        for run, scores in zip(runs, score(log_probs, state.lengths, previous), strict=True):
+            run.scores.append(scores)
+        for run, one, frames in zip(runs, log_probs, state.lengths.tolist(), strict=True):
+            if policy.stop(run.look(exit_index, exit_layers)) or is_last:
+                run.exit_index, run.log_probs = exit_index, one[:frames]
+        go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
+        if not go_on:
+            return
+        previous = log_probs
+        if len(go_on) < len(runs):
+            kept = torch.tensor(go_on, device=feats.device)
+            state, previous = encoder.keep(state, kept), log_probs[kept]
+            runs = [runs[row] for row in go_on]
+
+
+def _tell_the_batch(runs: list[Run]) -> None:
+    """Seconds of audio that the next segment is computed on, padding included: what a deadline goes by."""
+    padded = len(runs) * max(run.features["duration"] for run in runs)
+    for run in runs:
+        run.features["batch_duration"] = padded
