@@ -18,7 +18,13 @@ from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
 from speechbrain_ee.calibration import calibrate
-from speechbrain_ee.calibration_file import CALIBRATION_FILE, summary, write_calibration
+from speechbrain_ee.calibration_file import (
+    CALIBRATION_FILE,
+    forget_calibration_of_another_model,
+    read_calibration,
+    summary,
+    write_calibration,
+)
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
@@ -170,11 +176,10 @@ def save_best(hparams: dict) -> None:
     for name in ("features", "encoder", "heads"):
         state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
         load_strict(hparams[name], state, what=f"the average of the checkpoints in {hparams['save_folder']}")
-    # What was calibrated on other weights would be refused.
-    (Path(hparams["output_folder"]) / CALIBRATION_FILE).unlink(missing_ok=True)
     parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
     tokenizer_file = hparams["tokenizer_file"]
     save_model(hparams["output_folder"], parts, tokenizer=tokenizer_file, blank_index=hparams["blank_index"])
+    forget_calibration_of_another_model(hparams["output_folder"])
 
 
 def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -> None:
@@ -185,15 +190,24 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     for test_set, utterances in evaluation_sets.items():
         exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
-    calibration = calibrate(
-        read_utterances(run / "eval" / "dev" / "utterances.jsonl"),
-        score="entropy",
-        target={"max_wer_increase": hparams["max_wer_increase"]},
-        model=asr.fingerprint,
-    )
-    write_calibration(run, calibration)
-    print(f"\nentropy threshold for --max_wer_increase {hparams['max_wer_increase']}: {summary(calibration)}")
+    calibrate_run(hparams, asr.fingerprint)
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
+
+
+def calibrate_run(hparams: dict, model: str) -> None:
+    """Choose the entropy threshold on dev, unless the user has calibrated these very weights for something else."""
+    run = Path(hparams["output_folder"])
+    own = {"score": "entropy", "target": {"max_wer_increase": hparams["max_wer_increase"]}}
+    file = run / CALIBRATION_FILE
+    calibration = read_calibration(file, model) if file.exists() else None
+    is_own = calibration is None or (calibration["score"], [*calibration["target"]]) == (
+        "entropy",
+        ["max_wer_increase"],
+    )
+    if is_own:
+        calibration = calibrate(read_utterances(run / "eval" / "dev" / "utterances.jsonl"), **own, model=model)
+        write_calibration(run, calibration)
+    print(f"\n{calibration['score']} for {calibration['target']}: {summary(calibration)}")
 
 
 if __name__ == "__main__":

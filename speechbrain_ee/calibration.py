@@ -89,7 +89,7 @@ def calibrate(
     else:
         make = {"mean_cost": for_mean_cost, "max_wer": for_max_wer, "max_wer_increase": for_max_wer_increase}
         policy = make[kinds[0]](policy, utterances, value, **options)
-    record = {"target": target, "promise": promise, "fitted_on": fitted_on, "model": model}
+    record = {"score": score, "target": target, "promise": promise, "fitted_on": fitted_on, "model": model}
     return make_calibration(policy, utterances, confidence=confidence, **record)
 
 

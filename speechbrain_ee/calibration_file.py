@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from speechbrain_ee.files import write_whole
+from speechbrain_ee.model import MODEL_FILES
 from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay import replay
 from speechbrain_ee.sweeps import unsureness
@@ -71,6 +72,7 @@ def make_calibration(
     policy: Policy,
     utterances: Sequence[Mapping],
     *,
+    score: str,
     target: Mapping,
     promise: Mapping | None = None,
     fitted_on: str = "dev",
@@ -85,6 +87,8 @@ def make_calibration(
         What was chosen.
     utterances : sequence of dict
         Lines of ``utterances.jsonl`` that it was chosen on.
+    score : str
+        What the policy looks at: a score's name, ``patience`` or ``learned``.
     target : mapping
         What was asked for.
     promise : mapping, optional
@@ -99,12 +103,13 @@ def make_calibration(
     Returns
     -------
     dict
-        ``policy``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by exit layer,
-        ``model`` and ``confidence``.
+        ``policy``, ``score``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by
+        exit layer, ``model`` and ``confidence``.
     """
     reached = replay(policy, utterances)
     return {
         "policy": policy.to_dict(),
+        "score": score,
         "target": dict(target),
         "promise": None if promise is None else dict(promise),
         "fitted_on": {
@@ -192,6 +197,17 @@ def shift_warning(calibration: Mapping, utterances: Sequence[Mapping]) -> str | 
 def write_calibration(folder: str | Path, calibration: Mapping) -> None:
     """Write ``calibration.json`` into a model folder, whole or not at all."""
     write_whole(Path(folder) / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
+
+
+def forget_calibration_of_another_model(folder: str | Path) -> None:
+    """Remove ``calibration.json`` from a model folder whose weights have changed since: it would be refused."""
+    path = Path(folder) / CALIBRATION_FILE
+    if path.exists():
+        try:
+            found = read_calibration(path, fingerprint([Path(folder) / name for name in MODEL_FILES]))
+            _ = found["score"], found["target"], found["fitted_on"]["full_wer"]  # an old file has less
+        except (KeyError, ValueError):
+            path.unlink()
 
 
 def read_calibration(path: str | Path, model: str | None = None) -> dict:

@@ -114,10 +114,21 @@ def test_transcribe_and_evaluate_take_the_run_folder(finished, corpus, tmp_path)
 
 def test_the_same_command_on_a_finished_run_trains_no_more(finished, corpus, tmp_path):
     run, _ = finished
-    before = curve(run), weights(run)
+    file = run / "calibration.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"score": "learned"}))  # one that the user made
+    before = curve(run), weights(run), file.read_text("utf-8")
     ended = train(arguments(corpus, run), tmp_path)
     assert ended.status == 0, ended.stderr
-    assert (curve(run), weights(run)) == before
+    assert (curve(run), weights(run), file.read_text("utf-8")) == before
+
+
+def test_a_calibration_of_other_weights_is_made_anew(finished, corpus, tmp_path):
+    run, _ = finished
+    file = run / "calibration.json"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"model": "0" * 16}))
+    ended = train(arguments(corpus, run), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert json.loads(file.read_text("utf-8"))["model"] != "0" * 16
 
 
 @pytest.mark.parametrize(
