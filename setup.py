@@ -21,7 +21,7 @@ INSTALL_REQUIRES = [
     "soundfile>=0.14,<0.15",
     "sentencepiece>=0.2.3,<0.3",
     "kaldialign>=0.12,<0.13",
-    "rapidfuzz>=3.14,<4",  # edit distance of a live score; kaldialign, which counts S, D and I, takes 50 times as long
+    "rapidfuzz>=3.14,<4",  # edit distance of a live score; kaldialign counts S, D and I, and is slower
     "matplotlib>=3.11,<4",
     "scipy>=1.17,<2",
     "scikit-learn>=1.9,<2",  # learned score, isotonic confidence
@@ -47,6 +47,7 @@ EXTRAS["dev"] = [
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],
+    "mapie>=1.6,<2",  # a test compares p-values
     "playwright>=1.65,<2",  # drives Debian's chromium, where it is installed
 ]
 

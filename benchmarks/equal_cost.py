@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_ee.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold
 from speechbrain_ee.replay import ExitCounts
 from speechbrain_ee.risk import sum_by_group
-from speechbrain_ee.sweeps import errors_at_cost, static_errors_at_cost, threshold_policies, usable_scores
+from speechbrain_ee.sweeps import threshold_policies, usable_scores
 from speechbrain_ee.utterances import read_utterances
 
 NUM_DRAWS = 2000
@@ -33,20 +34,23 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
     words = sum_by_group(counts.words, speakers)
     drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_DRAWS)
     found = {}
-    for share in shares:
+    policies = {
+        one.label: errors_at_costs(one, utterances, shares) for one in [*threshold_policies(utterances), learned]
+    }
+    for place, share in enumerate(shares):
         static = static_errors_at_cost(counts, share)
         if static is None:
             continue
         row: dict = {"static": {"wer": wer(static, counts)}}
-        for policy in [*threshold_policies(utterances), learned]:
-            errors = errors_at_cost(policy, utterances, share)
+        for label, at_shares in policies.items():
+            errors = at_shares[place]
             if errors is None:
-                row[policy.label] = None
+                row[label] = None
                 continue
             extra = sum_by_group(errors - static, speakers)
             rates = 100 * (drawn @ extra) / (drawn @ words)
             low, high = np.percentile(rates, [2.5, 97.5])
-            row[policy.label] = {
+            row[label] = {
                 "wer": wer(errors, counts),
                 "difference": round(float(100 * extra.sum() / words.sum()), 3),
                 "ci95": [round(float(low), 3), round(float(high), 3)],

@@ -14,11 +14,12 @@ import json
 import random
 from pathlib import Path
 
+from speechbrain_ee.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
 from speechbrain_ee.replay import oracle, static_wer
-from speechbrain_ee.sweeps import static_wer_at_mean_layer, threshold_policies, usable_scores, wer_at_mean_layer
+from speechbrain_ee.sweeps import threshold_policies, usable_scores
 from speechbrain_ee.utterances import read_utterances
 
 NUM_SPLITS = 20

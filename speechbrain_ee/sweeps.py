@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from speechbrain_ee.policies import Patience, ScoreThreshold, ThresholdPolicy
-from speechbrain_ee.replay import ExitCounts, first_look, static_wer
+from speechbrain_ee.replay import ExitCounts, first_look
 from speechbrain_ee.scores import SCORES, score_value
 
 
@@ -47,7 +47,7 @@ def sweep(
     if thresholds is None:
         thresholds = [sign * limit for limit in _default_limits(unsure)]
     limits = sign * np.asarray(thresholds, dtype=float)
-    return _entries(thresholds, *_totals(counts, unsure, limits), counts)
+    return _entries(thresholds, *totals(counts, unsure, limits), counts)
 
 
 def choose_threshold(
@@ -83,7 +83,7 @@ def choose_threshold(
     unsure = unsureness(policy, utterances)
     limits = np.unique(unsure[np.isfinite(unsure)])
     limits = np.concatenate([[-np.inf], limits])  # -inf: full depth, always good enough
-    errors, macs, taken = _totals(counts, unsure, limits)
+    errors, macs, taken = totals(counts, unsure, limits)
     allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
     cost = taken @ counts.exit_layers if macs is None else macs
     cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
@@ -119,7 +119,7 @@ def cheapest_threshold(
     limits = np.unique(unsure[np.isfinite(unsure)])
     if len(limits) == 0:
         raise ValueError(f"{policy.label} has no value at any exit: choose another score")
-    errors, macs, taken = _totals(counts, unsure, limits)
+    errors, macs, taken = totals(counts, unsure, limits)
     if macs is None:
         cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.words)
     else:
@@ -154,82 +154,6 @@ def exits_taken(policy: ThresholdPolicy, utterances: Sequence[Mapping], threshol
     for column in so_far.T:  # one exit after the other: a cube would be large
         going_on += ~(column[:, None] <= limits)
     return going_on
-
-
-def errors_at_cost(policy: ThresholdPolicy, utterances: Sequence[Mapping], share: float) -> np.ndarray | None:
-    """Expected errors of each utterance where a policy costs a share of the full model's MACs on these very utterances.
-
-    Between two neighbouring thresholds each utterance is taken by the one or the other, in proportion.
-
-    Arguments
-    ---------
-    policy : ThresholdPolicy
-        Whose thresholds.
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl`` with MACs.
-    share : float
-        In (0, 1].
-
-    Returns
-    -------
-    np.ndarray or None
-        (utterances,); None where the policy cannot cost this much.
-    """
-    counts = ExitCounts.of(utterances)
-    taken = exits_taken(policy, utterances, [entry["threshold"] for entry in sweep(policy, utterances)])
-    errors, macs = (np.take_along_axis(table, taken, axis=1) for table in (counts.errors, counts.macs))
-    return _mixed(errors, macs, share * counts.static_macs[:, -1].sum())
-
-
-def static_errors_at_cost(counts: ExitCounts, share: float) -> np.ndarray | None:
-    """Expected errors of each utterance where two neighbouring static exits are mixed to a share of the full MACs."""
-    return _mixed(counts.errors, counts.static_macs, share * counts.static_macs[:, -1].sum())
-
-
-def _mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:
-    """Mix two neighbouring ways, (utterances, ways), to a total cost."""
-    cost = macs.sum(axis=0)
-    order = np.argsort(cost, kind="stable")
-    right = int(np.searchsorted(cost[order], target))
-    if right == len(order) or (right == 0 and cost[order[0]] > target):
-        return None
-    a, b = order[max(0, right - 1)], order[right]
-    weight = 0.0 if cost[b] == cost[a] else (target - cost[a]) / (cost[b] - cost[a])
-    return (1 - weight) * errors[:, a] + weight * errors[:, b]
-
-
-def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], mean_layer: float) -> float | None:
-    """WER of a policy whose threshold gives a wanted mean exit layer on these very utterances.
-
-    Policies are compared this way: at equal cost. Between two neighbouring thresholds the WER is mixed linearly, as
-    drawing one of the two at random for each utterance would give.
-
-    Arguments
-    ---------
-    policy : ThresholdPolicy
-        Whose thresholds.
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-    mean_layer : float
-        The wanted mean.
-
-    Returns
-    -------
-    float or None
-        Percent; None where no threshold reaches the mean from above or below.
-    """
-    counts = ExitCounts.of(utterances)
-    unsure = unsureness(policy, utterances)
-    limits = np.concatenate([[-np.inf], np.unique(unsure[np.isfinite(unsure)])])
-    errors, _, taken = _totals(counts, unsure, limits)
-    means = taken @ counts.exit_layers / len(counts.words)  # falls with the limit
-    return _interpolate(means[::-1], 100.0 * errors[::-1] / counts.words.sum(), mean_layer)
-
-
-def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -> float | None:
-    """WER of the two static exits around a mean layer, mixed linearly; None outside the exits."""
-    wers = static_wer(utterances)
-    return _interpolate(np.array(list(wers), dtype=float), np.array(list(wers.values())), mean_layer)
 
 
 def common_scores(utterances: Sequence[Mapping]) -> list[str]:
@@ -301,13 +225,7 @@ def unsureness(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> np.nda
     return sign * found
 
 
-def _interpolate(means: np.ndarray, wers: np.ndarray, mean_layer: float) -> float | None:
-    if not means[0] <= mean_layer <= means[-1]:
-        return None
-    return float(np.interp(mean_layer, means, wers))
-
-
-def _totals(
+def totals(
     counts: ExitCounts, unsure: np.ndarray, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Errors (limits,), MACs (limits,) and utterances per exit (limits, exits).

@@ -12,14 +12,13 @@ import numpy as np
 
 from speechbrain_ee.calibration_file import describe, shift_warning
 from speechbrain_ee.confidence import held_out, reliability
+from speechbrain_ee.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay import ExitCounts, oracle_result, replay
 from speechbrain_ee.risk import sum_by_group
 from speechbrain_ee.sweeps import (
     common_scores,
-    errors_at_cost,
     exits_taken,
-    static_errors_at_cost,
     sweep,
     threshold_policies,
     unsureness,
@@ -89,7 +88,7 @@ def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mappi
 
     found = {"static": [wer(static_errors_at_cost(counts, share)) for share in SHARES]}
     for policy in policies:
-        found[policy.label] = [wer(errors_at_cost(policy, utterances, share)) for share in SHARES]
+        found[policy.label] = [wer(errors) for errors in errors_at_costs(policy, utterances, SHARES)]
     return found
 
 

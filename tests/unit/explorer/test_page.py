@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from playwright.sync_api import sync_playwright
 from unit.test_calibration import many
 
 from speechbrain_ee.calibration import calibrate
@@ -127,8 +128,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def browser():
     if CHROMIUM is None:
         pytest.skip("needs chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield launched
         launched.close()
