@@ -146,8 +146,8 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
             "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
         )
     brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=steps_per_epoch * hparams["number_of_epochs"])
-    # An exit of weight 0 gives no gradient, for which DDP would wait.
-    brain.find_unused_parameters |= 0 in hparams["loss"].weights
+    # An exit of weight 0, or a decoder that is not drawn, gives no gradient, for which DDP would wait.
+    brain.find_unused_parameters |= 0 in hparams["loss"].weights or hparams["heads"].may_skip_parameters
     brain.train_loader = train_loader
     brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
     brain.checkpointer.add_recoverable("train_loader", train_loader)

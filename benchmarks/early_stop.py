@@ -23,7 +23,7 @@ def run_to(encoder, heads, feats, lengths, exit_index, *, head=True):
     state = encoder.start(feats, lengths)
     for _ in range(exit_index + 1):
         state, exit_state = encoder.advance(state)
-    return heads.head(exit_index, exit_state) if head else exit_state
+    return heads.head(exit_index, exit_state, state.lengths) if head else exit_state
 
 
 def depth_shares(encoder, heads, feats, lengths, rounds) -> dict:
@@ -75,7 +75,7 @@ def half_stop(encoder, heads, rounds) -> dict:
         state = encoder.start(feats, lengths)
         for index, layer in enumerate(EXIT_LAYERS):
             state, exit_state = encoder.advance(state)
-            heads.head(index, exit_state)
+            heads.head(index, exit_state, state.lengths)
             if stop_half and layer == 4:
                 state = encoder.keep(state, torch.arange(0, 16, 2))
 

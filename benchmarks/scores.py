@@ -15,7 +15,7 @@ import torch
 from common import EXIT_LAYERS, alternate, make_model, publish, ratio
 
 from speechbrain_ee.corpora.audio import load_audio
-from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.ctc_scores import output_scores
 from speechbrain_ee.decoding import BeamCTC
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.lobes import LogMel
@@ -31,31 +31,31 @@ def make_runs(features, encoder, heads, wavs: torch.Tensor) -> dict:
     num_samples = torch.full((len(wavs),), wavs.shape[1])
     with torch.inference_mode():
         states, lengths = encoder(*features(wavs, num_samples))
-        log_probs = heads(states)
+        outputs = heads(states, lengths)
 
     def full() -> None:
         with torch.inference_mode():
             state = encoder.start(*features(wavs, num_samples))
             for _ in encoder.exit_layers:
                 state, exit_state = encoder.advance(state)
-            heads.head(len(encoder.exit_layers) - 1, exit_state)
+            heads.head(len(encoder.exit_layers) - 1, exit_state, state.lengths)
 
     def scores() -> None:
         with torch.inference_mode():
-            for here, previous in zip(log_probs, [None, *log_probs], strict=False):
-                compute_scores(here, lengths, previous=previous)
+            for here, previous in zip(outputs, [None, *outputs], strict=False):
+                output_scores(here, previous, blank_index=0)
 
-    return {"full": full, "scores": scores, "log_probs": log_probs[-1], "lengths": lengths}
+    return {"full": full, "scores": scores, "last": outputs[-1]}
 
 
 def measure(features, encoder, heads, wavs: torch.Tensor, beam: BeamCTC | None = None) -> dict:
     """Ratios of one model at one batch size."""
     runs = make_runs(features, encoder, heads, wavs)
-    log_probs, lengths = runs.pop("log_probs"), runs.pop("lengths")
+    last = runs.pop("last")
     seconds = alternate(runs, NUM_ROUNDS)
     found = {"scores_over_full_run": ratio(seconds, "scores", "full"), "full_run_s": min(seconds["full"])}
     if beam is not None:
-        posterior = alternate({"posterior": lambda: beam.decode(log_probs, lengths)}, 3)
+        posterior = alternate({"posterior": lambda: beam.decode(last)}, 3)
         found["posterior_of_one_exit_over_full_run"] = round(min(posterior["posterior"]) / min(seconds["full"]), 3)
     return found
 

@@ -46,7 +46,7 @@ def our_step(exit_layers, attention_type="regularMHA"):
 
     def step():
         states, frames = encoder(feats, lengths)
-        loss, _ = loss_fn(heads(states), frames, tokens, token_lengths)
+        loss, _ = loss_fn(heads(states, frames), tokens, token_lengths)
         loss.backward()
         for parameter in [*encoder.parameters(), *heads.parameters()]:
             parameter.grad = None

@@ -16,14 +16,14 @@ logger = logging.getLogger(__name__)
 class ExitBrain(sb.Brain):
     """Trains ``modules`` ``features``, ``encoder`` and ``heads`` with a loss over all exits.
 
-    Reads from ``hparams``: ``loss`` (:class:`~speechbrain_ee.losses.ExitCTCLoss`), ``decoder`` (log-probabilities and
-    lengths to texts), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``, ``select``
-    (``last`` or ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and
-    ``lr_scheduler``, called with the optimizer after each of its steps.
+    Reads from ``hparams``: ``loss`` (see :mod:`speechbrain_ee.losses`), ``decoder`` (see
+    :mod:`speechbrain_ee.decoding`), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``,
+    ``select`` (``last`` or ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``,
+    and ``lr_scheduler``, called with the optimizer after each of its steps.
     """
 
     def compute_forward(self, batch, stage):
-        """Run every exit; returns log-probabilities per exit, each (batch, frames, vocab), and integer lengths."""
+        """Run every exit; returns an :class:`~speechbrain_ee.lobes.heads.ExitOutput` of each."""
         batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
         feats, num_frames = self.modules.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
@@ -31,24 +31,25 @@ class ExitBrain(sb.Brain):
             for augment in self.hparams.spec_augment:
                 feats = augment(feats)
         states, lengths = self.modules.encoder(feats, num_frames)
-        return self.modules.heads(states), lengths
+        return self.modules.heads(states, lengths, *self._targets(batch))
+
+    def _targets(self, batch):
+        tokens, token_lens = batch.tokens
+        return tokens, torch.round(token_lens.double() * tokens.shape[1]).long()
 
     def compute_objectives(self, predictions, batch, stage):
         """Sum the losses of the exits; count word errors outside training."""
-        log_probs, lengths = predictions
-        tokens, token_lens = batch.tokens
-        token_lengths = torch.round(token_lens.double() * tokens.shape[1]).long()
-        loss, per_exit = self.hparams.loss(log_probs, lengths, tokens, token_lengths)
+        loss, per_exit = self.hparams.loss(predictions, *self._targets(batch))
         if stage != sb.Stage.TRAIN:
-            self._count_errors(log_probs, lengths, batch)
+            self._count_errors(predictions, batch)
             for losses, exit_loss in zip(self.losses, per_exit, strict=True):
                 losses += [] if exit_loss is None else [float(exit_loss)]
         return loss
 
-    def _count_errors(self, log_probs, lengths, batch):
-        for errors, exit_log_probs in zip(self.errors, log_probs, strict=True):
-            for reference, hypothesis in zip(batch.text, self.hparams.decoder(exit_log_probs, lengths), strict=True):
-                errors.append((word_errors(reference, hypothesis), len(reference.split())))
+    def _count_errors(self, outputs, batch):
+        for errors, output in zip(self.errors, outputs, strict=True):
+            for reference, decoded in zip(batch.text, self.hparams.decoder.decode(output), strict=True):
+                errors.append((word_errors(reference, decoded.text), len(reference.split())))
 
     def on_stage_start(self, stage, epoch=None):
         """Tell the data which epoch it is, so that its augmentation is reproducible; start counting errors."""

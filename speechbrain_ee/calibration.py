@@ -97,11 +97,11 @@ def _candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[Th
     """The policy whose threshold is to be chosen, the utterances for that, and the path to try."""
     num_exits = len(utterances[0]["exits"]) if utterances else 0
     if score != "learned":
-        policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0, guarded=SCORES[score].needs_beam)
+        policy = Patience(1) if score == "patience" else ScoreThreshold(score, 0.0, guarded=score == "posterior")
         return policy, utterances, threshold_path(policy, None, num_exits)
     fitting, rest = split_by_speaker(utterances, seed)
     per_second = all(one.get("duration") for one in utterances)
-    names = [name for name in usable_scores(utterances) if not SCORES[name].needs_beam]  # transcribe runs no beam
+    names = [name for name in usable_scores(utterances) if not SCORES[name].from_decoder]  # known before decoding
     policy = LearnedThreshold(fit_learned_score(fitting, names, per_second=per_second), 0.0)
     return policy, rest, threshold_path(policy, fitting, num_exits)
 

@@ -31,10 +31,18 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU whe
 
 
 class Decoding(StrEnum):
-    """Ways to turn log-probabilities into text."""
+    """Ways to turn what an exit gives into text."""
 
     greedy = "greedy"
     beam = "beam"
+    rescore = "rescore"
+    ctc = "ctc"
+
+
+DecodingOption = Annotated[
+    Decoding,
+    typer.Option(help="greedy or beam, with attention where the model has it; rescore: CTC beam, then attention; ctc."),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -68,6 +76,7 @@ def transcribe(
         float | None, typer.Option(help="Milliseconds that a file, or four parts of a long one, may take.")
     ] = None,
     calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
+    decoding: DecodingOption = Decoding.greedy,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -80,6 +89,7 @@ def transcribe(
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=_run_opts(device))
+    asr.decoder = asr.make_decoder(decoding)
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
@@ -108,17 +118,16 @@ def evaluate(
         list[Path], typer.Option(help="Test manifest, JSON lines or SpeechBrain CSV; may be repeated.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam for the beam.")
+        Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam etc. behind it.")
     ] = None,
-    decoding: Annotated[Decoding, typer.Option(help="How to decode.")] = Decoding.greedy,
-    beam_size: Annotated[int, typer.Option(help="Of the beam.")] = 50,
-    lm: Annotated[Path | None, typer.Option(help="KenLM model for the beam, ARPA or binary.")] = None,
+    decoding: DecodingOption = Decoding.greedy,
+    beam_size: Annotated[int | None, typer.Option(help="Of a beam; 50 for CTC, 10 with attention.")] = None,
+    lm: Annotated[Path | None, typer.Option(help="KenLM model for a CTC beam, ARPA or binary.")] = None,
     device: DeviceOption = None,
 ) -> None:
     """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
     from speechbrain_ee.calibration_file import shift_warning
     from speechbrain_ee.corpora.manifest import read_manifest
-    from speechbrain_ee.decoding import BeamCTC
     from speechbrain_ee.evaluation import evaluate as run_evaluation
     from speechbrain_ee.inference import EarlyExitASR
     from speechbrain_ee.policies import FixedExit
@@ -130,12 +139,11 @@ def evaluate(
     stems = [path.stem for path in manifest]
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
-    if lm is not None and decoding is Decoding.greedy:
-        raise typer.BadParameter("--lm needs --decoding beam")
+    if lm is not None and decoding in (Decoding.greedy, Decoding.ctc):
+        raise typer.BadParameter("--lm needs --decoding beam, or rescore")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
-    if decoding is Decoding.beam:
-        asr.decoder = BeamCTC(asr.hparams.tokenizer, asr.hparams.blank_index, beam_size=beam_size, kenlm_model_path=lm)
+    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm)
     for path, utterances in zip(manifest, test_sets, strict=True):
         folder = out or run / "eval" / (path.stem if decoding is Decoding.greedy else f"{path.stem}-{decoding}")
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)

@@ -62,8 +62,11 @@ def exit_parameters(encoder: ExitEncoder, heads: CTCHeads) -> list[int]:
     """
     layers = [count_parameters(layer) for layer in encoder.layers]
     outside = count_parameters(encoder) - sum(layers)
-    head = count_parameters(heads.heads[0])
-    return [outside + sum(layers[:exit_layer]) + head for exit_layer in encoder.exit_layers]
+    heads_of_exits = [sum(map(count_parameters, heads.modules_of(index))) for index in range(len(encoder.exit_layers))]
+    return [
+        outside + sum(layers[:exit_layer]) + head
+        for exit_layer, head in zip(encoder.exit_layers, heads_of_exits, strict=True)
+    ]
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -10,6 +10,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
+from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
 from speechbrain_ee.scores import COMPUTED, SCORES, check_score_names
 
@@ -69,6 +70,35 @@ def compute_scores(
     averages = {name: kind for name in names if (kind := _AVERAGES.get(name))}
     found = _means(frames, averages)
     return {name: found[name] if name in found else _OTHERS[name](frames) for name in names}
+
+
+def output_scores(
+    output: ExitOutput, previous: ExitOutput | None, *, blank_index: int, names: Sequence[str] = COMPUTED
+) -> list[dict[str, float]]:
+    """Scores of an exit's output as plain numbers.
+
+    Arguments
+    ---------
+    output : ExitOutput
+        What the exit gave.
+    previous : ExitOutput | None
+        What the exit before gave for the same utterances, None at the first.
+    blank_index : int
+        Index of the CTC blank.
+    names : sequence of str
+        Which scores to compute.
+
+    Returns
+    -------
+    list of dict
+        One per utterance.
+    """
+    before = None if previous is None else previous.log_probs
+    options = {"blank_index": blank_index, "previous": before, "names": names}
+    table = {
+        name: values.tolist() for name, values in compute_scores(output.log_probs, output.lengths, **options).items()
+    }
+    return [{name: values[row] for name, values in table.items()} for row in range(len(output.lengths))]
 
 
 class _Frames:
@@ -208,6 +238,6 @@ def _check_inputs(log_probs: Tensor, lengths: Tensor, blank_index: int) -> None:
 
 def _check_computable(names: Sequence[str]) -> None:
     check_score_names(names)
-    from_beam = [name for name in names if SCORES[name].needs_beam]
-    if from_beam:
-        raise ValueError(f"exit score {from_beam[0]!r} comes from a beam search: decode with one (--decoding beam)")
+    decoded = [name for name in names if SCORES[name].from_decoder]
+    if decoded:
+        raise ValueError(f"exit score {decoded[0]!r} comes from {SCORES[decoded[0]].from_decoder}: decode with one")

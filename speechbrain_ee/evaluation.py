@@ -12,13 +12,13 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
-from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.ctc_scores import output_scores
 from speechbrain_ee.inference import CHUNKS_AT_ONCE, EarlyExitASR
+from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.metrics import word_errors
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import write_exits
 from speechbrain_ee.utterances import write_utterances
-from speechbrain_ee.words import make_words
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
     Arguments
     ---------
     asr : EarlyExitASR
-        The model; its ``decoder`` turns log-probabilities into text.
+        The model; its ``decoder`` says how to decode.
     utterances : Sequence[Utterance]
         The test set; where a file's header gives another duration, the file's is used.
     out_dir : str | Path
@@ -123,35 +123,35 @@ def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list
     with asr.inference_ctx:
         feats, num_frames = asr.mods.features(pad_sequence(list(waveforms), batch_first=True), num_samples)
         states, lengths = asr.mods.encoder(feats, num_frames)
-        log_probs = asr.mods.heads(states)
-        pairs = zip([None, *log_probs], log_probs, strict=False)
-        columns = [_exit_rows(asr, previous, here, lengths) for previous, here in pairs]
+        outputs = asr.mods.heads(states, lengths)
+        columns = [_exit_rows(asr, *pair) for pair in zip([None, *outputs], outputs, strict=False)]
     macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
     alone = [exit_macs(asr.mods.encoder, asr.mods.heads, frames, heads_run=1) for frames in num_frames.tolist()]
     return [
-        [
-            column[row] | {"macs": macs[row][index], "static_macs": alone[row][index]}
-            for index, column in enumerate(columns)
-        ]
+        [_with_costs(column[row], macs[row][index], alone[row][index]) for index, column in enumerate(columns)]
         for row in range(len(waveforms))
     ]
 
 
-def _exit_rows(
-    asr: EarlyExitASR, previous: torch.Tensor | None, log_probs: torch.Tensor, lengths: torch.Tensor
-) -> list[dict]:
-    blank = asr.hparams.blank_index
-    scores = compute_scores(log_probs, lengths, blank_index=blank, previous=previous)
-    table = {name: values.tolist() for name, values in scores.items()}
-    rows = []
-    for row, (decoded, frames) in enumerate(zip(asr.decoder.decode(log_probs, lengths), lengths.tolist(), strict=True)):
-        words = make_words(decoded.spans, log_probs[row, :frames], seconds_per_frame=0.0, blank_index=blank)
-        own = {name: values[row] for name, values in table.items()}
-        if decoded.posterior is not None:
-            own["posterior"] = decoded.posterior
-        confidences = [round(word.confidence, 4) for word in words]
-        rows.append({"hypothesis": decoded.text, "word_confidence": confidences, "scores": own, "frames": frames})
-    return rows
+def _with_costs(exit_row: dict, macs: int, static_macs: int) -> dict:
+    """Add the costs up to an exit, with every head on the way and with its own alone; its decoder is run once."""
+    decoder = exit_row["decoder_macs"]
+    return exit_row | {"macs": macs + decoder, "static_macs": static_macs + decoder}
+
+
+def _exit_rows(asr: EarlyExitASR, previous: ExitOutput | None, output: ExitOutput) -> list[dict]:
+    scores = output_scores(output, previous, blank_index=asr.hparams.blank_index)
+    return [
+        {
+            "hypothesis": decoded.text,
+            "word_confidence": [round(span.confidence, 4) for span in decoded.spans],
+            "scores": own | decoded.scores,
+            "frames": frames,
+            "decoder_macs": decoded.macs,
+            "ctc_hypothesis": decoded.ctc_text,
+        }
+        for own, decoded, frames in zip(scores, asr.decoder.decode(output), output.lengths.tolist(), strict=True)
+    ]
 
 
 def _join(parts: Sequence[dict]) -> dict:
@@ -160,15 +160,18 @@ def _join(parts: Sequence[dict]) -> dict:
         return parts[0]
     frames = sum(part["frames"] for part in parts)
     return {
-        "hypothesis": " ".join(part["hypothesis"] for part in parts if part["hypothesis"]),
+        "hypothesis": _join_texts(parts, "hypothesis"),
         "word_confidence": [confidence for part in parts for confidence in part["word_confidence"]],
         "scores": {
             name: sum(part["scores"][name] * part["frames"] for part in parts) / frames for name in parts[0]["scores"]
         }
         | {"confidence_min": min(part["scores"]["confidence_min"] for part in parts)},
-        "macs": sum(part["macs"] for part in parts),
-        "static_macs": sum(part["static_macs"] for part in parts),
-    }
+        "ctc_hypothesis": None if parts[0]["ctc_hypothesis"] is None else _join_texts(parts, "ctc_hypothesis"),
+    } | {name: sum(part[name] for part in parts) for name in ("macs", "static_macs", "decoder_macs")}
+
+
+def _join_texts(parts: Sequence[dict], name: str) -> str:
+    return " ".join(part[name] for part in parts if part[name])
 
 
 def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict]]) -> dict:
@@ -180,19 +183,24 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
         "duration": utterance.duration,
         "reference": utterance.text,
         "num_words": len(utterance.text.split()),
-        "exits": [
-            {
-                "layer": layer,
-                "hypothesis": one["hypothesis"],
-                "errors": word_errors(utterance.text, one["hypothesis"]),
-                "scores": one["scores"],
-                "macs": one["macs"],
-                "static_macs": one["static_macs"],
-                "word_confidence": one["word_confidence"],
-            }
-            for layer, one in zip(asr.exit_layers, exits, strict=True)
-        ],
+        "exits": [_exit_of_line(layer, one, utterance.text) for layer, one in zip(asr.exit_layers, exits, strict=True)],
     }
+
+
+def _exit_of_line(layer: int, one: dict, reference: str) -> dict:
+    exit = {
+        "layer": layer,
+        "hypothesis": one["hypothesis"],
+        "errors": word_errors(reference, one["hypothesis"]),
+        "scores": one["scores"],
+        "macs": one["macs"],
+        "static_macs": one["static_macs"],
+        "word_confidence": one["word_confidence"],
+    }
+    if one["ctc_hypothesis"] is not None:  # the text is an attention decoder's
+        ctc = {"hypothesis": one["ctc_hypothesis"], "errors": word_errors(reference, one["ctc_hypothesis"])}
+        exit |= {"decoder_macs": one["decoder_macs"], "ctc": ctc}
+    return exit
 
 
 def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:

@@ -16,8 +16,9 @@ from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, read_
 from speechbrain_ee.confidence import interpolate
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.ctc_scores import compute_scores
-from speechbrain_ee.decoding import BeamCTC, GreedyCTC
+from speechbrain_ee.ctc_scores import output_scores
+from speechbrain_ee.decoding import Decoded, make_decoder
+from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.long_audio import cut_at_pauses
 from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
@@ -58,7 +59,7 @@ class EarlyExitASR(Pretrained):
     policy : Policy | None
         When to stop, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
     decoder : object | None
-        From log-probabilities and lengths to texts; None is :class:`~speechbrain_ee.decoding.GreedyCTC`.
+        See :mod:`speechbrain_ee.decoding`; None is greedy, with attention where the model has decoders.
     **arguments
         See SpeechBrain's ``Pretrained``.
 
@@ -89,7 +90,7 @@ class EarlyExitASR(Pretrained):
         self.policy = FixedExit() if policy is None else policy
         for exit_index in range(len(self.exit_layers)):
             self.policy.needs_head(exit_index, self.exit_layers)  # a policy of another model fails here, not in use
-        self.decoder = decoder or GreedyCTC(self.hparams.tokenizer, self.hparams.blank_index)
+        self.decoder = decoder or self.make_decoder("greedy")
 
     @classmethod
     def from_hparams(
@@ -186,6 +187,11 @@ class EarlyExitASR(Pretrained):
         asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
         asr.fingerprint, asr.calibration = model, calibration
         return asr
+
+    def make_decoder(self, decoding: str, **options):
+        """A decoder for this model by its name, see :func:`speechbrain_ee.decoding.make_decoder`."""
+        tokenizer, blank_index = self.hparams.tokenizer, self.hparams.blank_index
+        return make_decoder(decoding, self.mods.heads, tokenizer, blank_index, **options)
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -290,7 +296,19 @@ class EarlyExitASR(Pretrained):
             ]
             score = partial(self._scores, policy)
             run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
+            self._decode(runs)
         return [self._transcript(run, policy) for run in runs]
+
+    def _decode(self, runs: list[Run]) -> None:
+        """Decode what has no text yet, what stopped at the same exit together."""
+        by_exit: dict[int, list[Run]] = {}
+        for run in runs:
+            if run.decoded[-1] is None:
+                by_exit.setdefault(run.exit_index, []).append(run)
+        for together in by_exit.values():
+            texts = self.decoder.decode(ExitOutput.join([run.output for run in together]))
+            for run, decoded in zip(together, texts, strict=True):
+                run.decoded[-1] = decoded
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
         """SpeechBrain's convention: the whole system on a batch, see :meth:`transcribe_batch`."""
@@ -318,37 +336,46 @@ class EarlyExitASR(Pretrained):
                 best[index] = min(best[index], (time.perf_counter() - begin) / 2)
         return best
 
-    def _scores(self, policy: Policy, log_probs: torch.Tensor, lengths: torch.Tensor, previous) -> list[dict]:
-        """Compute the scores that the policy asks for, and no others."""
-        names = [name for name in policy.score_names if not SCORES[name].needs_beam]
-        options = {"blank_index": self.hparams.blank_index, "previous": previous, "names": names}
-        table = {name: values.tolist() for name, values in compute_scores(log_probs, lengths, **options).items()}
-        if len(names) < len(policy.score_names):
-            if not isinstance(self.decoder, BeamCTC):
-                raise ValueError("the exit score 'posterior' comes from a beam search: set asr.decoder to a BeamCTC")
-            table["posterior"] = [one.posterior for one in self.decoder.decode(log_probs, lengths)]
-        return [{name: values[row] for name, values in table.items()} for row in range(len(lengths))]
+    def _scores(
+        self, policy: Policy, output: ExitOutput, previous: ExitOutput | None
+    ) -> list[tuple[dict[str, float], Decoded | None]]:
+        """Compute the scores that the policy asks for, and no others; a text where one of them needs it."""
+        names = [name for name in policy.score_names if not SCORES[name].from_decoder]
+        scores = output_scores(output, previous, blank_index=self.hparams.blank_index, names=names)
+        decoded_names = [name for name in policy.score_names if SCORES[name].from_decoder]
+        if not decoded_names:
+            return [(own, None) for own in scores]
+        return [
+            (own | {name: self._decoded_score(name, decoded.scores) for name in decoded_names}, decoded)
+            for own, decoded in zip(scores, self.decoder.decode(output), strict=True)
+        ]
+
+    def _decoded_score(self, name: str, scores: dict[str, float]) -> float:
+        if name not in scores:
+            raise ValueError(
+                f"the exit score {name!r} comes from {SCORES[name].from_decoder}, and this is {self.decoder.name}: set "
+                "asr.decoder to one that gives it, see speechbrain_ee.decoding"
+            )
+        return scores[name]
 
     def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
     def _transcript(self, run: Run, policy) -> Transcript:
-        log_probs, layer = run.log_probs, self.exit_layers[run.exit_index]
-        decoded = self.decoder.decode(log_probs.unsqueeze(0), torch.tensor([len(log_probs)]))[0]
+        layer = self.exit_layers[run.exit_index]
         words = make_words(
-            decoded.spans,
-            log_probs,
-            seconds_per_frame=run.features["duration"] / len(log_probs),
-            blank_index=self.hparams.blank_index,
+            run.decoded[-1].spans,
+            seconds_per_frame=run.features["duration"] / int(run.output.lengths),
             calibration=self._confidence_map("words", layer),
         )
         return Transcript(
-            text=decoded.text,
+            text=run.decoded[-1].text,
             exit_layer=layer,
             score=policy.value(run.look(run.exit_index, self.exit_layers)),
-            macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index],
+            macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index]
+            + sum(one.macs for one in run.decoded if one is not None),
             words=words,
-            expected_wer=self._expected_wer(log_probs, layer),
+            expected_wer=self._expected_wer(run.output.log_probs, layer),
         )
 
     def _expected_wer(self, log_probs: torch.Tensor, layer: int) -> float | None:

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 import torch
 from speechbrain.nnet.losses import ctc_loss
 
+from speechbrain_ee.lobes.heads import ExitOutput
+from speechbrain_ee.tokenizer import EOS_INDEX
+
+NO_TARGET = -100  # torch's
+
 
 def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> list[float]:
     """Weight of each exit's loss.
@@ -69,8 +74,8 @@ class ExitCTCLoss:
     Example
     -------
     >>> loss = ExitCTCLoss(exit_layers=[1, 2], weights=[0, 1])
-    >>> log_probs = [torch.randn(1, 9, 4).log_softmax(-1) for _ in range(2)]
-    >>> total, per_exit = loss(log_probs, torch.tensor([9]), torch.tensor([[1, 2]]), torch.tensor([2]))
+    >>> outputs = [ExitOutput(torch.randn(1, 9, 4).log_softmax(-1), torch.tensor([9])) for _ in range(2)]
+    >>> total, per_exit = loss(outputs, torch.tensor([[1, 2]]), torch.tensor([2]))
     >>> bool(total == per_exit[1]), per_exit[0]
     (True, None)
     """
@@ -88,20 +93,14 @@ class ExitCTCLoss:
         self.reduction = reduction
 
     def __call__(
-        self,
-        log_probs: Sequence[torch.Tensor],
-        lengths: torch.Tensor,
-        tokens: torch.Tensor,
-        token_lengths: torch.Tensor,
+        self, outputs: Sequence[ExitOutput], tokens: torch.Tensor, token_lengths: torch.Tensor
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Compute the loss.
 
         Arguments
         ---------
-        log_probs : Sequence[torch.Tensor]
-            One (batch, frames, vocab_size) per exit.
-        lengths : torch.Tensor
-            Valid frames, integers, (batch,).
+        outputs : Sequence[ExitOutput]
+            What the heads gave, one per exit.
         tokens : torch.Tensor
             Targets, (batch, tokens).
         token_lengths : torch.Tensor
@@ -113,19 +112,74 @@ class ExitCTCLoss:
             The weighted sum, and the loss of each exit (None where its weight is 0).
         """
         per_exit = [
-            self._ctc(exit_log_probs, lengths, tokens, token_lengths) if weight else None
-            for exit_log_probs, weight in zip(log_probs, self.weights, strict=True)
+            self.exit_loss(output, tokens, token_lengths) if weight else None
+            for output, weight in zip(outputs, self.weights, strict=True)
         ]
         weighted = [weight * loss for weight, loss in zip(self.weights, per_exit, strict=True) if weight]
         return sum(weighted), per_exit
 
-    def _ctc(self, log_probs, lengths, tokens, token_lengths) -> torch.Tensor:
+    def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Loss of one exit, without its weight."""
         # ctc_loss takes relative lengths and rounds them back; in double this is exact
         return ctc_loss(
-            log_probs,
+            output.log_probs,
             tokens,
-            lengths.double() / log_probs.shape[1],
+            output.lengths.double() / output.log_probs.shape[1],
             token_lengths.double() / max(tokens.shape[1], 1),
             self.blank_index,
             self.reduction,
         )
+
+
+class ExitJointLoss(ExitCTCLoss):
+    """Weighted sum over exits of ``ctc_weight * CTC + (1 - ctc_weight) * attention``.
+
+    The attention part is the cross entropy of the targets, EOS last, given the true tokens before. An exit without a
+    decoder has its CTC loss alone.
+
+    Arguments
+    ---------
+    ctc_weight : float
+        Of the CTC loss, 0 to 1; the paper's systems have 0.3.
+    label_smoothing : float
+        Share of the probability that is spread over all tokens (torch's definition), of the attention part.
+    **arguments
+        See :class:`ExitCTCLoss`; ``mean`` is per token, EOS included, in the attention part too.
+
+    Example
+    -------
+    >>> loss = ExitJointLoss(exit_layers=[1], ctc_weight=0.0)
+    >>> uniform = torch.zeros(1, 3, 4).log_softmax(-1)
+    >>> output = ExitOutput(uniform, torch.tensor([3]), decoder=torch.nn.Identity(), attention_log_probs=uniform)
+    >>> total, _ = loss([output], torch.tensor([[3, 3]]), torch.tensor([2]))
+    >>> round(float(total.exp()), 4)
+    4.0
+    """
+
+    def __init__(self, *, ctc_weight: float = 0.3, label_smoothing: float = 0.0, **arguments):
+        super().__init__(**arguments)
+        for name, value in (("ctc_weight", ctc_weight), ("label_smoothing", label_smoothing)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: give a number from 0 to 1")
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
+
+    def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ExitCTCLoss.exit_loss`."""
+        ctc = super().exit_loss(output, tokens, token_lengths)
+        if output.decoder is None:
+            return ctc
+        if output.attention_log_probs is None:  # its turn is in another batch
+            return self.ctc_weight * ctc
+        attention = self._attention(output.attention_log_probs, tokens, token_lengths)
+        return self.ctc_weight * ctc + (1 - self.ctc_weight) * output.attention_weight * attention
+
+    def _attention(self, log_probs, tokens, token_lengths) -> torch.Tensor:
+        targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
+        positions = torch.arange(targets.shape[1], device=targets.device)
+        targets = torch.where(positions == token_lengths.unsqueeze(1), EOS_INDEX, targets)
+        targets = targets.masked_fill(positions > token_lengths.unsqueeze(1), NO_TARGET)
+        options = {"ignore_index": NO_TARGET, "label_smoothing": self.label_smoothing, "reduction": "none"}
+        losses = torch.nn.functional.cross_entropy(log_probs.transpose(1, 2), targets, **options).sum(1)
+        if self.reduction == "mean":
+            losses = losses / (token_lengths + 1)
+        return losses.sum() if self.reduction == "sum" else losses.mean()

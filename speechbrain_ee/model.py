@@ -25,7 +25,7 @@ LOBES = {
     for part, classes in {
         "features": [lobes.LogMel],
         "encoder": [lobes.ConformerExitEncoder, lobes.TransformerExitEncoder],
-        "heads": [lobes.CTCHeads],
+        "heads": [lobes.CTCHeads, lobes.JointHeads],
     }.items()
 }
 PARTS = tuple(LOBES)
@@ -165,7 +165,7 @@ def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
     features, encoder, heads = (modules[name].config for name in PARTS)
     pairs = {
         "mel bands of features and encoder": (features["n_mels"], encoder["n_mels"]),
-        "exits of encoder and heads": (len(encoder["exit_layers"]), heads["num_exits"]),
+        "exits of encoder and heads": (len(encoder["exit_layers"]), modules["heads"].num_exits),
         "d_model of encoder and heads": (encoder["d_model"], heads["d_model"]),
     }
     for what, (first, second) in pairs.items():

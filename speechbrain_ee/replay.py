@@ -2,7 +2,8 @@
 """Exit policies over cached scores: what would have happened, at what cost. No torch.
 
 ``utterances`` are dicts of the form of ``utterances.jsonl``; ``hypothesis``, ``macs`` and
-``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, heads included.
+``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, heads and decoder included; the part
+``decoder_macs`` of it is what policies do not know yet when they decide.
 """
 
 from __future__ import annotations
@@ -200,6 +201,8 @@ def first_look(utterance: Mapping, exit_layers: tuple[int, ...]) -> Look:
     """What a policy sees before the first exit: costs and features, no score yet."""
     features = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
     macs = [exit.get("macs") for exit in utterance["exits"]]
+    if None not in macs:  # a live run cannot know what decoding will cost
+        macs = [cost - exit.get("decoder_macs", 0) for cost, exit in zip(macs, utterance["exits"], strict=True)]
     return Look(0, exit_layers, scores=[], macs=() if None in macs else macs, features=features)
 
 

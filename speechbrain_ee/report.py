@@ -112,7 +112,7 @@ def exits_table(exits: Mapping) -> str:
        1      4   100.0    6.00 [5.00, 7.25]    2.50        0.0123
     oracle: WER 5.00 % at mean layer 2.40
     """
-    rows = [_HEADER, *_cells(exits)]
+    rows = [_header(exits), *_cells(exits)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -138,8 +138,8 @@ def exits_markdown(exits: Mapping) -> str:
     str
         The table, then the oracle and the machine as a paragraph.
     """
-    rows = [[cell.strip() for cell in row] for row in (_HEADER, *_cells(exits))]
-    rows.insert(1, ["---:"] * len(_HEADER))
+    rows = [[cell.strip() for cell in row] for row in (_header(exits), *_cells(exits))]
+    rows.insert(1, ["---:"] * len(rows[0]))
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return table + "\n\n" + "; ".join(_footer(exits)) + "\n"
 
@@ -190,7 +190,6 @@ def draw_exits(
     return buffer.getvalue()
 
 
-_HEADER = ["exit", "layer", "MACs %", " WER % [95 %]", "CER %", "RTF"]
 _WER_COLUMN = 3
 # Okabe and Ito's colours, told apart by colour-blind readers.
 _CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -213,11 +212,21 @@ def _exit_row(
         "layer": layer,
         "wer": metrics.wer(errors, words),
         "wer_ci95": list(metrics.bootstrap_ci95(errors, words, speakers)),
+        **_wer_ctc(utterances, index, words),
         "cer": _cer(utterances, index),
         "params": None if params is None else int(params[index]),
         "macs_per_s": _static_rate(replay.ExitCounts.of(utterances), index),
         "rtf": None if rtf is None else rtf[index],
     }
+
+
+def _wer_ctc(utterances: Sequence[Mapping], index: int, words: Sequence[int]) -> dict:
+    """WER of the CTC head's text at exits where the text is an attention decoder's."""
+    exits = [u["exits"][index] for u in utterances]
+    if not any("ctc" in exit for u in utterances for exit in u["exits"]):
+        return {}
+    errors = [exit.get("ctc", exit)["errors"] for exit in exits]  # at an exit without a decoder the text is CTC's
+    return {"wer_ctc": metrics.wer([sum(one.values()) for one in errors], words)}
 
 
 def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
@@ -235,6 +244,11 @@ def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
     return metrics.wer(errors, [metrics.num_chars(reference) for reference, _ in pairs])
 
 
+def _header(exits: Mapping) -> list[str]:
+    ctc = ["CTC WER %"] if "wer_ctc" in exits["exits"][-1] else []
+    return ["exit", "layer", "MACs %", " WER % [95 %]", *ctc, "CER %", "RTF"]
+
+
 def _cells(exits: Mapping) -> list[list[str]]:
     full = exits["exits"][-1]["macs_per_s"]
     return [
@@ -243,6 +257,7 @@ def _cells(exits: Mapping) -> list[list[str]]:
             str(row["layer"]),
             f"{100 * row['macs_per_s'] / full:.1f}" if full else NOT_MEASURED,
             "{:6.2f} [{:.2f}, {:.2f}]".format(row["wer"], *row["wer_ci95"]),
+            *([f"{row['wer_ctc']:.2f}"] if "wer_ctc" in row else []),
             NOT_MEASURED if row["cer"] is None else f"{row['cer']:.2f}",
             NOT_MEASURED if row["rtf"] is None else f"{row['rtf']:.4f}",
         ]

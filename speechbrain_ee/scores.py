@@ -34,16 +34,18 @@ class ScoreInfo:
         One line for reports and error messages.
     needs_previous : bool
         Whether it compares an exit with the one before, whose head must then have been run.
-    needs_beam : bool
-        Whether it comes from a beam search, and not from :func:`~speechbrain_ee.ctc_scores.compute_scores`.
+    from_decoder : str | None
+        Which decoding gives it, where :func:`~speechbrain_ee.ctc_scores.compute_scores` does not.
     """
 
     name: str
     higher_is_surer: bool | None
     description: str
     needs_previous: bool = False
-    needs_beam: bool = False
+    from_decoder: str | None = None
 
+
+_ATTENTION = "an attention decoder"
 
 SCORES: dict[str, ScoreInfo] = {
     info.name: info
@@ -59,10 +61,31 @@ SCORES: dict[str, ScoreInfo] = {
         ScoreInfo("agreement", True, "1 - token edit distance to the previous exit's text / longer length", True),
         ScoreInfo("change", False, "mean total variation distance to the previous exit's frames", True),
         ScoreInfo("token_rate", None, "recognised tokens per frame"),
-        ScoreInfo("posterior", True, "share of the best hypothesis in the n-best list", needs_beam=True),
+        ScoreInfo(
+            "attention_entropy",
+            False,
+            "mean entropy of a token of the attention decoder / log(vocabulary size)",
+            from_decoder=_ATTENTION,
+        ),
+        ScoreInfo(
+            "attention_confidence",
+            True,
+            "exp of the mean log-probability of a token, EOS included, of the attention decoder",
+            from_decoder=_ATTENTION,
+        ),
+        ScoreInfo(
+            "ctc_attention_agreement",
+            True,
+            "1 - token edit distance between the CTC head's text and the attention decoder's / longer length",
+            from_decoder=_ATTENTION,
+        ),
+        ScoreInfo(
+            "posterior", True, "share of the best hypothesis in the n-best list", from_decoder="a beam search over CTC"
+        ),
     )
 }
-COMPUTED = tuple(name for name, info in SCORES.items() if not info.needs_beam)
+FROM_ATTENTION = tuple(name for name, info in SCORES.items() if info.from_decoder == _ATTENTION)
+COMPUTED = tuple(name for name, info in SCORES.items() if info.from_decoder is None)
 
 
 def check_score_names(names: Iterable[str]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from speechbrain_ee.decoding import Decoded
 from speechbrain_ee.lobes.encoder import ExitEncoder
-from speechbrain_ee.lobes.heads import CTCHeads
+from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
 from speechbrain_ee.policies import Look, Policy
 
 
@@ -28,10 +29,12 @@ class Run:
         What the clock said when it came in.
     scores : list of dict
         One per exit whose head was run.
+    decoded : list
+        The text at each of these, where a score needed it, else None.
     exit_index : int | None
         Where it stopped.
-    log_probs : torch.Tensor | None
-        (frames, vocab) there, without padding.
+    output : ExitOutput | None
+        What that exit gave, a batch of one without padding.
     """
 
     num_frames: int
@@ -39,8 +42,9 @@ class Run:
     macs: list[int]
     started: float
     scores: list[dict[str, float]] = field(default_factory=list)
+    decoded: list[Decoded | None] = field(default_factory=list)
     exit_index: int | None = None
-    log_probs: torch.Tensor | None = None
+    output: ExitOutput | None = None
 
     def look(self, exit_index: int, exit_layers: tuple[int, ...]) -> Look:
         """What the policy sees at an exit."""
@@ -83,8 +87,8 @@ def run_segments(
     policy : Policy
         When to stop.
     score : callable
-        ``score(log_probs, lengths, previous)`` gives one dict of scores per utterance; ``previous`` are the
-        log-probabilities of the last head that was run, None at the first.
+        ``score(output, previous)`` gives a dict of scores, and a text or None, per utterance; ``previous`` is what the
+        last head that was run gave for these utterances, None at the first.
     """
     exit_layers = encoder.exit_layers
     state, previous = encoder.start(feats, num_frames), None
@@ -94,19 +98,20 @@ def run_segments(
         state, exit_state = encoder.advance(state)
         if not (is_last or policy.needs_head(exit_index, exit_layers)):
             continue
-        log_probs = heads.head(exit_index, exit_state)
-        for run, scores in zip(runs, score(log_probs, state.lengths, previous), strict=True):
+        output = heads.head(exit_index, exit_state, state.lengths)
+        for run, (scores, decoded) in zip(runs, score(output, previous), strict=True):
             run.scores.append(scores)
-        for run, one, frames in zip(runs, log_probs, state.lengths.tolist(), strict=True):
+            run.decoded.append(decoded)
+        for row, run in enumerate(runs):
             if policy.stop(run.look(exit_index, exit_layers)) or is_last:
-                run.exit_index, run.log_probs = exit_index, one[:frames]
+                run.exit_index, run.output = exit_index, output.row(row)
         go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
         if not go_on:
             return
-        previous = log_probs
+        previous = output
         if len(go_on) < len(runs):
             kept = torch.tensor(go_on, device=feats.device)
-            state, previous = encoder.keep(state, kept), log_probs[kept]
+            state, previous = encoder.keep(state, kept), output.keep(kept)
             runs = [runs[row] for row in go_on]
 
 

@@ -20,7 +20,7 @@ class Transcript:
     score : float | None
         What the policy looked at, at that exit; None for a policy that looks at no score.
     macs : int
-        Multiply-accumulates spent: front-end, layers and the heads that were run.
+        Multiply-accumulates spent: front-end, layers, the heads that were run and the attention decoder.
     words : list[Word]
         Each with its start and end in seconds and its confidence.
     expected_wer : float | None

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -43,13 +44,100 @@ class Word:
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
-def greedy_spans(best: Sequence[int], tokenizer: Tokenizer, blank_index: int) -> list[tuple[str, int, int]]:
-    """Words of a CTC best path with their first frame and the frame after their last.
+class Span(NamedTuple):
+    """A word as a decoder gives it.
+
+    Arguments
+    ---------
+    text : str
+        The word.
+    start : int
+        Its first frame.
+    end : int
+        The frame after its last.
+    confidence : float
+        The lowest probability of its tokens.
+    """
+
+    text: str
+    start: int
+    end: int
+    confidence: float
+
+    @classmethod
+    def of_frames(cls, text: str, start: int, end: int, confidences: Sequence[float]) -> Span:
+        """A word that is as sure as the least sure of its frames."""
+        return cls(text, start, end, min(confidences[start : max(end, start + 1)], default=0.0))
+
+
+def frame_confidences(log_probs: Tensor, blank_index: int) -> tuple[list[list[float]], list[list[int]]]:
+    """Probability of the best token of every frame, and that token; a blank is sure: it says nothing of a word.
+
+    Arguments
+    ---------
+    log_probs : Tensor
+        (batch, frames, vocab).
+    blank_index : int
+        Index of the CTC blank.
+
+    Returns
+    -------
+    tuple of list
+        Probabilities and tokens, (batch, frames) each.
+    """
+    surest, best = log_probs.detach().float().max(dim=-1)
+    return surest.exp().masked_fill(best == blank_index, 1.0).tolist(), best.tolist()
+
+
+def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int]]:
+    """Where in a row of tokens each word's tokens are.
+
+    Arguments
+    ---------
+    tokens : sequence of int
+        Without repetitions of CTC; blank, BOS and EOS are skipped.
+    tokenizer : Tokenizer
+        Its pieces say where words start.
+
+    Returns
+    -------
+    list of list of int
+        Positions of each word's tokens; a space of its own belongs to no word.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "char.model"
+    >>> tokenizer = Tokenizer.train(["a b"], path=path, model_type="char")
+    >>> word_positions(tokenizer.encode("ab b"), tokenizer)
+    [[1, 2], [4]]
+    """
+    pieces = tokenizer.vocab_list
+    words: list[list[int]] = []
+    is_new = True
+    for position, token in enumerate(tokens):
+        if token in NO_TEXT:
+            continue
+        is_new = is_new or pieces[token].startswith(WORD_START)
+        if pieces[token] == WORD_START:
+            continue
+        if is_new:
+            words.append([])
+        words[-1].append(position)
+        is_new = False
+    return words
+
+
+def greedy_spans(
+    best: Sequence[int], confidences: Sequence[float], tokenizer: Tokenizer, blank_index: int
+) -> list[Span]:
+    """Words of a CTC best path.
 
     Arguments
     ---------
     best : sequence of int
         Best token of each frame.
+    confidences : sequence of float
+        Of each frame, see :func:`frame_confidences`.
     tokenizer : Tokenizer
         Its pieces say where words start.
     blank_index : int
@@ -57,7 +145,7 @@ def greedy_spans(best: Sequence[int], tokenizer: Tokenizer, blank_index: int) ->
 
     Returns
     -------
-    list of tuple
+    list of Span
         Their texts, joined by spaces, are the greedy text.
 
     Example
@@ -65,48 +153,32 @@ def greedy_spans(best: Sequence[int], tokenizer: Tokenizer, blank_index: int) ->
     >>> path = getfixture("tmp_path") / "char.model"
     >>> tokenizer = Tokenizer.train(["a b"], path=path, model_type="char")
     >>> space, a, b = (tokenizer.vocab_list.index(piece) for piece in "▁ab")
-    >>> greedy_spans([0, a, a, 0, space, b, b], tokenizer, blank_index=0)
-    [('a', 1, 3), ('b', 5, 7)]
+    >>> greedy_spans([0, a, a, 0, space, b, b], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], tokenizer, blank_index=0)
+    [Span(text='a', start=1, end=3, confidence=0.25), Span(text='b', start=5, end=7, confidence=0.5)]
     """
-    pieces = tokenizer.vocab_list
-    words: list[tuple[list[int], int, int]] = []
-    frame, is_new = 0, True
+    tokens, starts, ends = [], [], []
+    frame = 0
     for token, run in groupby(best):
         start, frame = frame, frame + len(list(run))
-        if token == blank_index or token in NO_TEXT:
-            continue
-        is_new = is_new or pieces[token].startswith(WORD_START)
-        if pieces[token] == WORD_START:
-            continue
-        if is_new:
-            words.append(([token], start, frame))
-        else:
-            tokens, first, _ = words[-1]
-            words[-1] = ([*tokens, token], first, frame)
-        is_new = False
-    return [(tokenizer.decode(tokens), start, end) for tokens, start, end in words]
+        if token != blank_index:
+            tokens.append(token)
+            starts.append(start)
+            ends.append(frame)
+    return [
+        Span.of_frames(tokenizer.decode([tokens[i] for i in word]), starts[word[0]], ends[word[-1]], confidences)
+        for word in word_positions(tokens, tokenizer)
+    ]
 
 
-def make_words(
-    spans: Sequence[tuple[str, int, int]],
-    log_probs: Tensor,
-    *,
-    seconds_per_frame: float,
-    blank_index: int,
-    calibration: Mapping | None = None,
-) -> list[Word]:
-    """Give words their times and confidences.
+def make_words(spans: Sequence[Span], *, seconds_per_frame: float, calibration: Mapping | None = None) -> list[Word]:
+    """Give words their times in seconds and calibrated confidences.
 
     Arguments
     ---------
-    spans : sequence of tuple
-        Text, first frame, frame after the last.
-    log_probs : Tensor
-        (frames, vocab) of the exit taken.
+    spans : sequence of Span
+        What a decoder found.
     seconds_per_frame : float
         Of the encoder's output.
-    blank_index : int
-        Index of the CTC blank.
     calibration : mapping, optional
         Knots of :func:`~speechbrain_ee.confidence.fit_isotonic` for this exit.
 
@@ -115,12 +187,12 @@ def make_words(
     list of Word
         In order.
     """
-    surest, best = log_probs.float().max(dim=-1)
-    probs = surest.exp().masked_fill(best == blank_index, 1.0).tolist()  # a blank within a word says nothing of it
-    found = []
-    for text, start, end in spans:
-        confidence = min(probs[start : max(end, start + 1)], default=0.0)
-        if calibration is not None:
-            confidence = interpolate(calibration, confidence)
-        found.append(Word(text, start * seconds_per_frame, end * seconds_per_frame, confidence))
-    return found
+    return [
+        Word(
+            text=span.text,
+            start=span.start * seconds_per_frame,
+            end=span.end * seconds_per_frame,
+            confidence=span.confidence if calibration is None else interpolate(calibration, span.confidence),
+        )
+        for span in spans
+    ]

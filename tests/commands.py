@@ -20,6 +20,7 @@ from speechbrain_ee.cli import PROGRAM, app
 
 ROOT = Path(__file__).parents[1]
 OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
+TRAIN_SCRIPTS = ("train.py", "recipes/LibriSpeech/train_lm.py")  # their first argument is a yaml
 PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM)
 
 
@@ -62,7 +63,7 @@ def _python(words: list[str]) -> None:
             raise BadCommand(f"there is no module {words[1]}")
         if words[1].startswith("speechbrain_ee"):
             _parse(_parser_of(Path(importlib.util.find_spec(words[1]).origin)), words[2:])
-    elif words[0] == "train.py":
+    elif words[0] in TRAIN_SCRIPTS:
         _train(words[1:])
     elif not words[0].startswith("-"):
         if not (ROOT / words[0]).is_file():

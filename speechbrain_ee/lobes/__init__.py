@@ -4,18 +4,23 @@
 A lobe is an ``nn.Module`` with keyword-only plain arguments, kept in ``config``, from which a saved model is rebuilt.
 """
 
+from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.conformer import ConformerExitEncoder, TransformerExitEncoder
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, check_exit_layers
 from speechbrain_ee.lobes.features import LogMel
 from speechbrain_ee.lobes.frontend import ConvSubsampling
-from speechbrain_ee.lobes.heads import CTCHeads
+from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
+from speechbrain_ee.lobes.joint_heads import JointHeads
 
 __all__ = [
+    "AttentionDecoder",
     "CTCHeads",
     "ConformerExitEncoder",
     "ConvSubsampling",
     "EncoderState",
     "ExitEncoder",
+    "ExitOutput",
+    "JointHeads",
     "LogMel",
     "TransformerExitEncoder",
     "check_exit_layers",

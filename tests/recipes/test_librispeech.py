@@ -21,6 +21,7 @@ from speechbrain_ee.utterances import read_utterances
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
 YAML = RECIPE / "hparams" / "conformer_ee.yaml"
+AED_YAML = RECIPE / "hparams" / "conformer_aed_ee.yaml"
 WORDS = "MISTER QUILTER IS THE APOSTLE OF MIDDLE CLASSES AND WE ARE GLAD TO WELCOME HIS GOSPEL".split()
 SUBSETS = {"train-clean-100": 6, "train-other-500": 6, "dev-clean": 3, "test-clean": 4, "test-other": 2}
 SMALL = {
@@ -58,15 +59,15 @@ def manifests(librispeech) -> Path:
     return out
 
 
-def train(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "train.py", YAML, "--device", "cpu", "--noprogressbar", *arguments]
+def train(*arguments: object, yaml=YAML, script="train.py", **options) -> subprocess.CompletedProcess:
+    flags = [part for key, value in options.items() for part in (f"--{key}", value)]
+    command = [sys.executable, ROOT / script, yaml, "--device", "cpu", "--noprogressbar", *arguments, *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment)
 
 
 def test_from_the_corpus_to_a_run_folder_that_transcribes(manifests, librispeech, tmp_path):
-    options = {"data_folder": manifests, "output_folder": tmp_path / "run"} | SMALL
-    done = train(*(part for key, value in options.items() for part in (f"--{key}", value)))
+    done = train(data_folder=manifests, output_folder=tmp_path / "run", **SMALL)
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "run"
     steps = re.search(r"epoch: 1, .*steps: (\d+)", (run / "train_log.txt").read_text())
@@ -90,18 +91,59 @@ def test_missing_data_folder_is_one_line_that_names_it():
     assert done.stderr.strip().splitlines()[-1].startswith("train.py: error: 'data_folder' is a !PLACEHOLDER")
 
 
-@pytest.fixture(scope="module")
-def full_size(tmp_path_factory) -> dict:
-    overrides = {"data_folder": "unused", "output_folder": str(tmp_path_factory.mktemp("run"))}
-    with open(YAML, encoding="utf-8") as file:
-        return load_hyperpyyaml(file, overrides)
+def test_the_attention_family_with_a_language_model_of_its_own(manifests, tmp_path):
+    small = {"d_model": 16, "nhead": 2, "num_layers": 1, "d_ffn": 32}
+    aed = SMALL | {"num_decoder_layers": 1, "beam_size": 2} | {f"lm_{name}": value for name, value in small.items()}
+    done = train(yaml=AED_YAML, data_folder=manifests, output_folder=tmp_path / "run", **aed)
+    assert done.returncode == 0, done.stderr[-3000:]
+    tokenizer = tmp_path / "run" / "tokenizer.model"
+    lm = {"data_folder": manifests, "output_folder": tmp_path / "lm", "tokenizer_file": tokenizer, "vocab_size": 36}
+    lm |= {"number_of_epochs": 1, "yaml": RECIPE / "hparams" / "lm.yaml", "script": RECIPE / "train_lm.py"}
+    done = train(**lm, **small)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(r"model\.ckpt: perplexity \d+\.\d\d on dev", done.stdout)
+    run = {"yaml": AED_YAML, "data_folder": manifests, "output_folder": tmp_path / "run", **aed}
+    assert decoding(tmp_path / "run") == "attention beam 2, CTC weight 0.4"
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    fused = train(**run, lm_file=tmp_path / "lm" / "model.ckpt")
+    assert fused.returncode == 0, fused.stderr[-3000:]
+    assert decoding(tmp_path / "run") == "attention beam 2, CTC weight 0.4, TransformerLM weight 0.6"
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights  # evaluated anew, trained no more
+    wrong = train(**run, lm_file=tokenizer)
+    assert wrong.returncode == 1
+    assert wrong.stderr.strip().splitlines()[-1].startswith("train.py: error: ")
+    assert "is no checkpoint" in wrong.stderr.strip().splitlines()[-1]
+
+
+def decoding(run) -> str:
+    return json.loads((run / "eval" / "dev" / "exits.json").read_text())["decoding"]
+
+
+def load_full_size(yaml, folder, **overrides) -> dict:
+    with open(yaml, encoding="utf-8") as file:
+        return load_hyperpyyaml(file, {"data_folder": "unused", "output_folder": str(folder)} | overrides)
+
+
+def count(hparams) -> int:
+    return sum(p.numel() for module in hparams["modules"].values() for p in module.parameters())
+
+
+@pytest.fixture(scope="module", params=[YAML, AED_YAML], ids=["ctc", "aed"])
+def full_size(request, tmp_path_factory) -> dict:
+    return load_full_size(request.param, tmp_path_factory.mktemp("run")) | {"yaml": request.param}
 
 
 def test_full_size_has_the_stated_number_of_parameters(full_size):
-    number = sum(p.numel() for module in full_size["modules"].values() for p in module.parameters())
-    stated = re.search(r"([\d,]+) parameters", YAML.read_text()).group(1)
-    assert number == int(stated.replace(",", ""))
-    assert number == pytest.approx(31.54e6, rel=0.02)  # the paper's
+    stated = re.findall(r"([\d,]+) parameters", full_size["yaml"].read_text())
+    assert count(full_size) in [int(number.replace(",", "")) for number in stated]
+
+
+def test_the_parameters_are_those_of_the_paper(tmp_path):
+    ctc = load_full_size(YAML, tmp_path)
+    assert count(ctc) == pytest.approx(31.54e6, rel=0.02)
+    single_exit = load_full_size(AED_YAML, tmp_path, exit_layers=[12], vocab_size=5000)
+    assert count(single_exit) == 13_327_296 == pytest.approx(13.3e6, rel=0.02)
+    assert count(load_full_size(AED_YAML, tmp_path, decoders="per_exit")) == 21_105_040
 
 
 def test_one_step_at_full_size(full_size):
@@ -109,7 +151,8 @@ def test_one_step_at_full_size(full_size):
     num_samples = torch.tensor([32000, 24000])
     states, lengths = encoder(*features(torch.randn(2, 32000), num_samples))
     tokens, token_lengths = torch.randint(3, full_size["vocab_size"], (2, 8)), torch.tensor([8, 5])
-    loss, per_exit = full_size["loss"](heads(states), lengths, tokens, token_lengths)
+    outputs = heads(states, lengths, tokens, token_lengths)
+    loss, per_exit = full_size["loss"](outputs, tokens, token_lengths)
     assert len(per_exit) == 6
     assert lengths.tolist() == [51, 38]  # 40 ms each
     loss.backward()

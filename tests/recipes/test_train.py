@@ -243,14 +243,13 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, 
 # --- two processes --------------------------------------------------------------------------
 
 
-def torchrun(corpus, run, exit_weights=None, **variables):
+def torchrun(corpus, run, variables=None, **options):
     # One bucket and four utterances in a batch: six batches, which two processes can share.
-    options = {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
-    options["exit_weights"] = exit_weights
+    options |= {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
     argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
     script = ROOT / "tests" / "recipes" / "watched_train.py"
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    return command(*launcher, script, *argv, **variables)
+    return command(*launcher, script, *argv, **(variables or {}))
 
 
 @pytest.fixture(scope="module")
@@ -282,7 +281,7 @@ def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, two_proc
 
 def test_law_7_two_processes_killed_in_the_middle_of_an_epoch_and_resumed(corpus, two_processes, tmp_path):
     run = tmp_path / "run"
-    ended = torchrun(corpus, run, KILL_AT_EPOCH="2", KILL_AT_STEP="3")
+    ended = torchrun(corpus, run, {"KILL_AT_EPOCH": "2", "KILL_AT_STEP": "3"})
     assert ended.returncode != 0
     assert newest_checkpoint(run)[1:] == (2, 2)
     ended = torchrun(corpus, run)

@@ -89,7 +89,7 @@ def write_rows(path, rows):
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
-def arguments(corpus, run, **options):
+def arguments(corpus, run, yaml="conformer_ee", **options):
     """Command line of train.py; ``options`` change ours, None leaves one out, True gives a flag."""
     paths = {"output_folder": run, "train_manifest": corpus / "train.jsonl", "valid_manifest": corpus / "dev.jsonl"}
     merged = {**paths, "test_manifests": f"[{corpus / 'test.jsonl'}]", **OPTIONS, **options}
@@ -97,7 +97,7 @@ def arguments(corpus, run, **options):
     for name, value in merged.items():
         if value is not None:
             flags += [f"--{name}", str(value)]
-    return [str(ROOT / "hparams" / "conformer_ee.yaml"), *flags]
+    return [str(ROOT / "hparams" / f"{yaml}.yaml"), *flags]
 
 
 @dataclass

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny models with real, non-identity layers, one per encoder family; what the laws are tested on."""
+"""Tiny models with real, non-identity layers, one per family; what the laws are tested on."""
 
 import torch
 
 from speechbrain_ee.inference import EarlyExitASR
-from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads, LogMel, TransformerExitEncoder
+from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads, JointHeads, LogMel, TransformerExitEncoder
+from speechbrain_ee.losses import ExitCTCLoss, ExitJointLoss
 from speechbrain_ee.tokenizer import Tokenizer
 
 N_MELS, D_MODEL, VOCAB = 20, 16, 12
@@ -14,7 +15,9 @@ FAMILIES = {
     "conformer_relpos": (ConformerExitEncoder, {"kernel_size": 7, "attention_type": "RelPosMHAXL"}),
     "conformer_rope": (ConformerExitEncoder, {"kernel_size": 7, "attention_type": "RoPEMHA"}),
     "transformer": (TransformerExitEncoder, {}),
+    "conformer_aed": (ConformerExitEncoder, {"kernel_size": 7}),
 }
+DECODER_SIZES = {"nhead": 2, "d_ffn": 24, "num_decoder_layers": 2, "decoder_dropout": 0.0}
 
 
 def make_encoder(family: str, *, num_layers=4, exit_layers=(1, 2, 4), dropout=0.0, seed=0):
@@ -22,16 +25,40 @@ def make_encoder(family: str, *, num_layers=4, exit_layers=(1, 2, 4), dropout=0.
     torch.manual_seed(seed)
     cls, arguments = FAMILIES[family]
     encoder = cls(num_layers=num_layers, exit_layers=exit_layers, dropout=dropout, **SIZES, **arguments)
-    for parameter in encoder.parameters():
+    return _without_identities(encoder)
+
+
+def _without_identities(module):
+    for parameter in module.parameters():
         if parameter.ndim == 1:
             torch.nn.init.normal_(parameter, mean=0.5, std=0.5)
-    return encoder.eval()
+    return module.eval()
 
 
 def make_heads(num_exits=3, vocab_size=VOCAB, **arguments):
-    """Build heads, one per exit."""
+    """Build CTC heads, one per exit."""
     torch.manual_seed(1)
     return CTCHeads(num_exits=num_exits, d_model=D_MODEL, vocab_size=vocab_size, **arguments).eval()
+
+
+def make_joint_heads(exit_layers=(1, 2, 4), vocab_size=VOCAB, **arguments):
+    """Build CTC heads and decoders, one per exit, whose biases, gains and norms are random too."""
+    torch.manual_seed(1)
+    options = {"decoders": "per_exit", **DECODER_SIZES, **arguments}
+    return _without_identities(JointHeads(exit_layers=exit_layers, d_model=D_MODEL, vocab_size=vocab_size, **options))
+
+
+def make_heads_of(family, exit_layers=(1, 2, 4), vocab_size=VOCAB):
+    """Build the heads that a family has."""
+    if family.endswith("_aed"):
+        return make_joint_heads(exit_layers, vocab_size)
+    return make_heads(len(exit_layers), vocab_size)
+
+
+def make_loss(family, exit_layers, weights="uniform"):
+    """Build the loss that a family has."""
+    loss = ExitJointLoss if family.endswith("_aed") else ExitCTCLoss
+    return loss(exit_layers=exit_layers, weights=weights)
 
 
 def make_tokenizer(folder):
@@ -44,8 +71,8 @@ def make_asr(folder, family="conformer", policy=None, **arguments):
     """Build the whole recogniser; its heads are sharpened so that exits differ."""
     tokenizer = make_tokenizer(folder)
     encoder = make_encoder(family, **arguments)
-    heads = make_heads(len(encoder.exit_layers), tokenizer.vocab_size)
-    for parameter in heads.parameters():
+    heads = make_heads_of(family, encoder.exit_layers, tokenizer.vocab_size)
+    for parameter in heads.heads.parameters():
         parameter.data *= 4
     modules = {"features": LogMel(n_mels=N_MELS), "encoder": encoder, "heads": heads}
     return EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer, "blank_index": 0}, policy=policy)

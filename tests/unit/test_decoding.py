@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from speechbrain_ee.decoding import BeamCTC, GreedyCTC
+from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.tokenizer import Tokenizer
 
 BLANK, BOS, EOS = 0, 1, 2
@@ -23,6 +24,10 @@ def decoder(request, tokenizer):
     if request.param == "greedy":
         return GreedyCTC(tokenizer)
     return BeamCTC(tokenizer, beam_size=int(request.param.split()[-1]))
+
+
+def _texts(decoder, log_probs, lengths):
+    return [one.text for one in decoder.decode(ExitOutput(log_probs, lengths))]
 
 
 def _peaked(tokens, vocab_size=7, peak=0.99):
@@ -49,13 +54,13 @@ def _ids(tokenizer, pieces):
 def test_ctc_rules_by_hand(decoder, tokenizer, path, text):
     ids = _ids(tokenizer, path)
     padded = _peaked([*ids, *_ids(tokenizer, "cc")])  # frames beyond the length say "cc"
-    assert decoder(padded.unsqueeze(0), torch.tensor([len(ids)])) == [text]
+    assert _texts(decoder, padded.unsqueeze(0), torch.tensor([len(ids)])) == [text]
 
 
 def test_control_tokens_are_no_text(decoder, tokenizer):
     a, b = _ids(tokenizer, "ab")
     frames = _peaked([BOS, a, a, BOS, a, EOS, BOS, b, EOS])
-    assert decoder(frames.unsqueeze(0), torch.tensor([9])) == ["aab"]
+    assert _texts(decoder, frames.unsqueeze(0), torch.tensor([9])) == ["aab"]
 
 
 def test_lengths_are_exact_for_every_padding(tokenizer):
@@ -68,8 +73,8 @@ def test_lengths_are_exact_for_every_padding(tokenizer):
         for row, length in enumerate(lengths):
             log_probs[row, : length - 1] = blank
             log_probs[row, length - 1] = b
-        for decode in decoders:
-            assert decode(log_probs, lengths) == ["b"] * frames
+        for decoder in decoders:
+            assert _texts(decoder, log_probs, lengths) == ["b"] * frames
 
 
 @pytest.mark.parametrize("padding", [0.0, float("nan"), float("-inf")])
@@ -80,8 +85,8 @@ def test_an_utterance_alone_equals_padded_in_a_batch(decoder, padding):
     batch = torch.full((3, 20, 7), padding)
     for row, one in enumerate(alone):
         batch[row, : one.shape[1]] = one[0]
-    texts = decoder(batch, torch.tensor(lengths))
-    assert texts == [decoder(one, torch.tensor([one.shape[1]]))[0] for one in alone]
+    texts = _texts(decoder, batch, torch.tensor(lengths))
+    assert texts == [_texts(decoder, one, torch.tensor([one.shape[1]]))[0] for one in alone]
     assert any(texts)
 
 
@@ -90,8 +95,8 @@ def test_beam_of_one_equals_greedy_on_peaked_posteriors(tokenizer):
     paths = torch.randint(0, 7, (20, 30), generator=generator)
     log_probs = torch.stack([_peaked(path.tolist()) for path in paths])
     lengths = torch.randint(0, 31, (20,), generator=generator)
-    greedy = GreedyCTC(tokenizer)(log_probs, lengths)
-    assert BeamCTC(tokenizer, beam_size=1)(log_probs, lengths) == greedy
+    greedy = _texts(GreedyCTC(tokenizer), log_probs, lengths)
+    assert _texts(BeamCTC(tokenizer, beam_size=1), log_probs, lengths) == greedy
     assert len(set(greedy)) > 10
 
 
@@ -101,23 +106,23 @@ def test_beam_adds_up_the_paths_of_a_text(tokenizer):
     probs = torch.full((2, 7), 1e-9)
     probs[:, BLANK], probs[:, a] = 0.6, 0.4
     log_probs, lengths = probs.log().unsqueeze(0), torch.tensor([2])
-    assert GreedyCTC(tokenizer)(log_probs, lengths) == [""]
-    assert BeamCTC(tokenizer, beam_size=4)(log_probs, lengths) == ["a"]
+    assert _texts(GreedyCTC(tokenizer), log_probs, lengths) == [""]
+    assert _texts(BeamCTC(tokenizer, beam_size=4), log_probs, lengths) == ["a"]
 
 
 def test_half_precision_is_decoded(decoder, tokenizer):
     log_probs = _peaked(_ids(tokenizer, "▁a-b")).bfloat16().unsqueeze(0)
-    assert decoder(log_probs, torch.tensor([4])) == ["ab"]
+    assert _texts(decoder, log_probs, torch.tensor([4])) == ["ab"]
 
 
 def test_another_vocabulary_is_refused(decoder):
     with pytest.raises(ValueError, match=r"\(batch, frames, 7\) for this tokenizer"):
-        decoder(torch.zeros(1, 3, 8), torch.tensor([3]))
+        _texts(decoder, torch.zeros(1, 3, 8), torch.tensor([3]))
 
 
 def test_relative_lengths_are_refused(decoder):
     with pytest.raises(ValueError, match="relative wav_lens do not serve"):
-        decoder(torch.zeros(1, 3, 7), torch.tensor([1.0]))
+        _texts(decoder, torch.zeros(1, 3, 7), torch.tensor([1.0]))
 
 
 def test_empty_beam_is_refused(tokenizer):
@@ -133,7 +138,7 @@ def test_missing_kenlm_says_what_to_install(tokenizer, monkeypatch):
 
 
 def test_missing_language_model_is_refused(tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr("speechbrain_ee.decoding.find_spec", lambda name: name)
+    monkeypatch.setattr("speechbrain_ee.decoding.ctc.find_spec", lambda name: name)
     with pytest.raises(ValueError, match="lm.arpa does not exist"):
         BeamCTC(tokenizer, kenlm_model_path=tmp_path / "lm.arpa")
 
@@ -150,8 +155,8 @@ def test_language_model_changes_the_text(tokenizer, tmp_path):
     probs[0, 0, space] = 1.0
     probs[0, 1, a], probs[0, 1, b] = 0.55, 0.45
     args = probs.log(), torch.tensor([2])
-    assert BeamCTC(tokenizer)(*args) == ["a"]
-    assert BeamCTC(tokenizer, kenlm_model_path=arpa)(*args) == ["b"]
+    assert _texts(BeamCTC(tokenizer), *args) == ["a"]
+    assert _texts(BeamCTC(tokenizer, kenlm_model_path=arpa), *args) == ["b"]
     arpa.write_text("no model")
     with pytest.raises(ValueError, match=r"cannot read language model .*lm\.arpa"):
         BeamCTC(tokenizer, kenlm_model_path=arpa)

@@ -15,7 +15,8 @@ from speechbrain_ee.cost import exit_macs, exit_parameters
 from speechbrain_ee.evaluation import evaluate, evaluate_batch, length_batches, real_time_factors
 from speechbrain_ee.policies import FixedExit, Policy
 from speechbrain_ee.replay import replay, static_wer
-from speechbrain_ee.scores import COMPUTED
+from speechbrain_ee.report import exits_table
+from speechbrain_ee.scores import COMPUTED, FROM_ATTENTION
 from speechbrain_ee.utterances import read_utterances
 
 RATE = 16000
@@ -194,3 +195,25 @@ def test_a_long_recording_is_evaluated_as_it_is_transcribed(tmp_path):
         assert 0 < one["scores"]["entropy"] < 1
         assert one["macs"] >= said.macs > 0
     assert any(one["hypothesis"] for one in line["exits"])
+
+
+def test_attention_and_ctc_stand_side_by_side(utterances, tmp_path):
+    asr = make_asr(tmp_path, "conformer_aed")
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    assert exits["decoding"] == "greedy attention"
+    assert " CTC WER % " in exits_table(exits).splitlines()[0]
+    cache = read_utterances(tmp_path / "out" / "utterances.jsonl")
+    ctc = make_asr(tmp_path, "conformer_aed")
+    ctc.decoder = ctc.make_decoder("ctc")
+    for line, utterance in zip(cache, utterances, strict=True):
+        for one in line["exits"]:
+            policy = FixedExit(one["layer"])
+            live = asr.transcribe_file(utterance.audio_filepath, policy=policy)
+            assert (one["hypothesis"], one["static_macs"]) == (live.text, live.macs)
+            by_ctc = ctc.transcribe_file(utterance.audio_filepath, policy=policy)
+            assert (one["ctc"]["hypothesis"], one["static_macs"] - one["decoder_macs"]) == (by_ctc.text, by_ctc.macs)
+            assert set(one["scores"]) == {*COMPUTED, *FROM_ATTENTION} and one["decoder_macs"] > 0
+    for index, row in enumerate(exits["exits"]):
+        errors = sum(sum(line["exits"][index]["ctc"]["errors"].values()) for line in cache)
+        assert row["wer_ctc"] == pytest.approx(100 * errors / 12)
+    assert any(one["ctc"]["hypothesis"] != one["hypothesis"] for line in cache for one in line["exits"])

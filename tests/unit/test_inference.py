@@ -16,6 +16,7 @@ from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.model import ModelError, save_model
 from speechbrain_ee.policies import FixedExit, Policy, ScoreThreshold
 from speechbrain_ee.tokenizer import Tokenizer
@@ -403,3 +404,60 @@ def test_a_calibration_of_ones_own(folder, tmp_path):
     write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": "0" * 16})
     with pytest.raises(ValueError, match="of another model or vocabulary"):
         EarlyExitASR.from_hparams(folder)
+
+
+@pytest.fixture
+def aed(tmp_path):
+    return make_asr(tmp_path, "conformer_aed")
+
+
+def count_starts(asr, monkeypatch):
+    """Number of utterances that each exit's decoder has looked at."""
+    starts = [0] * len(asr.mods.heads.decoders)
+    start = AttentionDecoder.start
+
+    def counted(self, states, lengths):
+        starts[list(asr.mods.heads.decoders).index(self)] += len(states)
+        return start(self, states, lengths)
+
+    monkeypatch.setattr(AttentionDecoder, "start", counted)
+    return starts
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "beam", "rescore"])
+def test_the_decoder_runs_once_at_the_exit_taken(aed, monkeypatch, decoding):
+    aed.decoder = aed.make_decoder(decoding)
+    waveforms = [noise(0.2 + 0.1 * index, seed=index) for index in range(8)]
+    entropies = [aed.transcribe_waveforms([one], policy=ScoreThreshold("entropy", 2.0))[0].score for one in waveforms]
+    starts = count_starts(aed, monkeypatch)
+    results = aed.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", sorted(entropies)[4]))
+    taken = [result.exit_layer for result in results]
+    assert starts == [taken.count(layer) for layer in aed.exit_layers]
+    assert len(set(taken)) > 1
+
+
+def test_no_decoder_runs_where_ctc_gives_the_text(aed, monkeypatch):
+    starts = count_starts(aed, monkeypatch)
+    aed.decoder = aed.make_decoder("ctc")
+    aed.transcribe_waveforms([noise(0.3)])
+    assert starts == [0, 0, 0]
+
+
+def test_a_score_of_the_decoder_is_paid_for_at_every_exit_looked_at(aed, monkeypatch):
+    full, looked = FixedExit(), ScoreThreshold("attention_entropy", -1.0)
+    (alone,), starts = aed.transcribe_waveforms([noise(0.3)], policy=full), count_starts(aed, monkeypatch)
+    (result,) = aed.transcribe_waveforms([noise(0.3)], policy=looked)
+    assert starts == [1, 1, 1]  # the last text is not decoded again
+    heads = exit_macs(aed.mods.encoder, aed.mods.heads, 31)
+    heads_alone = exit_macs(aed.mods.encoder, aed.mods.heads, 31, heads_run=1)
+    assert result.macs - heads[2] > alone.macs - heads_alone[2] > 0
+    assert result.text == alone.text and 0 < result.score <= 1
+
+
+def test_a_score_that_the_decoding_does_not_give_is_refused(asr, aed):
+    for model, score, source in (
+        (asr, "attention_entropy", "an attention decoder"),
+        (aed, "posterior", "a beam search"),
+    ):
+        with pytest.raises(ValueError, match=f"{score}' comes from {source}"):
+            model.transcribe_waveforms([noise(0.3)], policy=ScoreThreshold(score, 0.5))

@@ -8,12 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from unit.models import D_MODEL, FAMILIES, N_MELS, VOCAB, make_asr, make_encoder, make_heads
+from unit.models import (
+    D_MODEL,
+    FAMILIES,
+    N_MELS,
+    VOCAB,
+    make_asr,
+    make_encoder,
+    make_heads_of,
+    make_joint_heads,
+    make_loss,
+)
 
 from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.ctc_scores import compute_scores, output_scores
 from speechbrain_ee.learned import fit_learned_score
-from speechbrain_ee.losses import ExitCTCLoss
 from speechbrain_ee.model import ModelError, load_config, load_model, save_model
 from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
 from speechbrain_ee.replay import replay
@@ -83,16 +92,15 @@ def test_law_2_last_exit_is_the_stock_encoder(family):
 
 
 def test_law_3_gradients_reach_the_layers_below_and_none_above(family):
-    encoder, heads = make_encoder(family).train(), make_heads()
+    encoder, heads = make_encoder(family).train(), make_heads_of(family)
     feats, lengths = make_batch()
     tokens, token_lengths = torch.randint(3, VOCAB, (4, 1)), torch.ones(4, dtype=torch.long)
     for exit_index, exit_layer in enumerate(encoder.exit_layers):
         weights = [float(index == exit_index) for index in range(3)]
         encoder.zero_grad()
         states, frames = encoder(feats, lengths)
-        loss, _ = ExitCTCLoss(exit_layers=encoder.exit_layers, weights=weights)(
-            heads(states), frames, tokens, token_lengths
-        )
+        outputs = heads(states, frames, tokens, token_lengths)
+        loss, _ = make_loss(family, encoder.exit_layers, weights)(outputs, tokens, token_lengths)
         loss.backward()
         for layer, module in enumerate(encoder.layers, start=1):
             for name, parameter in module.named_parameters():
@@ -150,20 +158,22 @@ def test_law_5_threshold_extremes_give_the_first_and_the_last_exit(tmp_path, fam
 
 
 def test_law_6_one_weight_is_the_single_exit_twin(family):
-    encoder, heads = make_encoder(family), make_heads()
+    encoder, heads = make_encoder(family), make_heads_of(family)
     feats, lengths = make_batch()
     tokens, token_lengths = torch.randint(3, VOCAB, (4, 1)), torch.ones(4, dtype=torch.long)
     for exit_index, exit_layer in enumerate(encoder.exit_layers):
         twin = make_encoder(family, num_layers=exit_layer, exit_layers=[exit_layer], seed=9)
-        twin_heads = make_heads(num_exits=1)
+        twin_heads = make_heads_of(family, [exit_layer])
         shared = {name: value for name, value in encoder.state_dict().items() if name in twin.state_dict()}
         twin.load_state_dict(shared)
-        twin_heads.heads[0].load_state_dict(heads.heads[exit_index].state_dict())
+        for ours, theirs in zip(twin_heads.modules_of(0), heads.modules_of(exit_index), strict=True):
+            ours.load_state_dict(theirs.state_dict())
         weights = [float(index == exit_index) for index in range(3)]
+        targets = (tokens, token_lengths)
         states, frames = encoder(feats, lengths)
-        loss, _ = ExitCTCLoss(exit_layers=[1, 2, 4], weights=weights)(heads(states), frames, tokens, token_lengths)
+        loss, _ = make_loss(family, [1, 2, 4], weights)(heads(states, frames, *targets), *targets)
         states, frames = twin(feats, lengths)
-        twin_loss, _ = ExitCTCLoss(exit_layers=[exit_layer])(twin_heads(states), frames, tokens, token_lengths)
+        twin_loss, _ = make_loss(family, [exit_layer])(twin_heads(states, frames, *targets), *targets)
         assert torch.equal(loss, twin_loss)
         assert torch.isfinite(loss) and loss > 0
 
@@ -183,8 +193,9 @@ def test_law_8_saved_and_loaded_gives_the_same(tmp_path, family):
     num_samples = torch.tensor([len(one) for one in waveforms()])
     for model in (asr, loaded):
         model.states, model.lengths = model.mods.encoder(*model.mods.features(wavs, num_samples))
-    for ours, theirs in zip(asr.mods.heads(asr.states), loaded.mods.heads(loaded.states), strict=True):
-        assert torch.equal(ours, theirs)
+    ours, theirs = (model.mods.heads(model.states, model.lengths) for model in (asr, loaded))
+    for our_exit, their_exit in zip(ours, theirs, strict=True):
+        assert torch.equal(our_exit.log_probs, their_exit.log_probs)
     assert [one.text for one in asr.transcribe_waveforms(waveforms())] == [
         one.text for one in loaded.transcribe_waveforms(waveforms())
     ]
@@ -202,16 +213,30 @@ def test_law_8_a_missing_or_additional_head_is_refused_by_name(tmp_path, num_exi
     assert word in message
 
 
+@pytest.mark.parametrize(("wanted", "word"), [("shared", "in excess"), ("per_exit", "lacks")])
+def test_law_8_a_missing_or_additional_decoder_is_refused_by_name(tmp_path, wanted, word):
+    asr = make_asr(tmp_path, "conformer_aed")
+    options = {"decoders": "per_exit" if wanted == "shared" else "shared"}
+    asr.mods["heads"] = make_joint_heads((1, 2, 4), asr.hparams.tokenizer.vocab_size, **options)
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    config = load_config(tmp_path / "model" / "config.json")
+    config["heads"]["decoders"] = wanted
+    with pytest.raises(ModelError, match=r"heads\.decoders\.1") as raised:
+        load_model(config, tmp_path / "model" / "model.safetensors")
+    assert word in str(raised.value) and "\n" not in str(raised.value)
+
+
 @torch.no_grad()
 def test_law_10_scores_ignore_padding(family):
-    encoder, heads = make_encoder(family), make_heads()
+    encoder, heads = make_encoder(family), make_heads_of(family)
     feats, lengths = make_batch()
     states, frames = encoder(feats, lengths)
-    for exit_index, log_probs in enumerate(heads(states)):
-        scores = compute_scores(log_probs, frames)
+    for exit_index, output in enumerate(heads(states, frames)):
+        scores = compute_scores(output.log_probs, frames)
         for row, length in enumerate(LENGTHS):
             alone, _ = encoder(feats[row : row + 1, :length], lengths[row : row + 1])
-            single = compute_scores(heads.head(exit_index, alone[exit_index]), frames[row : row + 1])
+            own_frames = frames[row : row + 1]
+            single = compute_scores(heads.head(exit_index, alone[exit_index], own_frames).log_probs, own_frames)
             for name, values in scores.items():
                 torch.testing.assert_close(values[row], single[name][0], **TOLERANCE)
 
@@ -227,7 +252,9 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
     by_threshold = [*threshold_policies(cache), LearnedThreshold(learned, 0.0)]
     policies = [one.with_threshold(far_from_every_value(one, cache)) for one in by_threshold]
     assert len(policies) >= 11
-    caps = {"macs_per_s": float(np.median([line["exits"][1]["macs"] / line["duration"] for line in cache])) * 1.001}
+    before_decoding = [line["exits"][1]["macs"] - line["exits"][1].get("decoder_macs", 0) for line in cache]
+    rates = [macs / line["duration"] for macs, line in zip(before_decoding, cache, strict=True)]
+    caps = {"macs_per_s": float(np.median(rates)) * 1.001}
     taken = {}
     for policy in (FixedExit(2), FixedExit(), *policies, Capped(policies[0], **caps), Capped(FixedExit(), max_layer=2)):
         expected = [asr.exit_layers[index] for index in replay(policy, cache).exit_indices]
@@ -277,18 +304,20 @@ def replay_line(asr, waveform):
     """One line of utterances.jsonl for a waveform without a text."""
     feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
     states, lengths = asr.mods.encoder(feats, num_frames)
-    log_probs = asr.mods.heads(states)
-    pairs = zip(log_probs, [None, *log_probs], strict=False)
-    scores = [compute_scores(here, lengths, previous=previous) for here, previous in pairs]
+    outputs = asr.mods.heads(states, lengths)
+    pairs = zip(outputs, [None, *outputs], strict=False)
+    decoded = [asr.decoder.decode(output)[0] for output in outputs]
+    scores = [output_scores(*pair, blank_index=0)[0] | text.scores for pair, text in zip(pairs, decoded, strict=True)]
     macs = exit_macs(asr.mods.encoder, asr.mods.heads, int(num_frames))
     exits = [
         {
             "layer": layer,
             "errors": {"S": int(100 * one["entropy"]), "D": 0, "I": 0},  # something for a score to learn
-            "scores": {name: value.item() for name, value in one.items()},
-            "macs": cost,
+            "scores": one,
+            "macs": cost + text.macs,
+            "decoder_macs": text.macs,
         }
-        for layer, one, cost in zip(asr.exit_layers, scores, macs, strict=True)
+        for layer, one, cost, text in zip(asr.exit_layers, scores, macs, decoded, strict=True)
     ]
     duration = len(waveform) / asr.mods.features.sample_rate
     return json.loads(json.dumps({"id": str(len(waveform)), "num_words": 1, "duration": duration, "exits": exits}))

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from speechbrain_ee.losses import ExitCTCLoss, exit_weights
+from speechbrain_ee.lobes import ExitOutput
+from speechbrain_ee.losses import ExitCTCLoss, ExitJointLoss, exit_weights
 
 
 def one_frame_each(*frames):
@@ -21,7 +22,7 @@ A, ONE = torch.tensor([[1]]), torch.tensor([1])
 
 def ctc(log_probs, lengths, tokens=A, token_lengths=ONE, **arguments):
     loss = ExitCTCLoss(exit_layers=[1], **arguments)
-    return loss([log_probs], torch.tensor(lengths), tokens, token_lengths)[0].item()
+    return loss([ExitOutput(log_probs, torch.tensor(lengths))], tokens, token_lengths)[0].item()
 
 
 def test_two_frames_by_hand():
@@ -63,7 +64,7 @@ def test_every_length_survives_the_way_through_relative_ones(frames):
     lengths = torch.arange(1, frames + 1)
     loss = ExitCTCLoss(exit_layers=[1], reduction="none")
     empty = torch.zeros(frames, 0, dtype=torch.long)
-    total, _ = loss([log_probs], lengths, empty, torch.zeros(frames, dtype=torch.long))
+    total, _ = loss([ExitOutput(log_probs, lengths)], empty, torch.zeros(frames, dtype=torch.long))
     assert torch.equal(total.round().long(), lengths)
 
 
@@ -77,7 +78,7 @@ def test_relative_lengths_of_1_to_3000_are_exact_in_double():
 def three_exits(weights):
     log_probs = [TWO_FRAMES, TWO_FRAMES.flip(1), TWO_FRAMES[:, [0, 0]]]
     loss = ExitCTCLoss(exit_layers=[2, 4, 6], weights=weights)
-    return loss(log_probs, torch.tensor([2]), A, ONE)
+    return loss([ExitOutput(one, torch.tensor([2])) for one in log_probs], A, ONE)
 
 
 def test_uniform_is_the_plain_sum():
@@ -118,4 +119,49 @@ def test_wrong_weights_are_refused(weights, message):
 
 def test_too_few_exits_are_refused():
     with pytest.raises(ValueError, match="argument"):
-        ExitCTCLoss(exit_layers=[1, 2])([TWO_FRAMES], torch.tensor([2]), A, ONE)
+        ExitCTCLoss(exit_layers=[1, 2])([ExitOutput(TWO_FRAMES, torch.tensor([2]))], A, ONE)
+
+
+# Over no token and after "a": EOS has 0.2, then 0.5.
+TWO_TOKENS = one_frame_each((0.1, 0.3, 0.2, 0.4), (0.1, 0.2, 0.5, 0.2))
+
+
+def joint(attention=TWO_TOKENS, attention_weight=1.0, decoder=True, tokens=A, token_lengths=ONE, **arguments):
+    output = ExitOutput(
+        TWO_FRAMES,
+        torch.tensor([2]),
+        decoder=torch.nn.Identity() if decoder else None,
+        attention_log_probs=attention,
+        attention_weight=attention_weight,
+    )
+    loss = ExitJointLoss(exit_layers=[1], **arguments)
+    return loss([output], tokens, token_lengths)[0].item()
+
+
+def test_joint_loss_by_hand():
+    attention = -(math.log(0.3) + math.log(0.5)) / 2  # "a", then EOS
+    assert joint(ctc_weight=0.0) == pytest.approx(attention)
+    assert joint(ctc_weight=0.3) == pytest.approx(0.3 * -math.log(PROBABILITY_A) + 0.7 * attention)
+    assert joint(ctc_weight=0.0, reduction="batchmean") == pytest.approx(2 * attention)
+    smoothed = 0.9 * attention - 0.1 * sum(math.log(p) for p in (0.1, 0.3, 0.2, 0.4, 0.1, 0.2, 0.5, 0.2)) / 4 / 2
+    assert joint(ctc_weight=0.0, label_smoothing=0.1) == pytest.approx(smoothed)
+
+
+def test_the_attention_loss_ends_at_eos_whatever_is_padded():
+    padded = torch.cat([TWO_TOKENS, torch.full((1, 3, 4), -9.0)], dim=1)
+    tokens = torch.tensor([[1, 3, 3, 3]])
+    assert joint(padded, tokens=tokens, ctc_weight=0.0) == pytest.approx(joint(ctc_weight=0.0))
+
+
+def test_an_exit_without_a_decoder_has_its_ctc_loss_and_one_not_drawn_the_share_of_it():
+    plain = -math.log(PROBABILITY_A)
+    assert joint(None, decoder=False) == pytest.approx(plain)
+    assert joint(None) == pytest.approx(0.3 * plain)
+    more = joint(ctc_weight=0.0, attention_weight=3.0)
+    assert more == pytest.approx(3 * joint(ctc_weight=0.0))
+
+
+@pytest.mark.parametrize("name", ["ctc_weight", "label_smoothing"])
+def test_shares_are_between_0_and_1(name):
+    with pytest.raises(ValueError, match=f"{name}=1.5: give a number from 0 to 1"):
+        ExitJointLoss(exit_layers=[1], **{name: 1.5})

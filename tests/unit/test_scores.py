@@ -14,6 +14,6 @@ def test_unknown_score_name_lists_the_known_ones():
 def test_directions():
     surer = {name: info.higher_is_surer for name, info in SCORES.items()}
     assert {name for name, higher in surer.items() if higher} == {
-        *("confidence", "confidence_min", "agreement", "posterior"),
+        *("confidence", "confidence_min", "agreement", "posterior", "attention_confidence", "ctc_attention_agreement"),
     }
     assert {name for name, higher in surer.items() if higher is None} == {"token_rate"}

@@ -19,7 +19,7 @@ class ASR(sb.Brain):
     """CTC over letters."""
 
     def compute_forward(self, batch, stage):
-        """Waveforms to log-probabilities, here one per exit."""
+        """Waveforms to log-probabilities, here what each exit gives."""
         batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
         feats = self.hparams.compute_features(wavs)
@@ -27,16 +27,15 @@ class ASR(sb.Brain):
         # stock: x = self.modules.encoder(feats)
         states, lengths = self.modules.encoder(feats, absolute_lengths(wav_lens, feats.shape[1]))
         # stock: return self.hparams.log_softmax(self.modules.ctc_lin(x)), wav_lens
-        return self.modules.heads(states), lengths
+        return self.modules.heads(states, lengths)
 
     def compute_objectives(self, predictions, batch, stage):
         """CTC, here summed over the exits."""
-        p_ctc, lengths = predictions
         tokens, token_lens = batch.tokens
+        # stock: p_ctc, lengths = predictions
         # stock: return sb.nnet.losses.ctc_loss(p_ctc, tokens, lengths, token_lens, self.hparams.blank_index)
-        loss, self.per_exit = self.hparams.ctc_cost(
-            p_ctc, lengths, tokens, absolute_lengths(token_lens, tokens.shape[1])
-        )
+        token_lengths = absolute_lengths(token_lens, tokens.shape[1])
+        loss, self.per_exit = self.hparams.ctc_cost(predictions, tokens, token_lengths)
         return loss
 
     def on_stage_end(self, stage, stage_loss, epoch):

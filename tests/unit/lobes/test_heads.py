@@ -5,7 +5,7 @@ import pytest
 import torch
 from unit.models import D_MODEL, VOCAB, make_heads
 
-from speechbrain_ee.lobes import CTCHeads
+from speechbrain_ee.lobes import CTCHeads, ExitOutput
 
 
 def test_linear_head_by_hand():
@@ -13,20 +13,21 @@ def test_linear_head_by_hand():
     linear = heads.heads[0][-1]
     linear.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     linear.bias.data = torch.tensor([0.0, 1.0])
-    log_probs = heads.head(0, torch.tensor([[[2.0, 1.0]]]))  # logits 2, 2
-    torch.testing.assert_close(log_probs.exp(), torch.tensor([[[0.5, 0.5]]]))
+    output = heads.head(0, torch.tensor([[[2.0, 1.0]]]), torch.tensor([1]))  # logits 2, 2
+    torch.testing.assert_close(output.log_probs.exp(), torch.tensor([[[0.5, 0.5]]]))
 
 
 @pytest.mark.parametrize("kind", ["linear", "norm_linear", "mlp"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_forward_is_each_head_and_untied_heads_differ(kind, shared):
     heads = make_heads(kind=kind, shared=shared)
-    state = torch.randn(2, 5, D_MODEL)
-    log_probs = heads([state] * 3)
-    for index, one in enumerate(log_probs):
-        assert torch.equal(one, heads.head(index, state))
-        torch.testing.assert_close(one.exp().sum(-1), torch.ones(2, 5))
-    assert torch.equal(log_probs[0], log_probs[2]) == shared
+    state, lengths = torch.randn(2, 5, D_MODEL), torch.tensor([5, 2])
+    outputs = heads([state] * 3, lengths)
+    for index, one in enumerate(outputs):
+        assert torch.equal(one.log_probs, heads.head(index, state, lengths).log_probs)
+        torch.testing.assert_close(one.log_probs.exp().sum(-1), torch.ones(2, 5))
+        assert one.lengths is lengths and one.state is state
+    assert torch.equal(outputs[0].log_probs, outputs[2].log_probs) == shared
     assert len(heads.heads) == (1 if shared else 3)
 
 
@@ -43,17 +44,30 @@ def test_parameters_and_macs_by_hand():
 def test_log_probs_are_float32_under_autocast():
     heads = make_heads()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        log_probs = heads.head(0, torch.randn(1, 4, D_MODEL))
+        log_probs = heads.head(0, torch.randn(1, 4, D_MODEL), torch.tensor([4])).log_probs
     assert log_probs.dtype == torch.float32
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 4))
 
 
 def test_dropout_only_in_training():
     heads = make_heads(dropout=0.5)
-    state = torch.randn(1, 4, D_MODEL)
-    assert torch.equal(heads.head(0, state), heads.head(0, state))
+    state, lengths = torch.randn(1, 4, D_MODEL), torch.tensor([4])
+
+    def log_probs():
+        return heads.head(0, state, lengths).log_probs
+
+    assert torch.equal(log_probs(), log_probs())
     heads.train()
-    assert not torch.equal(heads.head(0, state), heads.head(0, state))
+    assert not torch.equal(log_probs(), log_probs())
+
+
+def test_rows_of_an_output_lose_their_padding_and_kept_ones_do_not():
+    heads = make_heads()
+    output = heads.head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
+    alone, kept = output.row(1), output.keep(torch.tensor([1, 2]))
+    assert torch.equal(alone.log_probs, output.log_probs[1:2, :2]) and torch.equal(alone.state, output.state[1:2, :2])
+    assert torch.equal(kept.log_probs, output.log_probs[1:]) and torch.equal(kept.state, output.state[1:])
+    assert alone.lengths.tolist() == [2] and kept.lengths.tolist() == [2, 3]
 
 
 def test_wrong_calls_are_refused():
@@ -62,4 +76,14 @@ def test_wrong_calls_are_refused():
     with pytest.raises(ValueError, match="num_exits=0"):
         make_heads(num_exits=0)
     with pytest.raises(ValueError, match="got 2 states for 3 exit heads"):
-        make_heads()([torch.randn(1, 4, D_MODEL)] * 2)
+        make_heads()([torch.randn(1, 4, D_MODEL)] * 2, torch.tensor([4]))
+
+
+def test_rows_joined_are_the_batch_again():
+    heads = make_heads()
+    output = heads.head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
+    joined = ExitOutput.join([output.row(row) for row in (1, 2)])
+    assert joined.lengths.tolist() == [2, 3] and joined.log_probs.shape[1] == joined.state.shape[1] == 3
+    for row in (0, 1):
+        assert torch.equal(joined.row(row).log_probs, output.row(row + 1).log_probs)
+        assert torch.equal(joined.row(row).state, output.row(row + 1).state)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From log-probabilities of an exit head to text: greedy and beam over SpeechBrain's CTC decoders.
+"""From CTC log-probabilities to text: greedy and beam over SpeechBrain's decoders.
 
 SpeechBrain takes relative lengths and turns them back into frames, in the beam searcher by
 truncation: 32 of 41 frames become 31. Here lengths are integers, and each utterance is cut to its
@@ -8,7 +8,6 @@ own frames before a decoder sees it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,35 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
-from speechbrain_ee.lobes.padding import check_lengths
-from speechbrain_ee.words import greedy_spans
+from speechbrain_ee.decoding.base import Decoded, check_output
+from speechbrain_ee.words import Span, frame_confidences, greedy_spans
 
 if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.tokenizer import Tokenizer
 
 N_BEST = 10  # hypotheses that share the posterior
 
 # Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One utterance's text and what else its decoder knows.
-
-    Arguments
-    ---------
-    text : str
-        The words.
-    spans : list of tuple
-        Each word with its first frame and the frame after its last.
-    posterior : float | None
-        The exit score of that name; None without a beam.
-    """
-
-    text: str
-    spans: list[tuple[str, int, int]]
-    posterior: float | None = None
 
 
 class GreedyCTC:
@@ -59,13 +40,14 @@ class GreedyCTC:
 
     Example
     -------
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
     >>> class Letters:
     ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
     ...     def decode(self, ids):
     ...         return "".join(self.vocab_list[i] for i in ids).replace("▁", " ").strip()
     >>> log_probs = torch.eye(3)[[1, 1, 0, 2, 1]].log().unsqueeze(0)
-    >>> GreedyCTC(Letters())(log_probs, torch.tensor([4]))
-    ['ab']
+    >>> GreedyCTC(Letters()).decode(ExitOutput(log_probs, torch.tensor([4])))[0].text
+    'ab'
     """
 
     def __init__(self, tokenizer: Tokenizer, blank_index: int = 0):
@@ -73,21 +55,26 @@ class GreedyCTC:
         self.tokenizer = tokenizer
         self.blank_index = blank_index
 
-    def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
-        """log_probs (batch, frames, vocab), lengths (batch,) in frames -> one text each."""
-        tokens = [filter_ctc_output(path, blank_id=self.blank_index) for path in self._best_paths(log_probs, lengths)]
-        return [self.tokenizer.decode(ids) if ids else "" for ids in tokens]
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Texts with the frames and confidences of their words."""
+        check_output(output, self.tokenizer.vocab_size)
+        confidences, paths = frame_confidences(output.log_probs, self.blank_index)
+        rows = zip(confidences, paths, output.lengths.tolist(), strict=True)
+        spans = [
+            greedy_spans(path[:length], confidence[:length], self.tokenizer, self.blank_index)
+            for confidence, path, length in rows
+        ]
+        texts = [self.tokenizer.decode(ids) if ids else "" for ids in best_tokens(output, self.blank_index)]
+        return [Decoded(*pair) for pair in zip(texts, spans, strict=True)]
 
-    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Decoded]:
-        """Texts with the frames of their words."""
-        paths = self._best_paths(log_probs, lengths)
-        spans = [greedy_spans(path, self.tokenizer, self.blank_index) for path in paths]
-        return [Decoded(*pair) for pair in zip(self(log_probs, lengths), spans, strict=True)]
 
-    def _best_paths(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[list[int]]:
-        _check_inputs(log_probs, lengths, self.tokenizer.vocab_size)
-        best = log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
-        return [frames[:length] for frames, length in zip(best, lengths.tolist(), strict=True)]
+def best_tokens(output: ExitOutput, blank_index: int) -> list[list[int]]:
+    """Tokens of the best path of each utterance, without repetitions and blanks."""
+    best = output.log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
+    return [
+        filter_ctc_output(path[:length], blank_id=blank_index)
+        for path, length in zip(best, output.lengths.tolist(), strict=True)
+    ]
 
 
 class BeamCTC:
@@ -121,11 +108,12 @@ class BeamCTC:
 
     Example
     -------
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
     >>> class Letters:
     ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
     >>> probs = torch.tensor([[[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]]])
-    >>> BeamCTC(Letters(), beam_size=4)(probs.log(), torch.tensor([2]))
-    ['ab']
+    >>> BeamCTC(Letters(), beam_size=4).decode(ExitOutput(probs.log(), torch.tensor([2])))[0].text
+    'ab'
     """
 
     def __init__(
@@ -146,6 +134,7 @@ class BeamCTC:
             _check_kenlm(Path(kenlm_model_path))
         self.name = f"beam {beam_size}" + (f", {Path(kenlm_model_path).name}" if kenlm_model_path else "")
         self.vocab_size = tokenizer.vocab_size
+        self.blank_index = blank_index
         options = {
             "alpha": alpha,
             "beta": beta,
@@ -167,25 +156,29 @@ class BeamCTC:
                 f"cannot read language model {kenlm_model_path}; give an ARPA or KenLM binary of order 2 or more"
             ) from error
 
-    def __call__(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[str]:
-        """log_probs (batch, frames, vocab), lengths (batch,) in frames -> one text each."""
-        return [one.text for one in self.decode(log_probs, lengths)]
-
-    def decode(self, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Decoded]:
-        """Texts with the frames of their words, and their share of the probability of the n-best list.
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Texts with the frames of their words, and ``posterior``: their share of the n-best list's probability.
 
         A share of exactly 1 means that a single hypothesis survived the pruning.
         """
-        _check_inputs(log_probs, lengths, self.vocab_size)
-        log_probs = log_probs.detach().float().cpu()
-        n_best = [
-            self.searcher(one[:length].unsqueeze(0))[0] for one, length in zip(log_probs, lengths.tolist(), strict=True)
+        confidences, _ = frame_confidences(output.log_probs, self.blank_index)
+        return [
+            Decoded(n_best[0].text, _spans(n_best[0], confidence), {"posterior": _share_of_first(n_best)})
+            for n_best, confidence in zip(self.n_best(output), confidences, strict=True)
         ]
-        return [Decoded(found[0].text, _spans(found[0]), _share_of_first(found)) for found in n_best]
+
+    def n_best(self, output: ExitOutput) -> list[list]:
+        """SpeechBrain's hypotheses of each utterance, best one first."""
+        check_output(output, self.vocab_size)
+        log_probs = output.log_probs.detach().float().cpu()
+        return [
+            self.searcher(one[:length].unsqueeze(0))[0]
+            for one, length in zip(log_probs, output.lengths.tolist(), strict=True)
+        ]
 
 
-def _spans(hypothesis) -> list[tuple[str, int, int]]:
-    return [(word, start, end) for word, (start, end) in hypothesis.text_frames]
+def _spans(hypothesis, confidences: list[float]) -> list[Span]:
+    return [Span.of_frames(word, start, end, confidences) for word, (start, end) in hypothesis.text_frames]
 
 
 def _share_of_first(n_best: list) -> float:
@@ -198,11 +191,3 @@ def _check_kenlm(path: Path) -> None:
         raise ImportError('a language model needs KenLM, not installed here: pip install "speechbrain_ee[lm]"')
     if not path.is_file():
         raise ValueError(f"language model {path} does not exist; give an ARPA or KenLM binary")
-
-
-def _check_inputs(log_probs: torch.Tensor, lengths: torch.Tensor, vocab_size: int) -> None:
-    if log_probs.dim() != 3 or log_probs.shape[-1] != vocab_size:
-        raise ValueError(
-            f"log_probs must be (batch, frames, {vocab_size}) for this tokenizer, got {tuple(log_probs.shape)}"
-        )
-    check_lengths(lengths, log_probs.shape[0])

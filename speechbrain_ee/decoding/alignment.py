@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the words of a text that did not come from CTC were said: forced alignment with the exit's CTC head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import torch
+from torchaudio.functional import forced_align
+
+from speechbrain_ee.words import Span, word_positions
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+    from speechbrain_ee.tokenizer import Tokenizer
+
+
+def align_words(
+    output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer, blank_index: int
+) -> list[Span]:
+    """Give the words of a text their frames.
+
+    Arguments
+    ---------
+    output : ExitOutput
+        Of one utterance.
+    tokens : sequence of int
+        Its text.
+    probs : sequence of float
+        Of each token; a word is as sure as the least sure of its tokens.
+    tokenizer : Tokenizer
+        Its pieces say where words start.
+    blank_index : int
+        Index of the CTC blank.
+
+    Returns
+    -------
+    list of Span
+        Where the CTC head cannot have said the text (it has too few frames for it), words lie at equal distances.
+
+    Example
+    -------
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
+    >>> from speechbrain_ee.tokenizer import Tokenizer
+    >>> tokenizer = Tokenizer.train(["a b"], path=getfixture("tmp_path") / "char.model", model_type="char")
+    >>> tokens = tokenizer.encode("b")
+    >>> frames = torch.tensor([0, 0, tokens[0], tokens[1], 0])
+    >>> log_probs = torch.nn.functional.one_hot(frames, tokenizer.vocab_size).float().mul(9).log_softmax(-1)
+    >>> align_words(ExitOutput(log_probs.unsqueeze(0), torch.tensor([5])), tokens, [0.9, 0.8], tokenizer, 0)
+    [Span(text='b', start=3, end=4, confidence=0.8)]
+    """
+    if not tokens:
+        return []
+    places = _token_frames(output.log_probs, tokens, blank_index)
+    return [
+        Span(
+            text=tokenizer.decode([tokens[i] for i in word]),
+            start=places[word[0]][0],
+            end=places[word[-1]][1],
+            confidence=min(probs[i] for i in word),
+        )
+        for word in word_positions(tokens, tokenizer)
+    ]
+
+
+def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int], blank_index: int) -> list[tuple[int, int]]:
+    """First frame of each token and the frame after its last."""
+    frames = log_probs.shape[1]
+    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
+    if needed > frames or blank_index in tokens:
+        return [
+            (frames * i // len(tokens), max(frames * i // len(tokens) + 1, frames * (i + 1) // len(tokens)))
+            for i in range(len(tokens))
+        ]
+    targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
+    path, _ = forced_align(log_probs.detach().float(), targets, blank=blank_index)
+    places, frame = [], 0
+    for token, run in groupby(path[0].tolist()):
+        start, frame = frame, frame + len(list(run))
+        if token != blank_index:
+            places.append((start, frame))
+    return places

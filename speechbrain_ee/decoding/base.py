@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every decoder gives, and what it is refused for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from speechbrain_ee.lobes.padding import check_lengths
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+    from speechbrain_ee.words import Span
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One utterance's text and what else its decoder knows.
+
+    Arguments
+    ---------
+    text : str
+        The words.
+    spans : list of Span
+        Each word with its frames and confidence.
+    scores : dict
+        Exit scores that only decoding gives.
+    macs : int
+        Multiply-accumulates of the attention decoder; 0 where there is none.
+    ctc_text : str | None
+        What the exit's CTC head says, best path; None where ``text`` is from CTC.
+    """
+
+    text: str
+    spans: list[Span]
+    scores: dict[str, float] = field(default_factory=dict)
+    macs: int = 0
+    ctc_text: str | None = None
+
+
+def check_output(output: ExitOutput, vocab_size: int) -> None:
+    """Refuse the output of another model, and relative lengths.
+
+    Arguments
+    ---------
+    output : ExitOutput
+        What is to be decoded.
+    vocab_size : int
+        Of the tokenizer.
+
+    Raises
+    ------
+    ValueError
+        If the vocabulary is another one, or lengths are not integers.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
+    >>> check_output(ExitOutput(torch.zeros(1, 5, 3), torch.tensor([5])), 3)
+    """
+    log_probs = output.log_probs
+    if log_probs.dim() != 3 or log_probs.shape[-1] != vocab_size:
+        raise ValueError(
+            f"log_probs must be (batch, frames, {vocab_size}) for this tokenizer, got {tuple(log_probs.shape)}"
+        )
+    check_lengths(output.lengths, log_probs.shape[0])

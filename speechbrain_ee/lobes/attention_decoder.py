@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An attention decoder over one exit's states, in stock SpeechBrain layers: all tokens at once, or some more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from speechbrain.lobes.models.transformer.Transformer import (
+    NormalizedEmbedding,
+    PositionalEncoding,
+    TransformerDecoder,
+    get_lookahead_mask,
+)
+from torch import nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from speechbrain_ee.lobes.encoder import constructor_arguments
+from speechbrain_ee.lobes.padding import padding_mask
+
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # (batch, heads, positions, d_model / heads) each
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """How far an incremental run has come.
+
+    Arguments
+    ---------
+    memory : list[KeysAndValues]
+        Of the encoder's frames, per layer; of a batch of one it serves any number of hypotheses.
+    past : list[KeysAndValues]
+        Of the tokens so far, per layer.
+    attendable : torch.Tensor | None
+        True where there is no padding, (batch, 1, 1, frames); None where there is none at all.
+    """
+
+    memory: list[KeysAndValues]
+    past: list[KeysAndValues]
+    attendable: torch.Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that have been read, BOS included."""
+        return self.past[0][0].shape[2]
+
+    def select(self, index: torch.Tensor) -> DecoderState:
+        """Hypotheses at positions ``index`` (integers, (remaining,)), which may repeat."""
+
+        def pick(pairs: list[KeysAndValues]) -> list[KeysAndValues]:
+            return [(keys[index], values[index]) for keys, values in pairs]
+
+        shared = self.memory[0][0].shape[0] == 1
+        return DecoderState(
+            memory=self.memory if shared else pick(self.memory),
+            past=pick(self.past),
+            attendable=self.attendable if shared or self.attendable is None else self.attendable[index],
+        )
+
+    def cut(self, num_tokens: int) -> DecoderState:
+        """Forget all tokens but the first ``num_tokens``."""
+        past = [(keys[:, :, :num_tokens], values[:, :, :num_tokens]) for keys, values in self.past]
+        return replace(self, past=past)
+
+
+class AttentionDecoder(nn.Module):
+    """A stock SpeechBrain ``TransformerDecoder`` between its embedding and an output layer.
+
+    ``forward`` is for training: SpeechBrain's layers as they are, over all tokens at once. ``start`` and ``advance``
+    are for decoding: the same weights over a token or some more, with the keys and values of what came before kept, so
+    that a token costs the same however long the text is already, but for attention.
+
+    Arguments
+    ---------
+    d_model : int
+        Width, of the encoder too.
+    vocab_size : int
+        Tokens; BOS and EOS among them.
+    nhead : int
+        Attention heads.
+    d_ffn : int
+        Width of the feed-forward part.
+    num_layers : int
+        Decoder layers.
+    dropout : float
+        In the layers, while training.
+    max_length : int
+        Most tokens, BOS included: the size of the table of absolute sinusoids.
+
+    Example
+    -------
+    >>> decoder = AttentionDecoder(d_model=16, vocab_size=9, nhead=2, d_ffn=32, num_layers=2).eval()
+    >>> states, lengths = torch.randn(3, 20, 16), torch.tensor([20, 13, 7])
+    >>> decoder(torch.tensor([[1, 5, 4]] * 3), states, lengths).shape
+    torch.Size([3, 3, 9])
+    >>> state, log_probs = decoder.advance(decoder.start(states, lengths), torch.tensor([[1]] * 3))
+    >>> log_probs.shape, state.num_tokens
+    (torch.Size([3, 1, 9]), 1)
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        vocab_size: int,
+        nhead: int,
+        d_ffn: int,
+        num_layers: int,
+        dropout: float = 0.1,
+        max_length: int = 2500,
+    ):
+        super().__init__()
+        self.config = constructor_arguments(locals())
+        if d_model % nhead:
+            raise ValueError(f"d_model={d_model} is not a multiple of nhead={nhead}: change one of them")
+        if num_layers < 1:
+            raise ValueError(f"a decoder of {num_layers} layers: give at least 1")
+        self.embedding = NormalizedEmbedding(d_model, vocab_size)
+        self.positions = PositionalEncoding(d_model, max_length)
+        self.transformer = TransformerDecoder(
+            num_layers=num_layers,
+            nhead=nhead,
+            d_ffn=d_ffn,
+            d_model=d_model,
+            dropout=dropout,
+            activation=nn.GELU,
+            normalize_before=True,
+            causal=True,
+        )
+        self.output = nn.Linear(d_model, vocab_size)
+        for parameter in [*self.embedding.parameters(), *self.transformer.parameters()]:
+            if parameter.ndim > 1:
+                nn.init.xavier_normal_(parameter)  # as TransformerASR does
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens that it can read, BOS included."""
+        return self.config["max_length"]
+
+    def forward(self, tokens: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Read whole texts.
+
+        Arguments
+        ---------
+        tokens : torch.Tensor
+            (batch, tokens), BOS first; what stands in the padding at the end does not matter.
+        states : torch.Tensor
+            (batch, frames, d_model).
+        lengths : torch.Tensor
+            Valid frames, integers, (batch,).
+
+        Returns
+        -------
+        torch.Tensor
+            Log-probabilities of the token after each, (batch, tokens, vocab_size), float32.
+        """
+        x, _, _ = self.transformer(
+            self._embed(tokens, 0),
+            states,
+            tgt_mask=get_lookahead_mask(tokens),
+            memory_key_padding_mask=padding_mask(lengths, states.shape[1]),
+        )
+        return self.output(x).float().log_softmax(-1)
+
+    def start(self, states: torch.Tensor, lengths: torch.Tensor) -> DecoderState:
+        """Look at the encoder's frames: (batch, frames, d_model) and integer lengths (batch,) -> state."""
+        is_padded = bool((lengths < states.shape[1]).any())
+        mask = ~padding_mask(lengths, states.shape[1])[:, None, None] if is_padded else None
+        memory = [_project(layer.multihead_attn.att, states, "kv") for layer in self.transformer.layers]
+        past = [tuple(one[:, :, :0] for one in pair) for pair in memory]
+        return DecoderState(memory=memory, past=past, attendable=mask)
+
+    def advance(self, state: DecoderState, tokens: torch.Tensor) -> tuple[DecoderState, torch.Tensor]:
+        """Read some more tokens; no dropout.
+
+        Arguments
+        ---------
+        state : DecoderState
+            Where the hypotheses are.
+        tokens : torch.Tensor
+            (hypotheses, new tokens); all hypotheses have read the same number before.
+
+        Returns
+        -------
+        tuple[DecoderState, torch.Tensor]
+            The state after them, and the log-probabilities of the token after each, (hypotheses, new tokens,
+            vocab_size), float32.
+
+        Raises
+        ------
+        ValueError
+            If the table of positions ends before.
+        """
+        if state.num_tokens + tokens.shape[1] > self.max_length:
+            raise ValueError(
+                f"{state.num_tokens + tokens.shape[1]} tokens are more than max_length={self.max_length}: cut the text"
+            )
+        x = self._embed(tokens, state.num_tokens)
+        past = []
+        for layer, memory, before in zip(self.transformer.layers, state.memory, state.past, strict=True):
+            normed = layer.norm1(x)
+            new = _project(layer.self_attn.att, normed, "kv")
+            if state.num_tokens:
+                new = tuple(torch.cat(pair, dim=2) for pair in zip(before, new, strict=True))
+            past.append(new)
+            x = x + _attend(layer.self_attn.att, normed, new, _causal_mask(x, new[0].shape[2]))
+            x = x + _attend(layer.multihead_attn.att, layer.norm2(x), memory, state.attendable)
+            x = x + layer.pos_ffn(layer.norm3(x))
+        log_probs = self.output(self.transformer.norm(x)).float().log_softmax(-1)
+        return replace(state, past=past), log_probs
+
+    def _embed(self, tokens: torch.Tensor, num_before: int) -> torch.Tensor:
+        x = self.embedding(tokens)
+        return x + self.positions.pe[:, num_before : num_before + tokens.shape[1]]
+
+    def start_macs(self, num_frames: int) -> int:
+        """Multiply-accumulates of :meth:`start` for one utterance of ``num_frames`` encoder frames."""
+        return 2 * len(self.transformer.layers) * num_frames * self.config["d_model"] ** 2
+
+    def text_macs(self, num_frames: int, num_tokens: int) -> int:
+        """Multiply-accumulates of reading a text of ``num_tokens``, BOS included, all at once or one by one.
+
+        Attention to what has not come yet, which is masked where all are read at once, is not counted.
+        """
+        width, d_ffn = self.config["d_model"], self.config["d_ffn"]
+        attention = 6 * width**2 + 2 * num_frames * width
+        per_token = len(self.transformer.layers) * (attention + 2 * width * d_ffn) + width * self.config["vocab_size"]
+        to_the_past = len(self.transformer.layers) * width * num_tokens * (num_tokens + 1)
+        return num_tokens * per_token + to_the_past
+
+
+def _project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:
+    """Queries ("q") or keys and values ("kv") of ``x`` (batch, positions, d_model), one tensor per head."""
+    width, heads = attention.embed_dim, attention.num_heads
+    part = slice(0, width) if what == "q" else slice(width, 3 * width)
+    projected = linear(x, attention.in_proj_weight[part], attention.in_proj_bias[part])
+    by_head = projected.unflatten(-1, (len(what), heads, width // heads))  # (batch, positions, q or kv, heads, ...)
+    return tuple(one.transpose(1, 2) for one in by_head.unbind(2))
+
+
+def _attend(
+    attention: nn.MultiheadAttention, x: torch.Tensor, pair: KeysAndValues, mask: torch.Tensor | None
+) -> torch.Tensor:
+    (queries,) = _project(attention, x, "q")
+    keys, values = (one.expand(len(x), -1, -1, -1) for one in pair)
+    found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return attention.out_proj(found.transpose(1, 2).flatten(2))
+
+
+def _causal_mask(x: torch.Tensor, num_positions: int) -> torch.Tensor | None:
+    """True where the new tokens of ``x`` may look; None for a single one, which may look everywhere."""
+    new = x.shape[1]
+    if new == 1:
+        return None
+    return torch.ones(new, num_positions, dtype=torch.bool, device=x.device).tril(num_positions - new)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CTC heads with attention decoders at exits: an encoder with exits becomes a hybrid CTC/attention model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
+from speechbrain_ee.lobes.encoder import check_exit_layers, constructor_arguments
+from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
+from speechbrain_ee.tokenizer import BOS_INDEX
+
+DECODER_KINDS = ("shared", "per_exit")
+
+
+class JointHeads(CTCHeads):
+    """A CTC head at every exit, and attention decoders at all of them or at some.
+
+    The CTC head says whether to stop; the decoder then runs once, at the exit taken (Wright et al., arXiv 2309.09546,
+    have one decoder per exit; the loss is that of Watanabe et al., "Hybrid CTC/attention architecture", 2017).
+
+    Arguments
+    ---------
+    exit_layers : Sequence[int]
+        The encoder's exit layers.
+    d_model : int
+        Width of the encoder and of the decoders.
+    vocab_size : int
+        Tokens, blank, BOS and EOS included.
+    nhead : int
+        Attention heads of a decoder.
+    d_ffn : int
+        Width of the feed-forward part of a decoder.
+    num_decoder_layers : int
+        Layers of a decoder.
+    decoders : str
+        ``shared``: one decoder serves all exits; ``per_exit``: one each, as in the paper.
+    decoders_at : Sequence[int] | None
+        Exit layers with a decoder, None is all; at the others CTC gives the text.
+    decoders_per_batch : int | None
+        How many of these exits, drawn anew for every batch and the same on every rank, pay for a decoder in training;
+        None is all. Fewer = faster steps, more noise.
+    decoder_dropout : float
+        In the decoders.
+    max_length : int
+        Most tokens of a text, BOS included.
+    **head
+        ``kind``, ``shared``, ``hidden_size`` and ``dropout`` of :class:`CTCHeads`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or decoders where there is no exit.
+
+    Example
+    -------
+    >>> heads = JointHeads(
+    ...     exit_layers=[2, 4], d_model=16, vocab_size=30, nhead=2, d_ffn=32, num_decoder_layers=1, decoders_at=[4]
+    ... )
+    >>> tokens, token_lengths = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([3, 2])
+    >>> first, last = heads([torch.randn(2, 7, 16)] * 2, torch.tensor([7, 5]), tokens, token_lengths)
+    >>> first.attention_log_probs is None, last.attention_log_probs.shape
+    (True, torch.Size([2, 4, 30]))
+    """
+
+    def __init__(
+        self,
+        *,
+        exit_layers: Sequence[int],
+        d_model: int,
+        vocab_size: int,
+        nhead: int,
+        d_ffn: int,
+        num_decoder_layers: int,
+        decoders: str = "shared",
+        decoders_at: Sequence[int] | None = None,
+        decoders_per_batch: int | None = None,
+        decoder_dropout: float = 0.1,
+        max_length: int = 2500,
+        **head,
+    ):
+        arguments = constructor_arguments(locals())
+        exit_layers = check_exit_layers(exit_layers, max(exit_layers, default=0))
+        super().__init__(num_exits=len(exit_layers), d_model=d_model, vocab_size=vocab_size, **head)
+        at = exit_layers if decoders_at is None else tuple(decoders_at)
+        _check(decoders, at, exit_layers, decoders_per_batch)
+        lists = {"exit_layers": list(exit_layers), "decoders_at": None if decoders_at is None else list(at)}
+        self.config = {name: value for name, value in arguments.items() if name != "head"} | head | lists
+        self.decoder_of_exit = {exit_layers.index(layer): number for number, layer in enumerate(at)}
+        if decoders == "shared":
+            self.decoder_of_exit = dict.fromkeys(self.decoder_of_exit, 0)
+        size = {"d_model": d_model, "vocab_size": vocab_size, "nhead": nhead, "d_ffn": d_ffn}
+        self.decoders = nn.ModuleList(
+            AttentionDecoder(num_layers=num_decoder_layers, dropout=decoder_dropout, max_length=max_length, **size)
+            for _ in set(self.decoder_of_exit.values())
+        )
+        if decoders_per_batch is not None:  # in the state dict, so that a resumed run draws what it would have drawn
+            self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+
+    def decoder(self, exit_index: int) -> AttentionDecoder | None:
+        """The decoder of an exit, None where it has none."""
+        number = self.decoder_of_exit.get(exit_index)
+        return None if number is None else self.decoders[number]
+
+    def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
+        """See :meth:`CTCHeads.head`; the decoder comes with the output and is not run."""
+        return super().head(exit_index, state, lengths)._replace(decoder=self.decoder(exit_index))
+
+    def forward(
+        self,
+        states: list[torch.Tensor],
+        lengths: torch.Tensor,
+        tokens: torch.Tensor | None = None,
+        token_lengths: torch.Tensor | None = None,
+    ) -> list[ExitOutput]:
+        """See :meth:`CTCHeads.forward`; where targets are given, decoders are run on them."""
+        outputs = super().forward(states, lengths)
+        if tokens is None:
+            return outputs
+        inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
+        chosen = self._draw_exits()
+        for index in chosen:
+            log_probs = self.decoder(index)(inputs, states[index], lengths)
+            weight = len(self.decoder_of_exit) / len(chosen)
+            outputs[index] = outputs[index]._replace(attention_log_probs=log_probs, attention_weight=weight)
+        return outputs
+
+    def _draw_exits(self) -> list[int]:
+        """Which exits pay for a decoder this time."""
+        exits = sorted(self.decoder_of_exit)
+        how_many = self.config["decoders_per_batch"]
+        if how_many is None or not self.training:
+            return exits
+        generator = torch.Generator().manual_seed(int(self.batches_seen))
+        self.batches_seen += 1
+        return [exits[place] for place in torch.randperm(len(exits), generator=generator)[:how_many].tolist()]
+
+    @property
+    def has_decoders(self) -> bool:
+        """See :attr:`CTCHeads.has_decoders`."""
+        return True
+
+    @property
+    def may_skip_parameters(self) -> bool:
+        """See :attr:`CTCHeads.may_skip_parameters`: decoders that are not drawn."""
+        return self.config["decoders_per_batch"] is not None and len(self.decoders) > 1
+
+    def modules_of(self, exit_index: int) -> list[nn.Module]:
+        """See :meth:`CTCHeads.modules_of`."""
+        decoder = self.decoder(exit_index)
+        return super().modules_of(exit_index) + ([] if decoder is None else [decoder])
+
+
+def _check(decoders: str, at: Sequence[int], exit_layers: Sequence[int], per_batch: int | None) -> None:
+    if decoders not in DECODER_KINDS:
+        raise ValueError(f"decoders {decoders!r} is not one of {', '.join(DECODER_KINDS)}")
+    if not at or len(set(at)) < len(at) or not set(at) <= set(exit_layers):
+        raise ValueError(f"decoders_at {list(at)}: give some of the exit layers {list(exit_layers)}, each once")
+    if per_batch is not None and not 1 <= per_batch <= len(at):
+        raise ValueError(f"decoders_per_batch={per_batch}: give 1 to {len(at)}, the exits with a decoder, or null")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real train.py on the real yaml of the attention family, tiny: from end to end, resumed, on two processes."""
+
+import json
+import signal
+from functools import partial
+
+import pytest
+from recipes.test_train import SAVING_OFTEN, assert_same_training, command, ranks, torchrun
+from recipes.tiny import arguments, train
+
+from recipes import tiny
+from speechbrain_ee.utterances import read_utterances
+
+AED = {"yaml": "conformer_aed_ee", "num_decoder_layers": 1, "decoders": "per_exit", "decoders_per_batch": 1}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return tiny.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "aed"
+    ended = train(arguments(corpus, run, **AED, ckpt_interval_steps=2), run / "output")
+    assert ended.status == 0, ended.stderr
+    return run
+
+
+def test_a_run_evaluates_attention_and_ctc_and_transcribes(corpus, uninterrupted):
+    run = uninterrupted
+    exits = json.loads((run / "eval" / "test" / "exits.json").read_text("utf-8"))
+    assert exits["decoding"] == "greedy attention" and all("wer_ctc" in row for row in exits["exits"])
+    assert json.loads((run / "config.json").read_text("utf-8"))["heads"]["class"] == "JointHeads"
+    lines = read_utterances(run / "eval" / "test" / "utterances.jsonl")
+    words = ("-m", "speechbrain_ee.cli", "transcribe", "--model", run, corpus / "test00.wav", "--full", "--json")
+    for decoding, text in (
+        ("greedy", lines[0]["exits"][-1]["hypothesis"]),
+        ("ctc", lines[0]["exits"][-1]["ctc"]["hypothesis"]),
+    ):
+        ended = command(*words, "--decoding", decoding)
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads(ended.stdout)["text"] == text
+
+
+def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    argv = arguments(corpus, run, **AED, **SAVING_OFTEN)
+    assert train(argv, tmp_path, partial(tiny.kill_at, 2, 5)).status == -signal.SIGKILL
+    ended = train(argv, tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted)  # the same exits drew a decoder
+
+
+def test_two_processes_draw_the_same_decoders(corpus, tmp_path):
+    ended = torchrun(corpus, tmp_path / "run", **AED)
+    assert ended.returncode == 0, ended.stderr
+    first, second = ranks(tmp_path / "run")
+    assert first["weights"] == second["weights"]

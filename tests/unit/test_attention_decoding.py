@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy, beam and rescoring with an attention decoder: against SpeechBrain's, each other, and at the limits."""
+
+import math
+
+import pytest
+import torch
+from speechbrain.decoders import S2STransformerGreedySearcher
+from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
+
+from speechbrain_ee.decoding import BeamAttention, GreedyAttention, GreedyCTC, RescoreAttention, make_decoder
+from speechbrain_ee.decoding.attention_search import cut_loop, greedy_search, told_texts
+from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
+
+LENGTHS = torch.tensor([30, 21, 9])
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    return make_tokenizer(tmp_path)
+
+
+@pytest.fixture
+def output(tokenizer):
+    return make_output(tokenizer)
+
+
+def make_output(tokenizer, seed=0, exit_index=2, **arguments):
+    """What an exit gives whose decoder says something, and comes to an end by itself now and then."""
+    heads = make_joint_heads(vocab_size=tokenizer.vocab_size, **arguments)
+    decoder = heads.decoders[-1]
+    decoder.output.weight.data *= 2
+    decoder.output.bias.data[EOS_INDEX] -= 0.5
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        return heads.head(exit_index, torch.randn(3, 30, D_MODEL, generator=generator) * 2, LENGTHS)
+
+
+def tokens_of(output, limits=(30, 21, 9)):
+    return [one.tokens for one in greedy_search(output, list(limits))]
+
+
+class AsSpeechBrainWantsIt(torch.nn.Module):
+    """Our decoder behind the interface of TransformerASR."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def decode(self, tgt, encoder_out, enc_len):
+        x = self.decoder._embed(tgt, 0)
+        mask = torch.full((tgt.shape[1],) * 2, -math.inf).triu(1)
+        padding = torch.arange(encoder_out.shape[1]) >= enc_len.unsqueeze(1)
+        x, _, attention = self.decoder.transformer(x, encoder_out, tgt_mask=mask, memory_key_padding_mask=padding)
+        return x, attention[-1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed):
+    output = make_output(tokenizer, seed)
+    modules = [AsSpeechBrainWantsIt(output.decoder), output.decoder.output]
+    ratios = {"min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
+    searcher = S2STransformerGreedySearcher(modules, bos_index=BOS_INDEX, eos_index=EOS_INDEX, **ratios)
+    theirs, _, _, _ = searcher(output.state, LENGTHS / 30)
+    ours = tokens_of(output)
+    assert ours == [cut_loop([int(t) for t in one][:length]) for one, length in zip(theirs, LENGTHS, strict=True)]
+    assert any(ours)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_beam_of_one_without_ctc_is_greedy(tokenizer, seed):
+    output = make_output(tokenizer, seed)
+    greedy = GreedyAttention(tokenizer).decode(output)
+    beam = BeamAttention(tokenizer, beam_size=1, ctc_weight=0.0).decode(output)
+    assert [one.text for one in beam] == [one.text for one in greedy]
+
+
+@pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention, RescoreAttention])
+def test_an_utterance_alone_is_the_same_as_in_a_batch(tokenizer, output, kind):
+    decoder = kind(tokenizer)
+    together = decoder.decode(output)
+    for row, in_batch in enumerate(together):
+        (alone,) = decoder.decode(output.row(row))
+        assert (alone.text, alone.macs, alone.ctc_text) == (in_batch.text, in_batch.macs, in_batch.ctc_text)
+        assert [span[:3] for span in alone.spans] == [span[:3] for span in in_batch.spans]
+        assert alone.scores == pytest.approx(in_batch.scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
+@pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
+def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind, ratio, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)  # or loops end them earlier
+    output.decoder.output.bias.data[EOS_INDEX] = -1e9
+    options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
+    hypotheses = kind(tokenizer, max_decode_ratio=ratio, **options).search(output)
+    assert [len(one.tokens) for one in hypotheses] == [int(ratio * length) for length in LENGTHS.tolist()]
+
+
+@pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
+def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
+    output.decoder.output.bias.data[EOS_INDEX] = 1e9
+    for decoded in kind(tokenizer).decode(output):
+        assert decoded.text == "" and decoded.spans == []
+        assert decoded.scores["attention_confidence"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("kind", "options"), [(GreedyAttention, {}), (BeamAttention, {"ctc_weight": 0.0})])
+def test_a_loop_is_cut(tokenizer, output, kind, options):
+    output.decoder.output.weight.data.zero_()
+    output.decoder.output.bias.data.zero_()
+    output.decoder.output.bias.data[5] = 9.0  # the same token again and again
+    assert [one.tokens for one in kind(tokenizer, **options).search(output)] == [[5]] * 3
+    assert cut_loop([5] * 6) == [5] * 6  # a stutter is none
+
+
+def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):
+    one = output.row(0)
+    (said,) = greedy_search(one, [30])
+    (told,) = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), [said.tokens])
+    assert told.log_probs[: len(said.log_probs)] == pytest.approx(said.log_probs, abs=1e-4)
+    assert told.entropies[: len(said.entropies)] == pytest.approx(said.entropies, abs=1e-4)
+
+
+def test_scores_by_hand(tokenizer, output):
+    output.decoder.output.weight.data.zero_()
+    output.decoder.output.bias.data.zero_()
+    output.decoder.output.bias.data[EOS_INDEX] = math.log(3.0)  # of 12 tokens: EOS 3/14, all others 1/14
+    (decoded, *_) = GreedyAttention(tokenizer).decode(output)
+    entropy = -(3 / 14 * math.log(3 / 14) + 11 / 14 * math.log(1 / 14)) / math.log(12)
+    assert decoded.scores["attention_confidence"] == pytest.approx(3 / 14)
+    assert decoded.scores["attention_entropy"] == pytest.approx(entropy)
+    assert decoded.scores["ctc_attention_agreement"] == 0.0  # CTC says something, attention nothing
+    assert decoded.ctc_text == GreedyCTC(tokenizer).decode(output)[0].text != ""
+
+
+def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, output):
+    decoder = RescoreAttention(tokenizer, ctc_weight=0.0, beam_size=8)
+    for row, chosen in enumerate(decoder.search(output)):
+        one = output.row(row)
+        texts = [tokenizer.encode(hypothesis.text) for hypothesis in decoder.ctc.n_best(one)[0]]
+        told = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), texts)
+        assert sum(chosen.log_probs) == pytest.approx(max(sum(each.log_probs) for each in told), abs=1e-4)
+        assert len(texts) > 1
+
+
+def test_at_an_exit_without_a_decoder_ctc_gives_the_text(tokenizer):
+    output = make_output(tokenizer, exit_index=0, decoders_at=[4])
+    expected = [one.text for one in GreedyCTC(tokenizer).decode(output)]
+    (decoded, *rest) = GreedyAttention(tokenizer).decode(output)
+    assert [decoded.text, *(one.text for one in rest)] == expected
+    assert all(math.isnan(value) for value in decoded.scores.values()) and decoded.macs == 0
+
+
+def test_words_of_attention_lie_in_their_utterance_and_in_order(tokenizer, output):
+    for decoded, length in zip(GreedyAttention(tokenizer).decode(output), LENGTHS.tolist(), strict=True):
+        assert " ".join(span.text for span in decoded.spans) == decoded.text
+        frames = [frame for span in decoded.spans for frame in (span.start, span.end)]
+        assert frames == sorted(frames) and all(0 <= frame <= length for frame in frames)
+        assert all(0 < span.confidence <= 1 for span in decoded.spans)
+
+
+def test_decoders_by_name(tokenizer):
+    joint, ctc = make_joint_heads(vocab_size=tokenizer.vocab_size), make_heads(vocab_size=tokenizer.vocab_size)
+    names = {
+        name: type(make_decoder(name, joint, tokenizer, 0)).__name__ for name in ("greedy", "beam", "rescore", "ctc")
+    }
+    assert list(names.values()) == ["GreedyAttention", "BeamAttention", "RescoreAttention", "GreedyCTC"]
+    assert [type(make_decoder(name, ctc, tokenizer, 0)).__name__ for name in ("greedy", "beam", "ctc")] == [
+        "GreedyCTC",
+        "BeamCTC",
+        "GreedyCTC",
+    ]
+    with pytest.raises(ValueError, match="rescore needs attention decoders"):
+        make_decoder("rescore", ctc, tokenizer, 0)
+    with pytest.raises(ValueError, match="not beam with attention: give rescore"):
+        make_decoder("beam", joint, tokenizer, 0, lm="lm.arpa")
+    with pytest.raises(ValueError, match="'best' is not one of greedy, beam, rescore, ctc"):
+        make_decoder("best", joint, tokenizer, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda t: GreedyAttention(t, max_decode_ratio=0), "max_decode_ratio=0"),
+        (lambda t: BeamAttention(t, beam_size=0), "keeps no hypothesis"),
+        (lambda t: BeamAttention(t, ctc_weight=1.0), "from 0 to below 1"),
+        (lambda t: RescoreAttention(t, ctc_weight=-1), "at least 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(tokenizer, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(tokenizer)
