@@ -64,7 +64,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[int]) -> list[Hypothesis]
         One per utterance.
     """
     decoder = output.decoder
-    growing = [_Growing(limit) for limit in limits]
+    growing = [Growing(limit) for limit in limits]
     state = decoder.start(output.state, output.lengths)
     alive = list(range(len(growing)))
     tokens = torch.full((len(alive), 1), BOS_INDEX, device=output.state.device)
@@ -72,7 +72,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[int]) -> list[Hypothesis]
         state, log_probs = decoder.advance(state, tokens)
         log_probs = log_probs[:, -1]
         best = log_probs.max(-1)
-        rows = zip(alive, best.indices.tolist(), best.values.tolist(), _entropies(log_probs), strict=True)
+        rows = zip(alive, best.indices.tolist(), best.values.tolist(), entropies_of(log_probs), strict=True)
         kept = [place for place, row in enumerate(rows) if growing[row[0]].read(*row[1:])]
         if not kept:
             break
@@ -80,18 +80,23 @@ def greedy_search(output: ExitOutput, limits: Sequence[int]) -> list[Hypothesis]
         if len(kept) < len(alive):
             index = torch.tensor(kept, device=tokens.device)
             state, tokens, alive = state.select(index), tokens[index], [alive[place] for place in kept]
-    return [one.hypothesis(decoder, frames) for one, frames in zip(growing, output.lengths.tolist(), strict=True)]
+    macs = [
+        decoder.start_macs(frames) + decoder.text_macs(frames, one.num_read)
+        for one, frames in zip(growing, output.lengths.tolist(), strict=True)
+    ]
+    return [one.hypothesis(spent) for one, spent in zip(growing, macs, strict=True)]
 
 
-class _Growing:
-    """A text under way."""
+class Growing:
+    """A text under way, up to ``limit`` tokens."""
 
     def __init__(self, limit: int):
-        self.limit = limit
+        self.limit, self.num_read = limit, 0
         self.tokens, self.log_probs, self.entropies = [], [], []
 
     def read(self, token: int, log_prob: float, entropy: float) -> bool:
         """Take note of what the decoder says; whether the text goes on."""
+        self.num_read += 1
         is_full = len(self.tokens) >= self.limit
         if is_full and token != EOS_INDEX:
             return False
@@ -102,10 +107,10 @@ class _Growing:
         self.tokens.append(token)
         return loop_period(self.tokens) is None
 
-    def hypothesis(self, decoder: AttentionDecoder, num_frames: int) -> Hypothesis:
+    def hypothesis(self, macs: int) -> Hypothesis:
+        """The text at its end, for which the decoder has spent ``macs``."""
         tokens = cut_loop(self.tokens)
         count = len(self.log_probs) if len(tokens) == len(self.tokens) else len(tokens)
-        macs = decoder.start_macs(num_frames) + decoder.text_macs(num_frames, len(self.tokens) + 1)
         return Hypothesis(tokens, self.log_probs[:count], self.entropies[:count], macs)
 
 
@@ -125,23 +130,21 @@ def loop_period(tokens: Sequence[int]) -> int | None:
 
 
 def cut_loop(tokens: list[int]) -> list[int]:
-    """Leave one of the repeats that a text ends in.
+    """End a text where a phrase begins to repeat without end, after the first time that it is said.
 
     Example
     -------
-    >>> cut_loop([7, *[5, 6] * 9])
+    >>> cut_loop([7, *[5, 6] * 9, 8])
     [7, 5, 6]
     """
-    period = loop_period(tokens)
-    if period is None:
-        return tokens
-    end = len(tokens)
-    while end > period and tokens[end - 1] == tokens[end - 1 - period]:
-        end -= 1
-    return tokens[:end]
+    for length in range(1, len(tokens) + 1):
+        period = loop_period(tokens[:length])
+        if period is not None:
+            return tokens[: length - period * MAX_REPEATS]
+    return tokens
 
 
-def _entropies(log_probs: torch.Tensor) -> list[float]:
+def entropies_of(log_probs: torch.Tensor) -> list[float]:
     """Shannon entropy of each row over log(vocabulary size)."""
     terms = log_probs.exp() * log_probs.clamp(min=-1e4)
     return (terms.sum(-1) / -math.log(log_probs.shape[-1])).tolist()
@@ -175,7 +178,7 @@ def told_texts(decoder: AttentionDecoder, state: DecoderState, texts: Sequence[l
         own = own[: len(text) + 1]
         of_targets = own.gather(-1, torch.tensor([*text, EOS_INDEX], device=device).unsqueeze(-1)).squeeze(-1)
         macs = decoder.text_macs(num_frames, len(text) + 1)
-        found.append(Hypothesis(text, of_targets.tolist(), _entropies(own), macs))
+        found.append(Hypothesis(text, of_targets.tolist(), entropies_of(own), macs))
     return found
 
 

@@ -10,6 +10,7 @@ from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
 
 from speechbrain_ee.decoding import BeamAttention, GreedyAttention, GreedyCTC, RescoreAttention, make_decoder
 from speechbrain_ee.decoding.attention_search import cut_loop, greedy_search, told_texts
+from speechbrain_ee.decoding.speculation import speculative_search
 from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
 
 LENGTHS = torch.tensor([30, 21, 9])
@@ -26,11 +27,17 @@ def output(tokenizer):
 
 
 def make_output(tokenizer, seed=0, exit_index=2, **arguments):
-    """What an exit gives whose decoder says something, and comes to an end by itself now and then."""
+    """What an exit gives whose decoder listens, says this and that, and comes to an end by itself now and then."""
     heads = make_joint_heads(vocab_size=tokenizer.vocab_size, **arguments)
     decoder = heads.decoders[-1]
-    decoder.output.weight.data *= 2
-    decoder.output.bias.data[EOS_INDEX] -= 0.5
+    for module in decoder.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.reset_parameters()
+    for layer in decoder.transformer.layers:
+        layer.multihead_attn.att.out_proj.weight.data *= 3
+    torch.nn.init.normal_(decoder.output.weight)
+    decoder.output.bias.data.zero_()
+    decoder.output.bias.data[:3] = torch.tensor([-9.0, -9.0, -1.0])  # blank, BOS, EOS
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         return heads.head(exit_index, torch.randn(3, 30, D_MODEL, generator=generator) * 2, LENGTHS)
@@ -56,15 +63,16 @@ class AsSpeechBrainWantsIt(torch.nn.Module):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed):
+def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)
     output = make_output(tokenizer, seed)
     modules = [AsSpeechBrainWantsIt(output.decoder), output.decoder.output]
     ratios = {"min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
     searcher = S2STransformerGreedySearcher(modules, bos_index=BOS_INDEX, eos_index=EOS_INDEX, **ratios)
     theirs, _, _, _ = searcher(output.state, LENGTHS / 30)
     ours = tokens_of(output)
-    assert ours == [cut_loop([int(t) for t in one][:length]) for one, length in zip(theirs, LENGTHS, strict=True)]
-    assert any(ours)
+    assert ours == [[int(t) for t in one][:length] for one, length in zip(theirs, LENGTHS, strict=True)]
+    assert len({token for tokens in ours for token in tokens}) >= 2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -111,6 +119,26 @@ def test_a_loop_is_cut(tokenizer, output, kind, options):
     output.decoder.output.bias.data[5] = 9.0  # the same token again and again
     assert [one.tokens for one in kind(tokenizer, **options).search(output)] == [[5]] * 3
     assert cut_loop([5] * 6) == [5] * 6  # a stutter is none
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("limit", [30, 7, 0])
+def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, limit, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)
+    one = make_output(tokenizer, seed).row(seed)
+    (greedy,) = greedy_search(one, [limit])
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randint(3, tokenizer.vocab_size, (25,), generator=generator).tolist()
+    said = greedy.tokens
+    for draft in ([], said, said[1:], [*said[:3], 7, *said[3:]], [*said, 4, 4], noise):
+        found, counts = speculative_search(one, limit, draft)
+        assert found.tokens == said
+        assert found.log_probs == pytest.approx(greedy.log_probs, abs=1e-4)
+        assert found.entropies == pytest.approx(greedy.entropies, abs=1e-4)
+        assert counts["accepted"] <= min(counts["offered"], len(said) + 1)
+        if draft == said and limit == 30 and len(greedy.log_probs) > len(said):
+            assert counts == {"passes": 1, "offered": len(said), "accepted": len(said)}
+            assert found.macs == greedy.macs
 
 
 def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):

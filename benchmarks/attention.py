@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an attention decoder costs at exits, and what a CTC draft saves.
+
+python benchmarks/attention.py RUN --manifest FILE [--num 60]
+
+One thread, one utterance at a time, ways alternating in one process. Speculation: the decoder of the last exit reads the
+CTC text of an exit (its own, or an earlier one's) in one pass and goes on by itself where it disagrees; passes, tokens
+accepted, whether the text is that of plain greedy decoding, time over plain greedy decoding. Stopping early: time with
+the policy of RUN/calibration.json over the time of the full encoder, and how often a decoder was started.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from common import alternate, publish, ratio
+
+from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.decoding.attention_search import greedy_search
+from speechbrain_ee.decoding.ctc import best_tokens
+from speechbrain_ee.decoding.speculation import speculative_search
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.lobes import AttentionDecoder
+from speechbrain_ee.policies import FixedExit
+
+NUM_ROUNDS = 5
+
+
+@torch.inference_mode()
+def outputs_of(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> list[list]:
+    """What every exit gives for each waveform."""
+    found = []
+    for waveform in waveforms:
+        feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+        found.append(asr.mods.heads(*asr.mods.encoder(feats, num_frames)))
+    return found
+
+
+@torch.inference_mode()
+def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
+    """Per drafting exit: what of its CTC text the last exit's decoder accepts, and the time."""
+    blank = asr.hparams.blank_index
+    last = [exits[-1] for exits in outputs]
+    limits = [int(one.lengths) for one in last]
+    plain = [greedy_search(one, [limit])[0] for one, limit in zip(last, limits, strict=True)]
+    runs = {"plain": lambda: [greedy_search(one, [limit]) for one, limit in zip(last, limits, strict=True)]}
+    figures = {}
+    for index, layer in enumerate(asr.exit_layers):
+        drafts = [best_tokens(exits[index], blank)[0] for exits in outputs]
+        job = list(zip(last, limits, drafts, strict=True))
+        found = [speculative_search(*one) for one in job]
+        sums = {name: sum(counts[name] for _, counts in found) for name in ("passes", "offered", "accepted")}
+        tokens = sum(len(one.tokens) for one in plain)
+        figures[str(layer)] = {
+            "share_of_texts_equal": sum(a.tokens == b.tokens for (a, _), b in zip(found, plain, strict=True))
+            / len(plain),
+            "share_of_tokens_accepted": round(sums["accepted"] / tokens, 4),
+            "share_of_offered_accepted": round(sums["accepted"] / max(1, sums["offered"]), 4),
+            "passes_per_utterance": round(sums["passes"] / len(plain), 2),
+            "tokens_per_utterance": round(tokens / len(plain), 2),
+            "macs_over_plain": round(sum(a.macs for a, _ in found) / sum(one.macs for one in plain), 4),
+        }
+        runs[str(layer)] = lambda job=job: [speculative_search(*one) for one in job]
+    seconds = alternate(runs, NUM_ROUNDS)
+    for layer, figure in figures.items():
+        figure["time_over_plain"] = ratio(seconds, layer, "plain")
+    return figures | {"plain_seconds_per_utterance": round(min(seconds["plain"]) / len(plain), 5)}
+
+
+def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
+    """Per way of decoding: time with the calibrated policy over the full encoder's, and decoders started."""
+    early, starts = asr.policy, [0]
+    start = AttentionDecoder.start
+
+    def counted(self, states, lengths):
+        starts[0] += 1
+        return start(self, states, lengths)
+
+    AttentionDecoder.start = counted
+    figures = {"policy": {key: value for key, value in early.to_dict().items() if key != "learned"}}
+    for decoding in ("greedy", "beam", "ctc"):
+        asr.decoder = asr.make_decoder(decoding)
+
+        def run(policy) -> list:
+            return [asr.transcribe_waveforms([waveform], policy=policy)[0] for waveform in waveforms]
+
+        starts[0] = 0
+        stopped = run(early)
+        started, full = starts[0], run(FixedExit())
+        seconds = alternate({"early": lambda: run(early), "full": lambda: run(FixedExit())}, NUM_ROUNDS)  # noqa: B023
+        figures[decoding] = {
+            "mean_layer": round(sum(one.exit_layer for one in stopped) / len(stopped), 3),
+            "decoders_started_per_utterance": started / len(waveforms),
+            "macs_early_over_full": round(sum(one.macs for one in stopped) / sum(one.macs for one in full), 4),
+            "time_early_over_full": ratio(seconds, "early", "full"),
+            "full_seconds_per_utterance": round(min(seconds["full"]) / len(waveforms), 4),
+        }
+    AttentionDecoder.start = start
+    return figures
+
+
+def main() -> None:
+    """Measure, publish."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
+    parser.add_argument("--manifest", type=Path, required=True, help="of the utterances to decode")
+    parser.add_argument("--num", type=int, default=60, help="how many of them, spread over the manifest")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with one_line_errors("attention.py"):
+        asr = EarlyExitASR.from_hparams(args.run, run_opts={"device": "cpu"})
+        if not asr.mods.heads.has_decoders:
+            raise ValueError(f"{args.run} has no attention decoders: give a run of conformer_aed_ee.yaml")
+        utterances = read_manifest(args.manifest)
+        some = utterances[:: max(1, len(utterances) // args.num)][: args.num]
+        waveforms = [asr.load_audio(one.audio_filepath) for one in some]
+        figures = {"speculation": speculation(asr, outputs_of(asr, waveforms))}
+        publish("attention", figures | {"stopping_early": stopping_early(asr, waveforms)})
+
+
+if __name__ == "__main__":
+    main()
