@@ -3,7 +3,7 @@
 
 python benchmarks/attention.py RUN --manifest FILE [--num 60]
 
-One thread, one utterance at a time, ways alternating in one process. Speculation: the decoder of the last exit reads the
+One thread, one utterance at a time, ways alternating in one process. Speculation: the last exit's decoder reads the
 CTC text of an exit (its own, or an earlier one's) in one pass and goes on by itself where it disagrees; passes, tokens
 accepted, whether the text is that of plain greedy decoding, time over plain greedy decoding. Stopping early: time with
 the policy of RUN/calibration.json over the time of the full encoder, and how often a decoder was started.

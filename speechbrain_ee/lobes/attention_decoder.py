@@ -166,7 +166,7 @@ class AttentionDecoder(nn.Module):
         """Look at the encoder's frames: (batch, frames, d_model) and integer lengths (batch,) -> state."""
         is_padded = bool((lengths < states.shape[1]).any())
         mask = ~padding_mask(lengths, states.shape[1])[:, None, None] if is_padded else None
-        memory = [_project(layer.multihead_attn.att, states, "kv") for layer in self.transformer.layers]
+        memory = [project(layer.multihead_attn.att, states, "kv") for layer in self.transformer.layers]
         past = [tuple(one[:, :, :0] for one in pair) for pair in memory]
         return DecoderState(memory=memory, past=past, attendable=mask)
 
@@ -199,12 +199,12 @@ class AttentionDecoder(nn.Module):
         past = []
         for layer, memory, before in zip(self.transformer.layers, state.memory, state.past, strict=True):
             normed = layer.norm1(x)
-            new = _project(layer.self_attn.att, normed, "kv")
+            new = project(layer.self_attn.att, normed, "kv")
             if state.num_tokens:
                 new = tuple(torch.cat(pair, dim=2) for pair in zip(before, new, strict=True))
             past.append(new)
-            x = x + _attend(layer.self_attn.att, normed, new, _causal_mask(x, new[0].shape[2]))
-            x = x + _attend(layer.multihead_attn.att, layer.norm2(x), memory, state.attendable)
+            x = x + attend(layer.self_attn.att, normed, new, _causal_mask(x, new[0].shape[2]))
+            x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory, state.attendable)
             x = x + layer.pos_ffn(layer.norm3(x))
         log_probs = self.output(self.transformer.norm(x)).float().log_softmax(-1)
         return replace(state, past=past), log_probs
@@ -229,7 +229,7 @@ class AttentionDecoder(nn.Module):
         return num_tokens * per_token + to_the_past
 
 
-def _project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:
+def project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:
     """Queries ("q") or keys and values ("kv") of ``x`` (batch, positions, d_model), one tensor per head."""
     width, heads = attention.embed_dim, attention.num_heads
     part = slice(0, width) if what == "q" else slice(width, 3 * width)
@@ -238,10 +238,11 @@ def _project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> Ke
     return tuple(one.transpose(1, 2) for one in by_head.unbind(2))
 
 
-def _attend(
+def attend(
     attention: nn.MultiheadAttention, x: torch.Tensor, pair: KeysAndValues, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    (queries,) = _project(attention, x, "q")
+    """Attention of ``x`` (batch, positions, d_model) to keys and values, those of a batch of one for all."""
+    (queries,) = project(attention, x, "q")
     keys, values = (one.expand(len(x), -1, -1, -1) for one in pair)
     found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     return attention.out_proj(found.transpose(1, 2).flatten(2))

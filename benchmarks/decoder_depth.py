@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Can decoder depth exit too, token by token? An experiment in the manner of CALM and LayerSkip.
+
+python benchmarks/decoder_depth.py RUN --train FILE --test FILE [--epochs 2]
+
+Takes the decoder of the last exit of a run of conformer_aed_ee.yaml (better with ``--num_decoder_layers 4``), goes on
+training it with the encoder frozen and a loss after every decoder layer, through the one final norm and output layer,
+and decodes greedily: a token is taken from the first decoder layer whose probability for it reaches a threshold. The
+layers that a token skips get their keys and values from the state it stopped with (state propagation: Schuster et al.,
+"Confident adaptive language modeling", arXiv 2207.07061). Prints, per threshold, WER, layers per token, and the share
+of the decoder's and of the whole model's MACs, beside the same decoder cut at each layer.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from common import publish
+from tqdm import tqdm
+
+from speechbrain_ee.corpora.dataset import make_dataset
+from speechbrain_ee.corpora.loader import make_loader
+from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.decoding.attention_search import Growing
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.lobes import AttentionDecoder
+from speechbrain_ee.lobes.attention_decoder import attend, project
+from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
+
+NO_TARGET = -100
+THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
+
+
+def all_layers(decoder: AttentionDecoder, tokens, states, lengths) -> list[torch.Tensor]:
+    """Logits after every decoder layer, each (batch, tokens, vocab)."""
+    mask = torch.full((tokens.shape[1],) * 2, -torch.inf).triu(1)
+    padding = torch.arange(states.shape[1]) >= lengths.unsqueeze(1)
+    x = decoder.embedding(tokens) + decoder.positions.pe[:, : tokens.shape[1]]
+    found = []
+    for layer in decoder.transformer.layers:
+        x, _, _ = layer(x, states, tgt_mask=mask, memory_key_padding_mask=padding)
+        found.append(decoder.output(decoder.transformer.norm(x)))
+    return found
+
+
+def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: int, lr: float) -> float:
+    """Train the decoder with a loss after every layer; returns the last epoch's loss."""
+    data = make_dataset(read_manifest(manifest), asr.hparams.tokenizer, cache_audio=True)
+    loader = make_loader(
+        data, shuffle=True, seed=0, max_batch_seconds=40.0, max_batch_size=16, num_buckets=12, num_workers=0
+    )
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=lr, betas=(0.9, 0.98))
+    decoder.train().requires_grad_(True)  # loaded models are frozen
+    for epoch in range(1, epochs + 1):
+        loader.set_epoch(epoch)
+        losses = []
+        for batch in tqdm(loader, desc=f"epoch {epoch}", leave=False):
+            wavs, wav_lens = batch.sig
+            with torch.no_grad():
+                feats = asr.mods.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
+                states, lengths = asr.mods.encoder(*feats)
+            tokens, token_lens = batch.tokens
+            token_lengths = absolute_lengths(token_lens, tokens.shape[1])
+            places = torch.arange(tokens.shape[1] + 1)
+            targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
+            targets = torch.where(places == token_lengths.unsqueeze(1), EOS_INDEX, targets)
+            targets = targets.masked_fill(places > token_lengths.unsqueeze(1), NO_TARGET)
+            inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
+            options = {"ignore_index": NO_TARGET, "label_smoothing": 0.1}
+            each = [
+                torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, **options)
+                for logits in all_layers(decoder, inputs, states[-1], lengths)
+            ]
+            loss = sum(each) / len(each)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(decoder.parameters(), 5.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    decoder.eval()
+    return sum(losses) / len(losses)
+
+
+@torch.inference_mode()
+def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) -> tuple[list[int], list[int]]:
+    """Tokens of one utterance, and the decoder layers that each step took."""
+    frames = states.shape[1]
+    layers = list(decoder.transformer.layers)
+    memory = [project(layer.multihead_attn.att, states, "kv") for layer in layers]
+    past = [None] * len(layers)
+    growing, depths, token = Growing(frames), [], BOS_INDEX
+    while True:
+        x = decoder.embedding(torch.tensor([[token]])) + decoder.positions.pe[:, len(depths) : len(depths) + 1]
+        stopped = None
+        for index, layer in enumerate(layers[:max_layer]):
+            normed = layer.norm1(x)
+            new = project(layer.self_attn.att, normed, "kv")
+            past[index] = (
+                new if past[index] is None else tuple(map(torch.cat, zip(past[index], new, strict=True), [2, 2]))
+            )
+            if stopped is None:
+                x = x + attend(layer.self_attn.att, normed, past[index], None)
+                x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory[index], None)
+                x = x + layer.pos_ffn(layer.norm3(x))
+                log_probs = decoder.output(decoder.transformer.norm(x)).float().log_softmax(-1)[0, 0]
+                best = log_probs.max(-1)
+                if best.values.exp() >= threshold or index == max_layer - 1:
+                    stopped = index + 1
+        depths.append(stopped)
+        token = int(best.indices)
+        if not growing.read(token, float(best.values), 0.0):
+            return growing.hypothesis(0).tokens, depths
+
+
+def spent(decoder: AttentionDecoder, frames: int, depths: list[int], max_layer: int, *, looks: bool) -> int:
+    """MACs of a decoding: the layers that were used, keys and values of all, the output layer at every look."""
+    width, ffn = decoder.config["d_model"], decoder.config["d_ffn"]
+    macs = 2 * max_layer * frames * width**2
+    for place, depth in enumerate(depths):
+        run = 4 * width**2 + 2 * (place + 1) * width + 2 * frames * width + 2 * width * ffn + 2 * width**2
+        macs += depth * run + (max_layer - depth) * 2 * width**2
+        macs += (depth if looks else 1) * width * decoder.config["vocab_size"]
+    return macs
+
+
+def main() -> None:
+    """Train, decode at every threshold and cut, publish."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
+    parser.add_argument("--train", type=Path, required=True, help="manifest")
+    parser.add_argument("--test", type=Path, required=True, help="manifest")
+    parser.add_argument("--epochs", type=int, default=2, help="of training with a loss after every decoder layer")
+    parser.add_argument("--lr", type=float, default=5e-4, help="of that training")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with one_line_errors("decoder_depth.py"):
+        asr = EarlyExitASR.from_hparams(args.run, run_opts={"device": "cpu"})
+        decoder = asr.mods.heads.decoder(len(asr.exit_layers) - 1)
+        if decoder is None:
+            raise ValueError(
+                f"{args.run} has no attention decoder at its last exit: give a run of conformer_aed_ee.yaml"
+            )
+        loss = train(asr, decoder, args.train, args.epochs, args.lr) if args.epochs else None
+        publish("decoder_depth", {"train_loss": loss} | measure(asr, decoder, args.test))
+
+
+@torch.inference_mode()
+def measure(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path) -> dict:
+    """WER and cost per threshold and per cut."""
+    num_layers = len(decoder.transformer.layers)
+    ways = {f"threshold {one}": (one, num_layers) for one in THRESHOLDS}
+    ways |= {f"cut at {layer}": (1.1, layer) for layer in range(1, num_layers)}
+    sums = {way: {"errors": 0, "macs": 0, "layers": 0, "steps": 0} for way in ways}
+    words = encoder_macs = 0
+    for one in tqdm(read_manifest(manifest), desc="decode", leave=False):
+        waveform = asr.load_audio(one.audio_filepath)
+        feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
+        states, lengths = asr.mods.encoder(feats, num_frames)
+        words += len(one.text.split())
+        encoder_macs += exit_macs(asr.mods.encoder, asr.mods.heads, int(num_frames), heads_run=1)[-1]
+        for way, (threshold, max_layer) in ways.items():
+            tokens, depths = decode(decoder, states[-1], threshold, max_layer)
+            text = asr.hparams.tokenizer.decode(tokens) if tokens else ""
+            own = sums[way]
+            own["errors"] += sum(word_errors(one.text, text).values())
+            own["macs"] += spent(decoder, int(lengths), depths, max_layer, looks=threshold <= 1)
+            own["layers"] += sum(depths)
+            own["steps"] += len(depths)
+    full = sums[f"threshold {THRESHOLDS[-1]}"]["macs"]
+    found = {
+        way: {
+            "wer": round(100 * own["errors"] / words, 3),
+            "layers_per_token": round(own["layers"] / own["steps"], 3),
+            "share_of_decoder_macs": round(own["macs"] / full, 4),
+            "share_of_all_macs": round((encoder_macs + own["macs"]) / (encoder_macs + full), 4),
+        }
+        for way, own in sums.items()
+    }
+    return {"decoder_share_of_all_macs": round(full / (encoder_macs + full), 4), "ways": found}
+
+
+if __name__ == "__main__":
+    main()
