@@ -264,10 +264,11 @@ class EarlyExitASR(Pretrained):
         max_layer : int | None
             No utterance goes deeper.
         budget : float | None
-            MACs per second of audio that an utterance may spend; the first exit is run whatever it costs.
+            MACs per second of audio that an utterance may spend on encoder and heads; the first exit is run whatever
+            it costs. What an attention decoder will cost is not known before.
         deadline_ms : float | None
             Milliseconds from this call on; the next segment is run only if it will be done by then, judging by how long
-            segments take on this machine, which is measured once.
+            segments take on this machine, which is measured once. An attention decoder's time comes on top.
 
         Returns
         -------

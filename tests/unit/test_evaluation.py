@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import soundfile
 import torch
-from unit.models import make_asr
+from unit.models import make_asr, make_joint_heads
 
+from speechbrain_ee.calibration import calibrate
+from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters
 from speechbrain_ee.evaluation import evaluate, evaluate_batch, length_batches, real_time_factors
@@ -217,3 +219,22 @@ def test_attention_and_ctc_stand_side_by_side(utterances, tmp_path):
         errors = sum(sum(line["exits"][index]["ctc"]["errors"].values()) for line in cache)
         assert row["wer_ctc"] == pytest.approx(100 * errors / 12)
     assert any(one["ctc"]["hypothesis"] != one["hypothesis"] for line in cache for one in line["exits"])
+
+
+def test_where_only_some_exits_have_a_decoder_everything_that_follows_works(tmp_path, utterances):
+    asr = make_asr(tmp_path, "conformer_aed")
+    asr.mods["heads"] = make_joint_heads(asr.exit_layers, asr.hparams.tokenizer.vocab_size, decoders_at=[4])
+    many = [replace(one, id=f"{one.id}-{copy}") for copy in range(4) for one in utterances]
+    exits = evaluate(asr, many, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    first, _, last = exits["exits"]
+    assert first["wer_ctc"] == first["wer"]
+    assert last["params"] > first["params"]
+    cache = read_utterances(tmp_path / "out" / "utterances.jsonl")
+    assert "ctc" not in cache[0]["exits"][0] and "ctc" in cache[0]["exits"][2]
+    assert math.isnan(cache[0]["exits"][0]["scores"]["attention_entropy"])
+    with pytest.raises(ValueError, match="attention_entropy has no value at any exit"):  # but the last, too late
+        calibrate(cache, score="attention_entropy", target={"mean_cost": 0.8})
+    for score in ("entropy", "learned"):
+        found = calibrate(cache, score=score, target={"mean_cost": 0.8})
+        assert found["score"] == score
+        write_calibration(tmp_path, found)  # plain JSON
