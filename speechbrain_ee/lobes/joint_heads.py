@@ -41,8 +41,8 @@ class JointHeads(CTCHeads):
     decoders_at : Sequence[int] | None
         Exit layers with a decoder, None is all; at the others CTC gives the text.
     decoders_per_batch : int | None
-        How many of these exits, drawn anew for every batch and the same on every rank, pay for a decoder in training;
-        None is all. Fewer = faster steps, more noise.
+        How many of these exits at most, drawn anew for every batch and the same on every rank, pay for a decoder in
+        training; None is all. Fewer = faster steps, more noise.
     decoder_dropout : float
         In the decoders.
     max_length : int
@@ -146,7 +146,8 @@ class JointHeads(CTCHeads):
     @property
     def may_skip_parameters(self) -> bool:
         """See :attr:`CTCHeads.may_skip_parameters`: decoders that are not drawn."""
-        return self.config["decoders_per_batch"] is not None and len(self.decoders) > 1
+        drawn = self.config["decoders_per_batch"]
+        return drawn is not None and drawn < len(self.decoders)
 
     def modules_of(self, exit_index: int) -> list[nn.Module]:
         """See :meth:`CTCHeads.modules_of`."""
@@ -159,5 +160,5 @@ def _check(decoders: str, at: Sequence[int], exit_layers: Sequence[int], per_bat
         raise ValueError(f"decoders {decoders!r} is not one of {', '.join(DECODER_KINDS)}")
     if not at or len(set(at)) < len(at) or not set(at) <= set(exit_layers):
         raise ValueError(f"decoders_at {list(at)}: give some of the exit layers {list(exit_layers)}, each once")
-    if per_batch is not None and not 1 <= per_batch <= len(at):
-        raise ValueError(f"decoders_per_batch={per_batch}: give 1 to {len(at)}, the exits with a decoder, or null")
+    if per_batch is not None and per_batch < 1:
+        raise ValueError(f"decoders_per_batch={per_batch}: give at least 1, or null for all exits with a decoder")

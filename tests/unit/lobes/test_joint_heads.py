@@ -66,6 +66,12 @@ def test_a_drawn_decoder_stands_for_the_others():
     assert sorted(output.attention_weight for output in outputs) == [1.0, 1.5, 1.5]
 
 
+def test_more_draws_than_decoders_is_all_of_them():  # as for a twin, trained with the options of its model
+    heads = make_joint_heads(decoders_at=[4], decoders_per_batch=2).train()
+    assert exits_with_attention(heads) == [2] and not heads.may_skip_parameters
+    assert run(heads)[2].attention_weight == 1.0
+
+
 def test_what_ddp_must_know():
     assert make_joint_heads(decoders_per_batch=1).may_skip_parameters
     assert not make_joint_heads(decoders_per_batch=1, decoders="shared").may_skip_parameters
@@ -84,8 +90,7 @@ def test_config_builds_the_same_again():
         ({"decoders": "some"}, "'some' is not one of shared, per_exit"),
         ({"decoders_at": [3]}, r"decoders_at \[3\]: give some of the exit layers \[1, 2, 4\]"),
         ({"decoders_at": []}, "give some of the exit layers"),
-        ({"decoders_per_batch": 4}, "decoders_per_batch=4: give 1 to 3"),
-        ({"decoders_at": [4], "decoders_per_batch": 2}, "give 1 to 1, the exits with a decoder"),
+        ({"decoders_per_batch": 0}, "decoders_per_batch=0: give at least 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, message):
