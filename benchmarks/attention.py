@@ -100,6 +100,29 @@ def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
     return figures
 
 
+def markdown(figures: dict) -> str:
+    """Speculation: a row per drafting exit; stopping early: a row per way of decoding."""
+    lines = [
+        "| CTC draft of layer | tokens accepted | decoder passes | same text | MACs | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for layer, one in figures["speculation"].items():
+        if isinstance(one, dict):
+            lines.append(
+                f"| {layer} | {100 * one['share_of_tokens_accepted']:.1f} % | {one['passes_per_utterance']:.1f} of "
+                f"{one['tokens_per_utterance'] + 1:.1f} | {100 * one['share_of_texts_equal']:.0f} % | "
+                f"{one['macs_over_plain']:.2f} | {one['time_over_plain']['median_of_ratios']:.2f} |"
+            )
+    lines += ["", "| decoding | mean layer | decoders started | MACs | time |", "|---|---|---|---|---|"]
+    for way, one in figures["stopping_early"].items():
+        if way != "policy":
+            lines.append(
+                f"| {way} | {one['mean_layer']:.2f} | {one['decoders_started_per_utterance']:.2f} | "
+                f"{one['macs_early_over_full']:.2f} | {one['time_early_over_full']['median_of_ratios']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure, publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

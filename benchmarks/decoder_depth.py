@@ -127,6 +127,15 @@ def spent(decoder: AttentionDecoder, frames: int, depths: list[int], max_layer: 
     return macs
 
 
+def markdown(figures: dict) -> str:
+    """A row per way to stop."""
+    lines = ["| decoder | WER % | layers per token | decoder's MACs | all MACs |", "|---|---|---|---|---|"]
+    for way, one in figures["ways"].items():
+        shares = f"{100 * one['share_of_decoder_macs']:.1f} % | {100 * one['share_of_all_macs']:.1f} %"
+        lines.append(f"| {way} | {one['wer']:.2f} | {one['layers_per_token']:.2f} | {shares} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Train, decode at every threshold and cut, publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
