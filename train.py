@@ -186,7 +186,6 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     """Evaluate every exit on dev and the test sets; choose the entropy threshold on dev."""
     run = Path(hparams["output_folder"])
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts={"device": device})
-    asr.decoder = hparams["test_decoder"](tokenizer=asr.hparams.tokenizer)
     for test_set, utterances in evaluation_sets.items():
         exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")

@@ -26,12 +26,12 @@ from speechbrain_ee.decoding.attention_search import Growing
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
-from speechbrain_ee.lobes.attention_decoder import attend, project
+from speechbrain_ee.lobes.attention_decoder import extend, project, read
 from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.losses import NO_TARGET, attention_targets
 from speechbrain_ee.metrics import word_errors
-from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
+from speechbrain_ee.tokenizer import BOS_INDEX
 
-NO_TARGET = -100
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
 
 
@@ -39,7 +39,7 @@ def all_layers(decoder: AttentionDecoder, tokens, states, lengths) -> list[torch
     """Logits after every decoder layer, each (batch, tokens, vocab)."""
     mask = torch.full((tokens.shape[1],) * 2, -torch.inf).triu(1)
     padding = torch.arange(states.shape[1]) >= lengths.unsqueeze(1)
-    x = decoder.embedding(tokens) + decoder.positions.pe[:, : tokens.shape[1]]
+    x = decoder.embed(tokens)
     found = []
     for layer in decoder.transformer.layers:
         x, _, _ = layer(x, states, tgt_mask=mask, memory_key_padding_mask=padding)
@@ -64,11 +64,7 @@ def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: 
                 feats = asr.mods.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
                 states, lengths = asr.mods.encoder(*feats)
             tokens, token_lens = batch.tokens
-            token_lengths = absolute_lengths(token_lens, tokens.shape[1])
-            places = torch.arange(tokens.shape[1] + 1)
-            targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
-            targets = torch.where(places == token_lengths.unsqueeze(1), EOS_INDEX, targets)
-            targets = targets.masked_fill(places > token_lengths.unsqueeze(1), NO_TARGET)
+            targets = attention_targets(tokens, torch.round(token_lens.double() * tokens.shape[1]).long())
             inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
             options = {"ignore_index": NO_TARGET, "label_smoothing": 0.1}
             each = [
@@ -91,21 +87,15 @@ def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) 
     frames = states.shape[1]
     layers = list(decoder.transformer.layers)
     memory = [project(layer.multihead_attn.att, states, "kv") for layer in layers]
-    past = [None] * len(layers)
+    past = [tuple(one[:, :, :0] for one in pair) for pair in memory]
     growing, depths, token = Growing(frames), [], BOS_INDEX
     while True:
-        x = decoder.embedding(torch.tensor([[token]])) + decoder.positions.pe[:, len(depths) : len(depths) + 1]
+        x = decoder.embed(torch.tensor([[token]]), len(depths))
         stopped = None
         for index, layer in enumerate(layers[:max_layer]):
-            normed = layer.norm1(x)
-            new = project(layer.self_attn.att, normed, "kv")
-            past[index] = (
-                new if past[index] is None else tuple(map(torch.cat, zip(past[index], new, strict=True), [2, 2]))
-            )
+            past[index] = extend(layer, x, past[index])
             if stopped is None:
-                x = x + attend(layer.self_attn.att, normed, past[index], None)
-                x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory[index], None)
-                x = x + layer.pos_ffn(layer.norm3(x))
+                x = read(layer, x, past[index], memory[index], None)
                 log_probs = decoder.output(decoder.transformer.norm(x)).float().log_softmax(-1)[0, 0]
                 best = log_probs.max(-1)
                 if best.values.exp() >= threshold or index == max_layer - 1:
@@ -154,8 +144,10 @@ def main() -> None:
             raise ValueError(
                 f"{args.run} has no attention decoder at its last exit: give a run of conformer_aed_ee.yaml"
             )
-        loss = train(asr, decoder, args.train, args.epochs, args.lr) if args.epochs else None
-        publish("decoder_depth", {"train_loss": loss} | measure(asr, decoder, args.test))
+        before = measure(asr, decoder, args.test)
+        loss = train(asr, decoder, args.train, args.epochs, args.lr)
+        after = measure(asr, decoder, args.test)
+        publish("decoder_depth", {"train_loss": loss, "before_training": before} | after)
 
 
 @torch.inference_mode()

@@ -42,7 +42,7 @@ def fingerprint(files: Sequence[str | Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_evaluated(folder: str | Path, model: str) -> None:
+def check_evaluated(folder: str | Path, model: str, decoding: str) -> None:
     """Check that an evaluated set can be calibrated on.
 
     Arguments
@@ -51,20 +51,22 @@ def check_evaluated(folder: str | Path, model: str) -> None:
         ``RUN/eval/<set>``.
     model : str
         :func:`fingerprint` of the model in the run.
+    decoding : str
+        Name of the decoder that transcription runs.
 
     Raises
     ------
     ValueError
-        If another model was evaluated, or with a beam, which transcription does not run.
+        If another model was evaluated, or with a decoder that transcription does not run.
     """
     exits = json.loads((Path(folder) / "exits.json").read_text("utf-8"))
     if exits.get("model") not in (None, model):
         raise ValueError(
             f"{folder} was evaluated with another model ({exits['model']}, this one is {model}): evaluate it again"
         )
-    if exits["decoding"] != "greedy":
+    if exits["decoding"] != decoding:
         raise ValueError(
-            f"{folder} was decoded with {exits['decoding']}, and transcribe decodes greedily: evaluate it so"
+            f"{folder} was decoded with {exits['decoding']}, and transcribe decodes with {decoding}: evaluate it so"
         )
 
 

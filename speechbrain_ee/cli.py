@@ -39,6 +39,10 @@ class Decoding(StrEnum):
     ctc = "ctc"
 
 
+BeamSizeOption = Annotated[int | None, typer.Option(help="Of a beam; 50 for CTC, 10 with attention.")]
+LMOption = Annotated[
+    Path | None, typer.Option(help="KenLM for a CTC beam; with attention the checkpoint of a TransformerLM.")
+]
 DecodingOption = Annotated[
     Decoding,
     typer.Option(help="greedy or beam, with attention where the model has it; rescore: CTC beam, then attention; ctc."),
@@ -71,12 +75,16 @@ def transcribe(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
     max_layer: Annotated[int | None, typer.Option(help="Never go deeper than this layer.")] = None,
-    budget: Annotated[float | None, typer.Option(help="MACs that a second of audio may cost.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="MACs that a second of audio may cost, an attention decoder's aside.")
+    ] = None,
     deadline_ms: Annotated[
         float | None, typer.Option(help="Milliseconds that a file, or four parts of a long one, may take.")
     ] = None,
     calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
     decoding: DecodingOption = Decoding.greedy,
+    beam_size: BeamSizeOption = None,
+    lm: LMOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -89,7 +97,7 @@ def transcribe(
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=_run_opts(device))
-    asr.decoder = asr.make_decoder(decoding)
+    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm)
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
@@ -121,8 +129,8 @@ def evaluate(
         Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam etc. behind it.")
     ] = None,
     decoding: DecodingOption = Decoding.greedy,
-    beam_size: Annotated[int | None, typer.Option(help="Of a beam; 50 for CTC, 10 with attention.")] = None,
-    lm: Annotated[Path | None, typer.Option(help="KenLM model for a CTC beam, ARPA or binary.")] = None,
+    beam_size: BeamSizeOption = None,
+    lm: LMOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
@@ -139,13 +147,16 @@ def evaluate(
     stems = [path.stem for path in manifest]
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
-    if lm is not None and decoding in (Decoding.greedy, Decoding.ctc):
-        raise typer.BadParameter("--lm needs --decoding beam, or rescore")
+    if decoding in (Decoding.greedy, Decoding.ctc):
+        for name, value in (("--lm", lm), ("--beam-size", beam_size)):
+            if value is not None:
+                raise typer.BadParameter(f"{name} needs --decoding beam, or rescore")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
     asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm)
     for path, utterances in zip(manifest, test_sets, strict=True):
-        folder = out or run / "eval" / (path.stem if decoding is Decoding.greedy else f"{path.stem}-{decoding}")
+        suffix = ("" if decoding is Decoding.greedy else f"-{decoding}") + ("" if lm is None else "-lm")
+        folder = out or run / "eval" / (path.stem + suffix)
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
@@ -180,7 +191,8 @@ def calibrate(
         summary,
         write_calibration,
     )
-    from speechbrain_ee.model import MODEL_FILES
+    from speechbrain_ee.inference import greedy_name
+    from speechbrain_ee.model import CONFIG_FILE, MODEL_FILES, load_config
     from speechbrain_ee.utterances import read_utterances
 
     targets = {"promise": promise, "average": average, "max_wer_increase": max_wer_increase}
@@ -197,7 +209,7 @@ def calibrate(
     folder = run / "eval" / on
     utterances = read_utterances(folder / "utterances.jsonl")
     model = fingerprint([run / name for name in MODEL_FILES])
-    check_evaluated(folder, model)
+    check_evaluated(folder, model, greedy_name(load_config(run / CONFIG_FILE)))
     found = choose(utterances, score=score, target=given, fitted_on=on, model=model)
     write_calibration(out or run, found)
     print(summary(found))

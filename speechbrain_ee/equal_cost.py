@@ -69,7 +69,7 @@ def errors_at_costs(
     """
     counts = ExitCounts.of(utterances)
     taken = exits_taken(policy, utterances, [entry["threshold"] for entry in sweep(policy, utterances)])
-    errors, macs = (np.take_along_axis(table, taken, axis=1) for table in (counts.errors, counts.macs))
+    errors, macs = (np.take_along_axis(table, taken, axis=1) for table in (counts.errors, counts.paid_by(policy).macs))
     full = counts.static_macs[:, -1].sum()
     return [_mixed(errors, macs, share * full) for share in shares]
 

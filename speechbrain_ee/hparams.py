@@ -16,18 +16,10 @@ from speechbrain_ee.files import write_whole
 # What may differ between a run and the command that goes on with it: none of it changes what has been trained so far.
 FREE_TO_CHANGE = {
     "average_checkpoints",
-    "beam_size",
     "cache_audio",
     "check_audio",
     "ckpt_interval_minutes",
     "ckpt_interval_steps",
-    "ctc_weight_decode",
-    "lm_d_ffn",
-    "lm_d_model",
-    "lm_file",
-    "lm_nhead",
-    "lm_num_layers",
-    "lm_weight",
     "max_wer_increase",
     "num_workers",
     "number_of_epochs",

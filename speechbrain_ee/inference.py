@@ -17,11 +17,11 @@ from speechbrain_ee.confidence import interpolate
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
-from speechbrain_ee.decoding import Decoded, make_decoder
+from speechbrain_ee.decoding import Decoded, GreedyAttention, GreedyCTC, make_decoder
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.long_audio import cut_at_pauses
-from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
+from speechbrain_ee.model import LOBES, MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
 from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
 from speechbrain_ee.scores import SCORES
 from speechbrain_ee.segments import Run, run_segments
@@ -288,17 +288,22 @@ class EarlyExitASR(Pretrained):
         wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
         num_samples = absolute_lengths(wav_lens, wavs.shape[1])
         policy = self._limited(self.policy if policy is None else policy, max_layer, budget, deadline_ms)
-        started = time.perf_counter()
         with self.inference_ctx:
-            feats, num_frames = self.mods.features(wavs, num_samples)
-            runs = [
-                Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
-                for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
-            ]
-            score = partial(self._scores, policy)
-            run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
+            runs = self._run(wavs, num_samples, policy)
             self._decode(runs)
         return [self._transcript(run, policy) for run in runs]
+
+    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy) -> list[Run]:
+        """Run segments until every utterance has stopped; no text but where a score needs it."""
+        started = time.perf_counter()
+        feats, num_frames = self.mods.features(wavs, num_samples)
+        runs = [
+            Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
+            for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
+        ]
+        score = partial(self._scores, policy)
+        run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
+        return runs
 
     def _decode(self, runs: list[Run]) -> None:
         """Decode what has no text yet, what stopped at the same exit together."""
@@ -326,14 +331,16 @@ class EarlyExitASR(Pretrained):
     def seconds_per_exit(self) -> list[float]:
         """Seconds to reach each exit per second of audio, measured here at first use on two seconds of noise.
 
-        Every head on the way is run, with the scores of the policy that the model was loaded with.
+        Every head on the way is run, with the scores of the policy that the model was loaded with; texts are not made.
         """
-        waveform = torch.randn(2 * self.mods.features.sample_rate, generator=torch.Generator().manual_seed(0)) / 10
+        noise = torch.randn(1, 2 * self.mods.features.sample_rate, generator=torch.Generator().manual_seed(0)) / 10
+        noise, num_samples = noise.to(self.device), torch.tensor([noise.shape[1]], device=self.device)
         best = [float("inf")] * len(self.exit_layers)
         for _ in range(4):  # the first one warms up; the fastest counts
             for index, layer in enumerate(self.exit_layers):
                 begin = time.perf_counter()
-                self.transcribe_waveforms([waveform], policy=_AllHeadsTo(layer, self.policy.score_names))
+                with torch.inference_mode(), self.inference_ctx:
+                    self._run(noise, num_samples, _AllHeadsTo(layer, self.policy.score_names))
                 best[index] = min(best[index], (time.perf_counter() - begin) / 2)
         return best
 
@@ -387,6 +394,12 @@ class EarlyExitASR(Pretrained):
 
     def _confidence_map(self, kind: str, layer: int) -> dict | None:
         return (self.calibration or {}).get("confidence", {}).get(kind, {}).get(str(layer))
+
+
+def greedy_name(config: dict) -> str:
+    """Name of the decoder that a model of this ``config.json`` has by default."""
+    heads = LOBES["heads"].get(config["heads"]["class"])
+    return (GreedyAttention if heads is not None and heads.has_decoders else GreedyCTC).name
 
 
 def _may_be_on_the_hub(source: str) -> bool:

@@ -58,7 +58,7 @@ class ExitCTCLoss:
     """Weighted sum of the CTC losses of all exits (paper, equation 1).
 
     Lengths are those of the utterances, not of the padded batch, and targets carry no BOS or EOS: both are defects of
-    the published code. An exit of weight 0 costs nothing and gives no gradient.
+    the published code. An exit of weight 0 gives no gradient, though its head has been run.
 
     Arguments
     ---------
@@ -131,6 +131,21 @@ class ExitCTCLoss:
         )
 
 
+def attention_targets(tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+    """Put EOS behind each text and :data:`NO_TARGET` behind that: (batch, tokens) -> (batch, tokens + 1).
+
+    Example
+    -------
+    >>> attention_targets(torch.tensor([[5, 6], [7, 0]]), torch.tensor([2, 1]))
+    tensor([[   5,    6,    2],
+            [   7,    2, -100]])
+    """
+    targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
+    positions = torch.arange(targets.shape[1], device=targets.device)
+    targets = torch.where(positions == token_lengths.unsqueeze(1), EOS_INDEX, targets)
+    return targets.masked_fill(positions > token_lengths.unsqueeze(1), NO_TARGET)
+
+
 class ExitJointLoss(ExitCTCLoss):
     """Weighted sum over exits of ``ctc_weight * CTC + (1 - ctc_weight) * attention``.
 
@@ -174,10 +189,7 @@ class ExitJointLoss(ExitCTCLoss):
         return self.ctc_weight * ctc + (1 - self.ctc_weight) * output.attention_weight * attention
 
     def _attention(self, log_probs, tokens, token_lengths) -> torch.Tensor:
-        targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
-        positions = torch.arange(targets.shape[1], device=targets.device)
-        targets = torch.where(positions == token_lengths.unsqueeze(1), EOS_INDEX, targets)
-        targets = targets.masked_fill(positions > token_lengths.unsqueeze(1), NO_TARGET)
+        targets = attention_targets(tokens, token_lengths)
         options = {"ignore_index": NO_TARGET, "label_smoothing": self.label_smoothing, "reduction": "none"}
         losses = torch.nn.functional.cross_entropy(log_probs.transpose(1, 2), targets, **options).sum(1)
         if self.reduction == "mean":

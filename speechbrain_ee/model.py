@@ -168,6 +168,8 @@ def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
         "exits of encoder and heads": (len(encoder["exit_layers"]), modules["heads"].num_exits),
         "d_model of encoder and heads": (encoder["d_model"], heads["d_model"]),
     }
+    if "exit_layers" in heads:
+        pairs["exit layers of encoder and heads"] = (encoder["exit_layers"], heads["exit_layers"])
     for what, (first, second) in pairs.items():
         if first != second:
             raise ModelError(f"{CONFIG_FILE}: {what} are {first} and {second}: they must be equal")

@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from speechbrain_ee.policies import Look, Policy
+from speechbrain_ee.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], fl
     """
     counts = ExitCounts.of(utterances)
     indices = [_exit_taken(policy, utterance, counts.exit_layers, clock) for utterance in utterances]
-    return _result(counts, np.asarray(indices))
+    return _result(counts.paid_by(policy), np.asarray(indices))
 
 
 def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
@@ -138,6 +139,7 @@ class ExitCounts:
     words: np.ndarray  # (utterances,)
     macs: np.ndarray | None  # (utterances, exits), with every head on the way
     static_macs: np.ndarray | None  # with the exit's own head alone
+    decoder_macs: np.ndarray  # what of either is the attention decoder's
     seconds: float | None
 
     @classmethod
@@ -172,8 +174,17 @@ class ExitCounts:
             words=words,
             macs=macs,
             static_macs=macs if static is None else static,
+            decoder_macs=np.asarray([[e.get("decoder_macs", 0) for e in u["exits"]] for u in utterances], dtype=float),
             seconds=None if None in seconds else float(sum(seconds)) or None,
         )
+
+    def paid_by(self, policy: Policy) -> ExitCounts:
+        """The same with what a policy spends: one whose scores come from decoding decodes wherever it looks."""
+        if self.macs is None or not any(SCORES[name].from_decoder for name in policy.score_names):
+            return self
+        looks = [policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))]
+        spent_before = np.cumsum(self.decoder_macs * looks, axis=1) - self.decoder_macs * looks
+        return replace(self, macs=self.macs + spent_before)
 
 
 def _table(utterances: Sequence[Mapping], name: str) -> np.ndarray | None:

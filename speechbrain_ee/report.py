@@ -221,12 +221,11 @@ def _exit_row(
 
 
 def _wer_ctc(utterances: Sequence[Mapping], index: int, words: Sequence[int]) -> dict:
-    """WER of the CTC head's text at exits where the text is an attention decoder's."""
-    exits = [u["exits"][index] for u in utterances]
-    if not any("ctc" in exit for u in utterances for exit in u["exits"]):
+    """WER of the CTC head's best path, where texts are an attention decoder's."""
+    ctc = [u["exits"][index].get("ctc") for u in utterances]
+    if None in ctc:
         return {}
-    errors = [exit.get("ctc", exit)["errors"] for exit in exits]  # at an exit without a decoder the text is CTC's
-    return {"wer_ctc": metrics.wer([sum(one.values()) for one in errors], words)}
+    return {"wer_ctc": metrics.wer([sum(one["errors"].values()) for one in ctc], words)}
 
 
 def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:

@@ -47,7 +47,7 @@ def sweep(
     if thresholds is None:
         thresholds = [sign * limit for limit in _default_limits(unsure)]
     limits = sign * np.asarray(thresholds, dtype=float)
-    return _entries(thresholds, *totals(counts, unsure, limits), counts)
+    return _entries(thresholds, *totals(counts.paid_by(policy), unsure, limits), counts)
 
 
 def choose_threshold(
@@ -83,7 +83,7 @@ def choose_threshold(
     unsure = unsureness(policy, utterances)
     limits = np.unique(unsure[np.isfinite(unsure)])
     limits = np.concatenate([[-np.inf], limits])  # -inf: full depth, always good enough
-    errors, macs, taken = totals(counts, unsure, limits)
+    errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
     cost = taken @ counts.exit_layers if macs is None else macs
     cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
@@ -119,7 +119,7 @@ def cheapest_threshold(
     limits = np.unique(unsure[np.isfinite(unsure)])
     if len(limits) == 0:
         raise ValueError(f"{policy.label} has no value at any exit: choose another score")
-    errors, macs, taken = totals(counts, unsure, limits)
+    errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     if macs is None:
         cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.words)
     else:

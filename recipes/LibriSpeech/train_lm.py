@@ -4,23 +4,58 @@
 
 python recipes/LibriSpeech/train_lm.py recipes/LibriSpeech/hparams/lm.yaml --tokenizer_file FILE [--key value ...]
 
-Leaves ``model.ckpt`` in the output folder, the best on dev. The same command again goes on where it was stopped.
+Leaves ``model.ckpt`` in the output folder, the best on dev. The same command again goes on where it was stopped, at the
+beginning of an epoch.
 """
 
+import math
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import speechbrain as sb
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
-from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX, Tokenizer
+from speechbrain_ee.losses import NO_TARGET, attention_targets
+from speechbrain_ee.tokenizer import BOS_INDEX, Tokenizer
 
-NO_TARGET = -100  # torch's
+
+class Texts(Dataset):
+    """Texts of a manifest, and lines of a file that is read where it lies: LibriSpeech's LM text has 4 GB."""
+
+    def __init__(self, manifest: str, text_file: str | None = None):
+        self.texts = [utterance.text for utterance in read_manifest(manifest)]
+        self.file, self.starts = text_file, np.zeros(0, dtype=np.int64)
+        if text_file is not None:
+            with open(text_file, "rb") as lines:
+                self.starts = np.cumsum(np.fromiter((len(line) for line in lines), dtype=np.int64))
+            self.starts = np.concatenate([[0], self.starts[:-1]])
+
+    def __len__(self):
+        return len(self.texts) + len(self.starts)
+
+    def __getitem__(self, index):
+        """A text in lower case."""
+        if index < len(self.texts):
+            return self.texts[index]
+        with open(self.file, "rb") as lines:
+            lines.seek(self.starts[index - len(self.texts)])
+            return " ".join(lines.readline().decode("utf-8").lower().split())
+
+
+def to_batch(tokenizer: Tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids with BOS and targets with EOS, (batch, tokens + 1) each."""
+    rows = [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
+    tokens = pad_sequence(rows, batch_first=True)
+    inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
+    return inputs, attention_targets(tokens, torch.tensor([len(row) for row in rows]))
 
 
 class LMBrain(sb.Brain):
@@ -31,46 +66,37 @@ class LMBrain(sb.Brain):
         return self.modules.lm(batch[0].to(self.device))
 
     def compute_objectives(self, predictions, batch, stage):
-        """Cross entropy per token."""
+        """Cross entropy per token; sums over dev."""
         targets = batch[1].to(self.device)
-        return torch.nn.functional.cross_entropy(predictions.transpose(1, 2), targets, ignore_index=NO_TARGET)
+        loss = torch.nn.functional.cross_entropy(predictions.transpose(1, 2), targets, ignore_index=NO_TARGET)
+        if stage != sb.Stage.TRAIN:
+            count = int((targets != NO_TARGET).sum())
+            self.sums = (self.sums[0] + float(loss) * count, self.sums[1] + count)
+        return loss
+
+    def on_stage_start(self, stage, epoch=None):
+        """Begin to sum."""
+        self.sums = (0.0, 0)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log perplexity, keep the best checkpoint on dev."""
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
-        perplexity = float(torch.tensor(stage_loss).exp())
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch}, train_stats={"loss": self.train_loss}, valid_stats={"perplexity": perplexity}
-        )
+        perplexity = math.exp(self.sums[0] / self.sums[1])
+        stats = {"train_stats": {"loss": self.train_loss}, "valid_stats": {"perplexity": perplexity}}
+        self.hparams.train_logger.log_stats({"epoch": epoch, "steps": self.optimizer_step}, **stats)
         self.checkpointer.save_and_keep_only(meta={"perplexity": perplexity}, min_keys=["perplexity"])
 
+    def init_optimizers(self):
+        """Make the optimizer, with the schedule's rate for the first step too."""
+        super().init_optimizers()
+        self.hparams.lr_scheduler(self.optimizer)
 
-def read_texts(manifest: str, text_file: str | None = None) -> list[str]:
-    """Texts of a manifest, and the lines of a plain text in lower case."""
-    texts = [utterance.text for utterance in read_manifest(manifest)]
-    if text_file is not None:
-        texts += [line.strip().lower() for line in Path(text_file).read_text("utf-8").splitlines() if line.strip()]
-    return texts
-
-
-def make_batches(texts: list[str], tokenizer: Tokenizer, max_tokens: int) -> list[tuple]:
-    """Inputs and targets of texts of similar length together, at most ``max_tokens`` in a batch, padding included."""
-    rows = sorted((tokenizer.encode(text) for text in texts), key=len)
-    batches, batch = [], []
-    for row in rows:
-        if batch and (len(row) + 1) * (len(batch) + 1) > max_tokens:
-            batches.append(batch)
-            batch = []
-        batch.append(row)
-    batches.append(batch)
-    return [(_pad(batch, BOS_INDEX, first=True), _pad(batch, EOS_INDEX, first=False)) for batch in batches]
-
-
-def _pad(rows: list[list[int]], mark: int, *, first: bool) -> torch.Tensor:
-    marked = [torch.tensor([mark, *row] if first else [*row, mark]) for row in rows]
-    return pad_sequence(marked, batch_first=True, padding_value=EOS_INDEX if first else NO_TARGET)
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Move the learning rate after every optimizer step."""
+        if should_step:
+            self.hparams.lr_scheduler(self.optimizer)
 
 
 def main(argv: list[str]) -> None:
@@ -87,13 +113,13 @@ def main(argv: list[str]) -> None:
             f"the tokenizer {hparams['tokenizer_file']} has {tokenizer.vocab_size} tokens, the language model "
             f"{hparams['vocab_size']}: give --vocab_size {tokenizer.vocab_size}"
         )
-    train = read_texts(hparams["train_manifest"], hparams["text_file"])
-    train = make_batches(train, tokenizer, hparams["max_batch_tokens"])
-    valid = make_batches(read_texts(hparams["valid_manifest"]), tokenizer, hparams["max_batch_tokens"])
-    train_loader = torch.utils.data.DataLoader(train, batch_size=None, shuffle=True)
-    valid_loader = torch.utils.data.DataLoader(valid, batch_size=None)
+    options = {"batch_size": hparams["batch_size"], "collate_fn": partial(to_batch, tokenizer)}
+    train = DataLoader(Texts(hparams["train_manifest"], hparams["text_file"]), shuffle=True, **options)
+    valid = DataLoader(Texts(hparams["valid_manifest"]), **options)
     brain = LMBrain(hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"])
-    brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
+    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=len(train) * hparams["number_of_epochs"])
+    brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
+    brain.fit(hparams["epoch_counter"], train, valid)
     best = hparams["checkpointer"].find_checkpoint(min_key="perplexity")
     shutil.copyfile(best.paramfiles["model"], run / "model.ckpt")
     print(f"{run / 'model.ckpt'}: perplexity {best.meta['perplexity']:.2f} on dev")

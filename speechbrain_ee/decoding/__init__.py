@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from speechbrain_ee.decoding.attention import BeamAttention, GreedyAttention, RescoreAttention
 from speechbrain_ee.decoding.base import Decoded
 from speechbrain_ee.decoding.ctc import BeamCTC, GreedyCTC
+from speechbrain_ee.language_model import load_language_model
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import CTCHeads
@@ -50,12 +51,12 @@ def make_decoder(
     beam_size : int | None
         Of a beam; None is the decoder's own default.
     lm : str | Path | None
-        KenLM over words, for a CTC beam.
+        For a CTC beam a KenLM over words, for a beam with attention a TransformerLM over the model's tokens.
 
     Raises
     ------
     ValueError
-        If the heads do not serve for that, or a language model is given where none is used.
+        If the heads do not serve for that, or an option is given that is not used.
 
     Example
     -------
@@ -69,17 +70,15 @@ def make_decoder(
         raise ValueError(f"decoding {decoding!r} is not one of {', '.join(DECODINGS)}")
     if decoding == "rescore" and not heads.has_decoders:
         raise ValueError("rescore needs attention decoders, and this model has none: give greedy or beam")
-    by_ctc = decoding == "rescore" or (decoding == "beam" and not heads.has_decoders)
-    if lm is not None and not by_ctc:
-        raise ValueError(
-            f"a KenLM serves a CTC beam, not {decoding}"
-            + (" with attention: give rescore" if heads.has_decoders else ": give beam")
-        )
+    if decoding in ("greedy", "ctc") and not lm is beam_size is None:
+        raise ValueError(f"{decoding} has no beam, for which a beam size or a language model would be: give beam")
     size = {} if beam_size is None else {"beam_size": beam_size}
     if decoding == "rescore":
         return RescoreAttention(tokenizer, blank_index, kenlm_model_path=lm, **size)
     if decoding == "beam" and heads.has_decoders:
-        return BeamAttention(tokenizer, blank_index, **size)
+        return BeamAttention(
+            tokenizer, blank_index, language_model=None if lm is None else load_language_model(lm), **size
+        )
     if decoding == "beam":
         return BeamCTC(tokenizer, blank_index, kenlm_model_path=lm, **size)
     return (GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC)(tokenizer, blank_index)

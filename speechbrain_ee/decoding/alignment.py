@@ -75,7 +75,7 @@ def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int], blank_index: i
             for i in range(len(tokens))
         ]
     targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
-    path, _ = forced_align(log_probs.detach().float(), targets, blank=blank_index)
+    path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=blank_index)
     places, frame = [], 0
     for token, run in groupby(path[0].tolist()):
         start, frame = frame, frame + len(list(run))

@@ -2,7 +2,8 @@
 """Text from an exit's attention decoder: greedy, joint CTC/attention beam, and rescoring of CTC hypotheses.
 
 At an exit without a decoder each of them does what its CTC counterpart does. Whatever a decoder says, a text has no
-more tokens than ``max_decode_ratio`` times the encoder's frames, and no phrase that repeats without end.
+more tokens than ``max_decode_ratio`` times the encoder's frames, and no phrase that repeats without end where CTC
+hears a text that is much shorter.
 """
 
 from __future__ import annotations
@@ -17,10 +18,16 @@ from rapidfuzz.distance import Levenshtein
 from speechbrain.decoders import CTCScorer, ScorerBuilder, TransformerLMScorer
 
 from speechbrain_ee.decoding.alignment import align_words
-from speechbrain_ee.decoding.attention_search import BeamSearcher, Hypothesis, cut_loop, greedy_search, told_texts
+from speechbrain_ee.decoding.attention_search import (
+    BeamSearcher,
+    Hypothesis,
+    Limit,
+    cut_loop,
+    greedy_search,
+    told_texts,
+)
 from speechbrain_ee.decoding.base import Decoded, check_output
 from speechbrain_ee.decoding.ctc import BeamCTC, GreedyCTC, best_tokens
-from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.scores import FROM_ATTENTION
 from speechbrain_ee.tokenizer import EOS_INDEX
 
@@ -39,16 +46,24 @@ class _AttentionText:
         self.blank_index = blank_index
         self.max_decode_ratio = max_decode_ratio
 
-    def max_tokens(self, num_frames: int, decoder: AttentionDecoder) -> int:
-        """Most tokens of a text over ``num_frames`` encoder frames."""
-        return min(int(self.max_decode_ratio * num_frames), decoder.max_length - 1)
+    def limits(self, output: ExitOutput) -> list[Limit]:
+        """How long each text may be."""
+        said = best_tokens(output, self.blank_index)
+        most = [
+            min(int(self.max_decode_ratio * frames), output.decoder.max_length - 1)
+            for frames in output.lengths.tolist()
+        ]
+        return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, said, strict=True)]
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """Texts, with words timed by aligning them to the CTC head's frames."""
         check_output(output, self.tokenizer.vocab_size)
         if output.decoder is None:  # no decoder, no scores of one
-            unknown = dict.fromkeys(FROM_ATTENTION, math.nan)
-            return [replace(one, scores=one.scores | unknown) for one in self.ctc.decode(output)]
+            unknown, best = dict.fromkeys(FROM_ATTENTION, math.nan), best_tokens(output, self.blank_index)
+            return [
+                replace(one, scores=one.scores | unknown, ctc_text=self._text(ctc))
+                for one, ctc in zip(self.ctc.decode(output), best, strict=True)
+            ]
         return self._decoded(output, self.search(output))
 
     def search(self, output: ExitOutput) -> list[Hypothesis]:
@@ -62,16 +77,19 @@ class _AttentionText:
             tokens = hypothesis.tokens
             found.append(
                 Decoded(
-                    text=self.tokenizer.decode(tokens) if tokens else "",
+                    text=self._text(tokens),
                     spans=align_words(
                         output.row(row), tokens, self._probs(hypothesis), self.tokenizer, self.blank_index
                     ),
                     scores=_scores(hypothesis, ctc),
                     macs=hypothesis.macs,
-                    ctc_text=self.tokenizer.decode(ctc) if ctc else "",
+                    ctc_text=self._text(ctc),
                 )
             )
         return found
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(tokens) if tokens else ""
 
     @staticmethod
     def _probs(hypothesis: Hypothesis) -> list[float]:
@@ -110,8 +128,7 @@ class GreedyAttention(_AttentionText):
 
     def search(self, output: ExitOutput) -> list[Hypothesis]:
         """See :meth:`_AttentionText.search`; in a batch, whose utterances leave it as they end."""
-        limits = [self.max_tokens(frames, output.decoder) for frames in output.lengths.tolist()]
-        return greedy_search(output, limits)
+        return greedy_search(output, self.limits(output))
 
 
 class BeamAttention(_AttentionText):
@@ -157,6 +174,8 @@ class BeamAttention(_AttentionText):
         if not 0 <= ctc_weight < 1:
             raise ValueError(f"ctc_weight={ctc_weight}: give a number from 0 to below 1; for CTC alone take BeamCTC")
         self.beam_size, self.ctc_weight = beam_size, ctc_weight
+        if language_model is not None:
+            _check_vocabulary(language_model, tokenizer.vocab_size)
         self.language_model, self.lm_weight = language_model, lm_weight
         self.name = f"attention beam {beam_size}, CTC weight {ctc_weight}" + (
             "" if language_model is None else f", TransformerLM weight {lm_weight}"
@@ -169,15 +188,16 @@ class BeamAttention(_AttentionText):
         return [self._search(output.row(row)) for row in range(len(output.lengths))]
 
     def _search(self, output: ExitOutput) -> Hypothesis:
-        frames = int(output.lengths)
-        decoder = output.decoder
-        searcher = BeamSearcher(
-            output, self.max_tokens(frames, decoder), beam_size=self.beam_size, scorer=self._scorer(output)
-        )
+        frames, decoder = int(output.lengths), output.decoder
+        if not torch.isfinite(output.state).all():
+            return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
+        (limit,) = self.limits(output)
+        searcher = BeamSearcher(output, limit.max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
         (tokens,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
-        (told,) = told_texts(decoder, searcher.start, [cut_loop([int(token) for token in tokens])])
+        said = [int(token) for token in tokens]
+        (told,) = told_texts(decoder, searcher.start, [cut_loop(said, limit)])
         macs = decoder.start_macs(frames) + self.beam_size * decoder.text_macs(frames, searcher.steps) + told.macs
-        return Hypothesis(told.tokens, told.log_probs, told.entropies, macs)
+        return replace(told, macs=macs, is_cut=len(told.tokens) < len(said))
 
     def _scorer(self, output: ExitOutput) -> ScorerBuilder | None:
         scorers, weights = [], {}
@@ -188,6 +208,15 @@ class BeamAttention(_AttentionText):
             scorers.append(TransformerLMScorer(self.language_model))
             weights["transformerlm"] = self.lm_weight
         return ScorerBuilder(full_scorers=scorers, weights=weights) if scorers else None
+
+
+def _check_vocabulary(language_model: torch.nn.Module, vocab_size: int) -> None:
+    own = language_model.custom_src_module.emb.num_embeddings
+    if own != vocab_size:
+        raise ValueError(
+            f"the language model has {own} tokens, the recogniser {vocab_size}: give one that was trained with its "
+            "tokenizer"
+        )
 
 
 class _Given:
@@ -234,7 +263,7 @@ class RescoreAttention(_AttentionText):
             raise ValueError(f"ctc_weight={ctc_weight}: give a number of at least 0")
         self.ctc_weight = ctc_weight
         self.ctc = BeamCTC(tokenizer, blank_index, **{"beam_size": 10} | beam)
-        self.name = f"attention rescoring of CTC {self.ctc.name}, CTC weight {ctc_weight}"
+        self.name = f"attention rescoring of {self.ctc.name}, CTC weight {ctc_weight}"
 
     @torch.no_grad()
     def search(self, output: ExitOutput) -> list[Hypothesis]:
@@ -243,13 +272,15 @@ class RescoreAttention(_AttentionText):
 
     def _choose(self, output: ExitOutput, n_best: Sequence) -> Hypothesis:
         decoder, frames = output.decoder, int(output.lengths)
-        limit = self.max_tokens(frames, decoder)
-        texts = [cut_loop(self.tokenizer.encode(one.text))[:limit] for one in n_best]
+        (limit,) = self.limits(output)
+        texts = [self.tokenizer.encode(one.text)[: limit.max_tokens] for one in n_best]
+        if not texts:  # nothing but NaN
+            return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
         told = told_texts(decoder, decoder.start(output.state, output.lengths), texts)
         totals = [sum(one.log_probs) + self.ctc_weight * ctc.lm_score for one, ctc in zip(told, n_best, strict=True)]
         best = told[max(range(len(told)), key=totals.__getitem__)]
         macs = decoder.start_macs(frames) + sum(one.macs for one in told)
-        return Hypothesis(best.tokens, best.log_probs, best.entropies, macs)
+        return replace(best, macs=macs)
 
 
 def _scores(hypothesis: Hypothesis, ctc_tokens: list[int]) -> dict[str, float]:
@@ -257,5 +288,7 @@ def _scores(hypothesis: Hypothesis, ctc_tokens: list[int]) -> dict[str, float]:
     agrees = (
         Levenshtein.normalized_similarity(ctc_tokens, hypothesis.tokens) if ctc_tokens or hypothesis.tokens else 0.0
     )
+    if hypothesis.is_cut:  # a decoder is sure of its loops
+        return dict(zip(FROM_ATTENTION, (1.0, 0.0, agrees), strict=True))
     entropy = min(1.0, sum(hypothesis.entropies) / count)
     return dict(zip(FROM_ATTENTION, (entropy, math.exp(sum(hypothesis.log_probs) / count), agrees), strict=True))

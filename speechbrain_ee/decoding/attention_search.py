@@ -21,7 +21,8 @@ from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
 
-MAX_REPEATS = 6  # of a phrase in a row; digits and stutters stay below
+# A phrase that repeats more often than this in a row is a loop, where the text is longer than CTC's makes likely.
+MAX_REPEATS = 6
 MAX_PERIOD = 40  # tokens of a phrase that may repeat
 
 
@@ -39,24 +40,48 @@ class Hypothesis:
         Of the decoder before each of them, over log(vocabulary size).
     macs : int
         What the decoder spent.
+    is_cut : bool
+        Whether a loop was cut off, or the limit reached: such a text is not to be trusted.
     """
 
     tokens: list[int]
     log_probs: list[float]
     entropies: list[float]
     macs: int
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a text may be.
+
+    Arguments
+    ---------
+    max_tokens : int
+        Never more than these.
+    likely_tokens : int
+        Up to here a phrase may repeat as often as it likes: people do say such things.
+    """
+
+    max_tokens: int
+    likely_tokens: int
+
+    @classmethod
+    def of(cls, max_tokens: int, num_ctc_tokens: int) -> Limit:
+        """The limit of an utterance in which CTC hears ``num_ctc_tokens``."""
+        return cls(max_tokens, min(max_tokens, 10 + num_ctc_tokens + num_ctc_tokens // 2))
 
 
 @torch.no_grad()
-def greedy_search(output: ExitOutput, limits: Sequence[int]) -> list[Hypothesis]:
+def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesis]:
     """Search greedily in a batch, whose utterances leave it as they end.
 
     Arguments
     ---------
     output : ExitOutput
         Of an exit with a decoder.
-    limits : sequence of int
-        Most tokens of each utterance.
+    limits : sequence of Limit
+        Of each utterance.
 
     Returns
     -------
@@ -88,30 +113,36 @@ def greedy_search(output: ExitOutput, limits: Sequence[int]) -> list[Hypothesis]
 
 
 class Growing:
-    """A text under way, up to ``limit`` tokens."""
+    """A text under way."""
 
-    def __init__(self, limit: int):
-        self.limit, self.num_read = limit, 0
+    def __init__(self, limit: Limit):
+        self.limit, self.num_read, self.is_cut = limit, 0, False
         self.tokens, self.log_probs, self.entropies = [], [], []
 
     def read(self, token: int, log_prob: float, entropy: float) -> bool:
         """Take note of what the decoder says; whether the text goes on."""
         self.num_read += 1
-        is_full = len(self.tokens) >= self.limit
-        if is_full and token != EOS_INDEX:
+        if len(self.tokens) >= self.limit.max_tokens and token != EOS_INDEX:
+            self.is_cut = True
             return False
         self.log_probs.append(log_prob)
         self.entropies.append(entropy)
         if token == EOS_INDEX:
             return False
         self.tokens.append(token)
-        return loop_period(self.tokens) is None
+        self.is_cut = ends_in_loop(self.tokens, self.limit)
+        return not self.is_cut
 
     def hypothesis(self, macs: int) -> Hypothesis:
         """The text at its end, for which the decoder has spent ``macs``."""
-        tokens = cut_loop(self.tokens)
+        tokens = cut_loop(self.tokens, self.limit)
         count = len(self.log_probs) if len(tokens) == len(self.tokens) else len(tokens)
-        return Hypothesis(tokens, self.log_probs[:count], self.entropies[:count], macs)
+        return Hypothesis(tokens, self.log_probs[:count], self.entropies[:count], macs, self.is_cut)
+
+
+def ends_in_loop(tokens: Sequence[int], limit: Limit) -> bool:
+    """Whether a text is longer than is likely, and ends in a phrase that it says again and again."""
+    return len(tokens) > limit.likely_tokens and loop_period(tokens) is not None
 
 
 def loop_period(tokens: Sequence[int]) -> int | None:
@@ -123,24 +154,28 @@ def loop_period(tokens: Sequence[int]) -> int | None:
     (2, None)
     """
     for period in range(1, min(MAX_PERIOD, len(tokens) // (MAX_REPEATS + 1)) + 1):
-        tail = tokens[-period * (MAX_REPEATS + 1) :]
-        if all(tail[i] == tail[i - period] for i in range(period, len(tail))):
+        if all(tokens[-i] == tokens[-i - period] for i in range(1, period * MAX_REPEATS + 1)):
             return period
     return None
 
 
-def cut_loop(tokens: list[int]) -> list[int]:
-    """End a text where a phrase begins to repeat without end, after the first time that it is said.
+def cut_loop(tokens: list[int], limit: Limit) -> list[int]:
+    """End a text where it begins to loop, after the first time that the phrase is said.
 
     Example
     -------
-    >>> cut_loop([7, *[5, 6] * 9, 8])
+    >>> cut_loop([7, *[5, 6] * 9, 8], Limit(max_tokens=99, likely_tokens=10))
     [7, 5, 6]
+    >>> len(cut_loop([7, *[5, 6] * 9, 8], Limit(max_tokens=99, likely_tokens=20)))
+    20
     """
-    for length in range(1, len(tokens) + 1):
+    for length in range(limit.likely_tokens + 1, len(tokens) + 1):
         period = loop_period(tokens[:length])
         if period is not None:
-            return tokens[: length - period * MAX_REPEATS]
+            start = length - period * (MAX_REPEATS + 1)
+            while start > 0 and tokens[start - 1] == tokens[start - 1 + period]:
+                start -= 1
+            return tokens[: start + period]
     return tokens
 
 

@@ -28,7 +28,7 @@ class Decoded:
     macs : int
         Multiply-accumulates of the attention decoder; 0 where there is none.
     ctc_text : str | None
-        What the exit's CTC head says, best path; None where ``text`` is from CTC.
+        What the exit's CTC head says, best path; None where decoding is by CTC altogether.
     """
 
     text: str

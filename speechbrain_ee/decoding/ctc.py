@@ -8,6 +8,7 @@ own frames before a decoder sees it.
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,8 +51,9 @@ class GreedyCTC:
     'ab'
     """
 
+    name = "greedy CTC"
+
     def __init__(self, tokenizer: Tokenizer, blank_index: int = 0):
-        self.name = "greedy"
         self.tokenizer = tokenizer
         self.blank_index = blank_index
 
@@ -132,7 +134,7 @@ class BeamCTC:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
         if kenlm_model_path is not None:
             _check_kenlm(Path(kenlm_model_path))
-        self.name = f"beam {beam_size}" + (f", {Path(kenlm_model_path).name}" if kenlm_model_path else "")
+        self.name = f"CTC beam {beam_size}" + (f", {Path(kenlm_model_path).name}" if kenlm_model_path else "")
         self.vocab_size = tokenizer.vocab_size
         self.blank_index = blank_index
         options = {
@@ -162,19 +164,20 @@ class BeamCTC:
         A share of exactly 1 means that a single hypothesis survived the pruning.
         """
         confidences, _ = frame_confidences(output.log_probs, self.blank_index)
-        return [
-            Decoded(n_best[0].text, _spans(n_best[0], confidence), {"posterior": _share_of_first(n_best)})
-            for n_best, confidence in zip(self.n_best(output), confidences, strict=True)
-        ]
+        return [_decoded(*pair) for pair in zip(self.n_best(output), confidences, strict=True)]
 
     def n_best(self, output: ExitOutput) -> list[list]:
         """SpeechBrain's hypotheses of each utterance, best one first."""
         check_output(output, self.vocab_size)
         log_probs = output.log_probs.detach().float().cpu()
-        return [
-            self.searcher(one[:length].unsqueeze(0))[0]
-            for one, length in zip(log_probs, output.lengths.tolist(), strict=True)
-        ]
+        rows = [one[:length] for one, length in zip(log_probs, output.lengths.tolist(), strict=True)]
+        return [[] if one.isnan().any() else self.searcher(one.unsqueeze(0))[0] for one in rows]
+
+
+def _decoded(n_best: list, confidences: list[float]) -> Decoded:
+    if not n_best:  # nothing but NaN
+        return Decoded("", [], {"posterior": math.nan})
+    return Decoded(n_best[0].text, _spans(n_best[0], confidences), {"posterior": _share_of_first(n_best)})
 
 
 def _spans(hypothesis, confidences: list[float]) -> list[Span]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from speechbrain_ee.decoding.attention_search import Growing, Hypothesis, entropies_of
+from speechbrain_ee.decoding.attention_search import Growing, Hypothesis, Limit, entropies_of
 from speechbrain_ee.tokenizer import BOS_INDEX
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ REALIGN_WINDOW = 4  # draft tokens among which the decoder's own token is looked
 
 
 @torch.no_grad()
-def speculative_search(output: ExitOutput, limit: int, draft: Sequence[int]) -> tuple[Hypothesis, dict[str, int]]:
+def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -> tuple[Hypothesis, dict[str, int]]:
     """Search greedily from a draft.
 
     Arguments
     ---------
     output : ExitOutput
         Of one utterance at an exit with a decoder.
-    limit : int
-        Most tokens.
+    limit : Limit
+        Of the text.
     draft : sequence of int
         Without BOS and EOS.
 

@@ -155,7 +155,7 @@ class AttentionDecoder(nn.Module):
             Log-probabilities of the token after each, (batch, tokens, vocab_size), float32.
         """
         x, _, _ = self.transformer(
-            self._embed(tokens, 0),
+            self.embed(tokens),
             states,
             tgt_mask=get_lookahead_mask(tokens),
             memory_key_padding_mask=padding_mask(lengths, states.shape[1]),
@@ -171,7 +171,7 @@ class AttentionDecoder(nn.Module):
         return DecoderState(memory=memory, past=past, attendable=mask)
 
     def advance(self, state: DecoderState, tokens: torch.Tensor) -> tuple[DecoderState, torch.Tensor]:
-        """Read some more tokens; no dropout.
+        """Read some more tokens; in evaluation mode, as dropout is not all there.
 
         Arguments
         ---------
@@ -191,25 +191,20 @@ class AttentionDecoder(nn.Module):
         ValueError
             If the table of positions ends before.
         """
-        if state.num_tokens + tokens.shape[1] > self.max_length:
-            raise ValueError(
-                f"{state.num_tokens + tokens.shape[1]} tokens are more than max_length={self.max_length}: cut the text"
-            )
-        x = self._embed(tokens, state.num_tokens)
+        x = self.embed(tokens, state.num_tokens)
         past = []
         for layer, memory, before in zip(self.transformer.layers, state.memory, state.past, strict=True):
-            normed = layer.norm1(x)
-            new = project(layer.self_attn.att, normed, "kv")
-            if state.num_tokens:
-                new = tuple(torch.cat(pair, dim=2) for pair in zip(before, new, strict=True))
-            past.append(new)
-            x = x + attend(layer.self_attn.att, normed, new, _causal_mask(x, new[0].shape[2]))
-            x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory, state.attendable)
-            x = x + layer.pos_ffn(layer.norm3(x))
+            past.append(extend(layer, x, before))
+            x = read(layer, x, past[-1], memory, state.attendable)
         log_probs = self.output(self.transformer.norm(x)).float().log_softmax(-1)
         return replace(state, past=past), log_probs
 
-    def _embed(self, tokens: torch.Tensor, num_before: int) -> torch.Tensor:
+    def embed(self, tokens: torch.Tensor, num_before: int = 0) -> torch.Tensor:
+        """Tokens (batch, tokens) after ``num_before`` others -> (batch, tokens, d_model); see :meth:`advance`."""
+        if num_before + tokens.shape[1] > self.max_length:
+            raise ValueError(
+                f"{num_before + tokens.shape[1]} tokens are more than max_length={self.max_length}: cut the text"
+            )
         x = self.embedding(tokens)
         return x + self.positions.pe[:, num_before : num_before + tokens.shape[1]]
 
@@ -227,6 +222,21 @@ class AttentionDecoder(nn.Module):
         per_token = len(self.transformer.layers) * (attention + 2 * width * d_ffn) + width * self.config["vocab_size"]
         to_the_past = len(self.transformer.layers) * width * num_tokens * (num_tokens + 1)
         return num_tokens * per_token + to_the_past
+
+
+def extend(layer: nn.Module, x: torch.Tensor, past: KeysAndValues) -> KeysAndValues:
+    """Keys and values of the tokens so far, with those of ``x`` (batch, new tokens, d_model), the layer's input."""
+    new = project(layer.self_attn.att, layer.norm1(x), "kv")
+    return tuple(torch.cat(pair, dim=2) for pair in zip(past, new, strict=True))
+
+
+def read(
+    layer: nn.Module, x: torch.Tensor, past: KeysAndValues, memory: KeysAndValues, attendable: torch.Tensor | None
+) -> torch.Tensor:
+    """One decoder layer over new tokens ``x`` (batch, new tokens, d_model), whose keys and values are in ``past``."""
+    x = x + attend(layer.self_attn.att, layer.norm1(x), past, _causal_mask(x, past[0].shape[2]))
+    x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory, attendable)
+    return x + layer.pos_ffn(layer.norm3(x))
 
 
 def project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:

@@ -100,6 +100,8 @@ class CTCHeads(nn.Module):
     [torch.Size([3, 7, 30]), torch.Size([3, 7, 30])]
     """
 
+    has_decoders = False  # attention decoders, at some exit at least
+
     def __init__(
         self,
         *,
@@ -189,11 +191,6 @@ class CTCHeads(nn.Module):
     def modules_of(self, exit_index: int) -> list[nn.Module]:
         """What a model that is cut at one exit needs of the heads."""
         return [self.heads[0 if self.shared else exit_index]]
-
-    @property
-    def has_decoders(self) -> bool:
-        """Whether some exit has an attention decoder."""
-        return False
 
     @property
     def may_skip_parameters(self) -> bool:

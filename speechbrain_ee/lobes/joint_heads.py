@@ -66,6 +66,8 @@ class JointHeads(CTCHeads):
     (True, torch.Size([2, 4, 30]))
     """
 
+    has_decoders = True
+
     def __init__(
         self,
         *,
@@ -98,7 +100,7 @@ class JointHeads(CTCHeads):
             for _ in set(self.decoder_of_exit.values())
         )
         if decoders_per_batch is not None:  # in the state dict, so that a resumed run draws what it would have drawn
-            self.register_buffer("batches_seen", torch.zeros((), dtype=torch.long))
+            self.register_buffer("draw", torch.tensor(torch.initial_seed() % 2**31 * 2**31))
 
     def decoder(self, exit_index: int) -> AttentionDecoder | None:
         """The decoder of an exit, None where it has none."""
@@ -134,14 +136,9 @@ class JointHeads(CTCHeads):
         how_many = self.config["decoders_per_batch"]
         if how_many is None or not self.training:
             return exits
-        generator = torch.Generator().manual_seed(int(self.batches_seen))
-        self.batches_seen += 1
+        generator = torch.Generator().manual_seed(int(self.draw))
+        self.draw += 1
         return [exits[place] for place in torch.randperm(len(exits), generator=generator)[:how_many].tolist()]
-
-    @property
-    def has_decoders(self) -> bool:
-        """See :attr:`CTCHeads.has_decoders`."""
-        return True
 
     @property
     def may_skip_parameters(self) -> bool:

@@ -21,7 +21,7 @@ class Capped(Policy):
     max_layer : int, optional
         No exit deeper than this layer.
     macs_per_s : float, optional
-        Budget in MACs per second of the utterance's audio.
+        Budget in MACs per second of the utterance's audio; an attention decoder's, known only afterwards, aside.
     deadline_ms : float, optional
         Milliseconds from the moment the utterance came in.
     seconds_per_exit : sequence of float, optional
@@ -126,7 +126,7 @@ class RunningBudget(Policy):
     thresholds : sequence of float
         From never stopping early to always stopping at the first exit, such as quantiles of the scores on dev.
     macs_per_s : float
-        The average to hold, in MACs per second of audio.
+        The average to hold, in MACs per second of audio; an attention decoder's, known only afterwards, aside.
     step : float
         How much of ``thresholds`` one utterance at twice the budget moves; more = faster, less steady.
 

@@ -92,31 +92,34 @@ def test_missing_data_folder_is_one_line_that_names_it():
 
 
 def test_the_attention_family_with_a_language_model_of_its_own(manifests, tmp_path):
-    small = {"d_model": 16, "nhead": 2, "num_layers": 1, "d_ffn": 32}
-    aed = SMALL | {"num_decoder_layers": 1, "beam_size": 2} | {f"lm_{name}": value for name, value in small.items()}
-    done = train(yaml=AED_YAML, data_folder=manifests, output_folder=tmp_path / "run", **aed)
+    run, texts = tmp_path / "run", tmp_path / "texts.txt"
+    done = train(yaml=AED_YAML, data_folder=manifests, output_folder=run, **SMALL, num_decoder_layers=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    tokenizer = tmp_path / "run" / "tokenizer.model"
-    lm = {"data_folder": manifests, "output_folder": tmp_path / "lm", "tokenizer_file": tokenizer, "vocab_size": 36}
-    lm |= {"number_of_epochs": 1, "yaml": RECIPE / "hparams" / "lm.yaml", "script": RECIPE / "train_lm.py"}
-    done = train(**lm, **small)
+    texts.write_text("MISTER QUILTER\n\nIS THE APOSTLE\n")
+    small = {"d_model": 16, "num_layers": 1, "d_ffn": 32, "number_of_epochs": 2, "warmup_steps": 1, "vocab_size": 36}
+    files = {"data_folder": manifests, "tokenizer_file": run / "tokenizer.model", "text_file": texts}
+    lm = {"yaml": RECIPE / "hparams" / "lm.yaml", "script": RECIPE / "train_lm.py", "output_folder": tmp_path / "lm"}
+    done = train(**lm, **files, **small)
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(r"model\.ckpt: perplexity \d+\.\d\d on dev", done.stdout)
-    run = {"yaml": AED_YAML, "data_folder": manifests, "output_folder": tmp_path / "run", **aed}
-    assert decoding(tmp_path / "run") == "attention beam 2, CTC weight 0.4"
-    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
-    fused = train(**run, lm_file=tmp_path / "lm" / "model.ckpt")
-    assert fused.returncode == 0, fused.stderr[-3000:]
-    assert decoding(tmp_path / "run") == "attention beam 2, CTC weight 0.4, TransformerLM weight 0.6"
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights  # evaluated anew, trained no more
-    wrong = train(**run, lm_file=tokenizer)
+    asr = EarlyExitASR.from_hparams(run)
+    asr.decoder = asr.make_decoder("beam", beam_size=2, lm=tmp_path / "lm" / "model.ckpt")
+    assert asr.decoder.name == "attention beam 2, CTC weight 0.4, TransformerLM weight 0.6"
+    assert asr.transcribe_waveforms([torch.randn(16000)])[0].exit_layer in (1, 3)
+    wrong = train(**lm, **files, **small | {"vocab_size": 40})
     assert wrong.returncode == 1
-    assert wrong.stderr.strip().splitlines()[-1].startswith("train.py: error: ")
-    assert "is no checkpoint" in wrong.stderr.strip().splitlines()[-1]
+    assert wrong.stderr.strip().splitlines()[-1].startswith("train_lm.py: error: ")
 
 
-def decoding(run) -> str:
-    return json.loads((run / "eval" / "dev" / "exits.json").read_text())["decoding"]
+def test_a_text_file_is_read_line_by_line_where_it_lies(manifests, tmp_path):
+    spec = importlib.util.spec_from_file_location("train_lm", RECIPE / "train_lm.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    (tmp_path / "texts.txt").write_text("ONE TWO\n\nDEUX ÉTÉ  TROIS\nEND")
+    texts = script.Texts(str(manifests / "dev-clean.jsonl"), str(tmp_path / "texts.txt"))
+    own = len(texts) - 4
+    assert [texts[own + i] for i in range(4)] == ["one two", "", "deux été trois", "end"]
+    assert own == SUBSETS["dev-clean"] and texts[0] == texts[0].lower()
 
 
 def load_full_size(yaml, folder, **overrides) -> dict:

@@ -44,6 +44,12 @@ def test_a_run_evaluates_attention_and_ctc_and_transcribes(corpus, uninterrupted
         assert json.loads(ended.stdout)["text"] == text
 
 
+def test_a_run_is_calibrated_on_what_transcribe_prints(uninterrupted):
+    words = ("-m", "speechbrain_ee.cli", "calibrate", uninterrupted, "--max-wer-increase", "5")
+    ended = command(*words)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupted, tmp_path):
     run = tmp_path / "run"
     argv = arguments(corpus, run, **AED, **SAVING_OFTEN)
@@ -53,7 +59,7 @@ def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterr
     assert_same_training(run, uninterrupted)  # the same exits drew a decoder
 
 
-def test_two_processes_draw_the_same_decoders(corpus, tmp_path):
+def test_two_processes_train_with_decoders_that_are_drawn(corpus, tmp_path):
     ended = torchrun(corpus, tmp_path / "run", **AED)
     assert ended.returncode == 0, ended.stderr
     first, second = ranks(tmp_path / "run")

@@ -2,6 +2,7 @@
 """Greedy, beam and rescoring with an attention decoder: against SpeechBrain's, each other, and at the limits."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from speechbrain.decoders import S2STransformerGreedySearcher
 from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
 
 from speechbrain_ee.decoding import BeamAttention, GreedyAttention, GreedyCTC, RescoreAttention, make_decoder
-from speechbrain_ee.decoding.attention_search import cut_loop, greedy_search, told_texts
+from speechbrain_ee.decoding.attention_search import Limit, cut_loop, greedy_search, told_texts
 from speechbrain_ee.decoding.speculation import speculative_search
+from speechbrain_ee.language_model import make_language_model
 from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
 
 LENGTHS = torch.tensor([30, 21, 9])
@@ -43,8 +45,12 @@ def make_output(tokenizer, seed=0, exit_index=2, **arguments):
         return heads.head(exit_index, torch.randn(3, 30, D_MODEL, generator=generator) * 2, LENGTHS)
 
 
-def tokens_of(output, limits=(30, 21, 9)):
-    return [one.tokens for one in greedy_search(output, list(limits))]
+def limit(max_tokens, likely_tokens=None):
+    return Limit(max_tokens, max_tokens if likely_tokens is None else likely_tokens)
+
+
+def tokens_of(output):
+    return [one.tokens for one in greedy_search(output, [limit(int(length)) for length in LENGTHS])]
 
 
 class AsSpeechBrainWantsIt(torch.nn.Module):
@@ -55,7 +61,7 @@ class AsSpeechBrainWantsIt(torch.nn.Module):
         self.decoder = decoder
 
     def decode(self, tgt, encoder_out, enc_len):
-        x = self.decoder._embed(tgt, 0)
+        x = self.decoder.embed(tgt)
         mask = torch.full((tgt.shape[1],) * 2, -math.inf).triu(1)
         padding = torch.arange(encoder_out.shape[1]) >= enc_len.unsqueeze(1)
         x, _, attention = self.decoder.transformer(x, encoder_out, tgt_mask=mask, memory_key_padding_mask=padding)
@@ -63,8 +69,7 @@ class AsSpeechBrainWantsIt(torch.nn.Module):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed, monkeypatch):
-    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)
+def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed):
     output = make_output(tokenizer, seed)
     modules = [AsSpeechBrainWantsIt(output.decoder), output.decoder.output]
     ratios = {"min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
@@ -97,7 +102,7 @@ def test_an_utterance_alone_is_the_same_as_in_a_batch(tokenizer, output, kind):
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
 def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind, ratio, monkeypatch):
-    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)  # or loops end them earlier
+    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)  # or a loop is cut
     output.decoder.output.bias.data[EOS_INDEX] = -1e9
     options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
     hypotheses = kind(tokenizer, max_decode_ratio=ratio, **options).search(output)
@@ -113,37 +118,66 @@ def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
 
 
 @pytest.mark.parametrize(("kind", "options"), [(GreedyAttention, {}), (BeamAttention, {"ctc_weight": 0.0})])
-def test_a_loop_is_cut(tokenizer, output, kind, options):
+def test_a_loop_is_cut_and_not_trusted_where_ctc_hears_less(tokenizer, output, kind, options):
     output.decoder.output.weight.data.zero_()
     output.decoder.output.bias.data.zero_()
     output.decoder.output.bias.data[5] = 9.0  # the same token again and again
-    assert [one.tokens for one in kind(tokenizer, **options).search(output)] == [[5]] * 3
-    assert cut_loop([5] * 6) == [5] * 6  # a stutter is none
+    silent = output._replace(log_probs=torch.eye(tokenizer.vocab_size)[[0]].log().expand(3, 30, -1))
+    for hypothesis, length in zip(kind(tokenizer, **options).search(silent), LENGTHS.tolist(), strict=True):
+        assert hypothesis.tokens == ([5] if length > 10 else [5] * length)
+        assert hypothesis.is_cut == (length > 10 or kind is GreedyAttention)
+    scores = kind(tokenizer, **options).decode(silent)[0].scores
+    assert (scores["attention_entropy"], scores["attention_confidence"]) == (1.0, 0.0)
+
+
+def test_what_people_say_again_and_again_stays_where_ctc_hears_it_too():
+    said = [*[4, 5] * 9, 6, 7, 8]
+    assert cut_loop(said, Limit.of(99, num_ctc_tokens=len(said))) == said
+    assert cut_loop(said, Limit.of(99, num_ctc_tokens=2)) == [4, 5]
+    assert cut_loop([9, *[5] * 6, 4], Limit.of(99, num_ctc_tokens=0)) == [9, *[5] * 6, 4]  # a stutter is none
+
+
+def test_rescoring_leaves_what_ctc_hears(tmp_path):
+    tokenizer = make_tokenizer(tmp_path)
+    output = make_output(tokenizer)
+    t, space = (tokenizer.vocab_list.index(piece) for piece in ("t", "▁"))
+    path = [space, t, 0] * 10
+    frames = torch.nn.functional.one_hot(torch.tensor([path]), tokenizer.vocab_size).float().mul(20).log_softmax(-1)
+    one = output.row(0)._replace(log_probs=frames)
+    assert RescoreAttention(tokenizer).decode(one)[0].text == " ".join("t" * 10)
+
+
+@pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention, RescoreAttention])
+def test_nan_says_nothing_and_is_not_trusted(tokenizer, output, kind):
+    broken = output._replace(state=output.state * math.nan, log_probs=output.log_probs * math.nan)
+    for decoded in kind(tokenizer).decode(broken):
+        assert decoded.text == "" and not decoded.scores["attention_confidence"] > 0
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("limit", [30, 7, 0])
-def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, limit, monkeypatch):
-    monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)
+@pytest.mark.parametrize(("max_tokens", "likely_tokens"), [(30, 30), (30, 8), (7, 7), (0, 0)])
+def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, max_tokens, likely_tokens):
+    bounds = Limit(max_tokens, likely_tokens)
     one = make_output(tokenizer, seed).row(seed)
-    (greedy,) = greedy_search(one, [limit])
+    (greedy,) = greedy_search(one, [bounds])
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randint(3, tokenizer.vocab_size, (25,), generator=generator).tolist()
     said = greedy.tokens
     for draft in ([], said, said[1:], [*said[:3], 7, *said[3:]], [*said, 4, 4], noise):
-        found, counts = speculative_search(one, limit, draft)
+        found, counts = speculative_search(one, bounds, draft)
         assert found.tokens == said
         assert found.log_probs == pytest.approx(greedy.log_probs, abs=1e-4)
         assert found.entropies == pytest.approx(greedy.entropies, abs=1e-4)
         assert counts["accepted"] <= min(counts["offered"], len(said) + 1)
-        if draft == said and limit == 30 and len(greedy.log_probs) > len(said):
+        assert found.is_cut == greedy.is_cut
+        if draft == said and not greedy.is_cut:
             assert counts == {"passes": 1, "offered": len(said), "accepted": len(said)}
             assert found.macs == greedy.macs
 
 
 def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):
     one = output.row(0)
-    (said,) = greedy_search(one, [30])
+    (said,) = greedy_search(one, [limit(30)])
     (told,) = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), [said.tokens])
     assert told.log_probs[: len(said.log_probs)] == pytest.approx(said.log_probs, abs=1e-4)
     assert told.entropies[: len(said.entropies)] == pytest.approx(said.entropies, abs=1e-4)
@@ -200,10 +234,30 @@ def test_decoders_by_name(tokenizer):
     ]
     with pytest.raises(ValueError, match="rescore needs attention decoders"):
         make_decoder("rescore", ctc, tokenizer, 0)
-    with pytest.raises(ValueError, match="not beam with attention: give rescore"):
-        make_decoder("beam", joint, tokenizer, 0, lm="lm.arpa")
+    for options in ({"lm": "lm.arpa"}, {"beam_size": 3}):
+        with pytest.raises(ValueError, match="ctc has no beam"):
+            make_decoder("ctc", joint, tokenizer, 0, **options)
+    with pytest.raises(ValueError, match="lm.ckpt does not exist"):
+        make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt")
     with pytest.raises(ValueError, match="'best' is not one of greedy, beam, rescore, ctc"):
         make_decoder("best", joint, tokenizer, 0)
+
+
+def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_tokens_is_refused(tokenizer, output):
+    folder = tokenizer.path.parent
+    torch.manual_seed(0)
+    for vocab_size in (tokenizer.vocab_size, 5):
+        model = make_language_model(vocab_size=vocab_size, d_model=128, num_layers=2, d_ffn=16)
+        torch.save(model.state_dict(), folder / f"{vocab_size}.ckpt")
+    heads = make_joint_heads(vocab_size=tokenizer.vocab_size)
+    make = partial(make_decoder, "beam", heads, tokenizer, 0, beam_size=3)
+    fused = make(lm=folder / f"{tokenizer.vocab_size}.ckpt")
+    assert fused.name.endswith("TransformerLM weight 0.6")
+    assert [one.text for one in fused.decode(output)] != [one.text for one in make().decode(output)]
+    with pytest.raises(ValueError, match="the language model has 5 tokens, the recogniser 12"):
+        make(lm=folder / "5.ckpt")
+    with pytest.raises(ValueError, match="is no checkpoint of a TransformerLM"):
+        make(lm=tokenizer.path)
 
 
 @pytest.mark.parametrize(

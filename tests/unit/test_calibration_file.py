@@ -97,13 +97,13 @@ def test_scores_of_nan_and_other_exits_do_not_pass_for_the_same(tmp_path):
 
 
 def test_only_what_this_model_has_read_greedily_is_calibrated_on(tmp_path):
-    (tmp_path / "exits.json").write_text('{"decoding": "greedy", "model": "abc"}')
-    check_evaluated(tmp_path, "abc")
+    (tmp_path / "exits.json").write_text('{"decoding": "greedy CTC", "model": "abc"}')
+    check_evaluated(tmp_path, "abc", "greedy CTC")
     with pytest.raises(ValueError, match="was evaluated with another model .abc, this one is def.: evaluate it again"):
-        check_evaluated(tmp_path, "def")
-    (tmp_path / "exits.json").write_text('{"decoding": "beam 50"}')
-    with pytest.raises(ValueError, match="was decoded with beam 50, and transcribe decodes greedily"):
-        check_evaluated(tmp_path, "abc")
+        check_evaluated(tmp_path, "def", "greedy CTC")
+    (tmp_path / "exits.json").write_text('{"decoding": "CTC beam 50"}')
+    with pytest.raises(ValueError, match="was decoded with CTC beam 50, and transcribe decodes with greedy CTC"):
+        check_evaluated(tmp_path, "abc", "greedy CTC")
 
 
 def test_full_depth_notices_nothing():

@@ -192,7 +192,7 @@ def test_evaluate_prints_a_table_and_fills_the_folder(run, model, audio, tmp_pat
     for name in ("test", "other"):
         exits = json.loads((model / "eval" / name / "exits.json").read_text())
         assert exits["test_set"] == name
-        assert f"{name}: 2 utterances, 5 words, greedy" in out
+        assert f"{name}: 2 utterances, 5 words, greedy CTC" in out
         assert f"{model / 'eval' / name}" in err
     assert out.count("oracle: WER") == 2
 
@@ -201,7 +201,7 @@ def test_evaluate_writes_where_out_says(run, model, audio, tmp_path):
     arguments = ["--manifest", manifest(tmp_path / "test.jsonl", audio), "--out", tmp_path / "elsewhere"]
     status, _, _ = run("evaluate", model, *arguments, "--decoding", "beam", "--beam-size", 4)
     assert status == 0
-    assert json.loads((tmp_path / "elsewhere" / "exits.json").read_text())["decoding"] == "beam 4"
+    assert json.loads((tmp_path / "elsewhere" / "exits.json").read_text())["decoding"] == "CTC beam 4"
     assert not (model / "eval").exists()
 
 
@@ -210,7 +210,7 @@ def test_results_of_the_beam_do_not_replace_the_greedy_ones(run, model, audio, t
     for arguments in ([], ["--decoding", "beam", "--beam-size", 4]):
         assert run("evaluate", model, "--manifest", path, *arguments)[0] == 0
     found = {file.parent.name: json.loads(file.read_text())["decoding"] for file in model.glob("eval/*/exits.json")}
-    assert found == {"test": "greedy", "test-beam": "beam 4"}
+    assert found == {"test": "greedy CTC", "test-beam": "CTC beam 4"}
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_scores_of_another_model_or_of_a_beam_are_not_calibrated_on(run, evaluat
     beam = ["--decoding", "beam", "--beam-size", 2]
     assert run("evaluate", evaluated, "--manifest", tmp_path / "dev.jsonl", *beam)[0] == 0
     status, _, err = run("calibrate", evaluated, "--mean-cost", 0.8, "--on", "dev-beam")
-    assert status == 1 and "was decoded with beam 2, and transcribe decodes greedily" in one_line_error(err)
+    assert status == 1 and "was decoded with CTC beam 2, and transcribe decodes with greedy CTC" in one_line_error(err)
 
 
 def test_a_calibration_of_another_model_is_refused_by_transcribe(run, model, audio):

@@ -257,13 +257,17 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
     caps = {"macs_per_s": float(np.median(rates)) * 1.001}
     taken = {}
     for policy in (FixedExit(2), FixedExit(), *policies, Capped(policies[0], **caps), Capped(FixedExit(), max_layer=2)):
-        expected = [asr.exit_layers[index] for index in replay(policy, cache).exit_indices]
-        live = {}
+        replayed = replay(policy, cache)
+        expected = [asr.exit_layers[index] for index in replayed.exit_indices]
+        live, macs = {}, 0
         for first in range(0, 12, batch_size):
             rows = order[first : first + batch_size]
             results = asr.transcribe_waveforms([audio[row] for row in rows], policy=policy)
             live |= {row: result.exit_layer for row, result in zip(rows, results, strict=True)}
+            macs += sum(result.macs for result in results)
         assert [live[row] for row in range(12)] == expected, policy.label
+        if policy in policies:  # the others do not look at every exit
+            assert macs == pytest.approx(replayed.macs_per_s * sum(line["duration"] for line in cache)), policy.label
         taken[policy.label] = set(expected)
     assert sum(len(found) > 1 for found in taken.values()) >= 10, "the thresholds must split the exits"
 
