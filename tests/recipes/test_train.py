@@ -73,7 +73,7 @@ def test_exits_json_counts_the_test_set_and_its_exits(finished, corpus):
     run, _ = finished
     rows = tiny.read_rows(corpus / "test.jsonl")
     exits = json.loads((run / "eval" / "test" / "exits.json").read_text("utf-8"))
-    assert exits["test_set"] == "test" and exits["decoding"] == "greedy"
+    assert exits["test_set"] == "test" and exits["decoding"] == "greedy CTC"
     assert exits["num_utterances"] == len(rows)
     assert exits["num_words"] == sum(len(row["text"].split()) for row in rows)
     assert [row["layer"] for row in exits["exits"]] == [1, 2, 3]
