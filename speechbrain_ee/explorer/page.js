@@ -127,10 +127,12 @@
   }
 
   function showExits(entry) {
+    // only where texts are an attention decoder's do its CTC heads say something else
+    $("exits").classList.toggle("without-ctc", data().exits.exits.at(-1).wer_ctc === undefined);
     $("exits").tBodies[0].replaceChildren(...data().exits.exits.map((exit) => {
       const tr = document.createElement("tr");
       const [low, high] = exit.wer_ci95;
-      tr.append(cell(exit.layer), cell(`${fixed(exit.wer)} [${fixed(low)}, ${fixed(high)}]`), cell(fixed(exit.cer)),
+      tr.append(cell(exit.layer), cell(`${fixed(exit.wer)} [${fixed(low)}, ${fixed(high)}]`), cell(fixed(exit.wer_ctc), "ctc"), cell(fixed(exit.cer)),
         cell(`${fixed(share(exit), 1)} %`), cell(fixed(exit.rtf, 4)), cell(entry.histogram[exit.layer]));
       return tr;
     }));

@@ -35,6 +35,8 @@ def run(tmp_path):
                 wrong = exit["errors"]["S"]
                 exit["hypothesis"] = " ".join(["x"] * min(10, wrong) + SAID.split()[min(10, wrong) :])
                 exit["word_confidence"] = [0.5] * min(10, wrong) + [0.9] * (10 - min(10, wrong))
+                if name == "dev":  # of a model with attention decoders
+                    exit["ctc"] = {"hypothesis": "", "errors": {"S": 0, "D": 10, "I": 0}}
         if name == "test":
             utterances[7]["exits"][0]["hypothesis"] = NASTY
             utterances[7]["exits"][0]["word_confidence"] = [0.5] * len(NASTY.split())
@@ -212,6 +214,16 @@ def test_another_test_set_and_the_reliability_of_another_exit(page):
     page.select_option("#reliability-of", "2")
     assert "expected calibration error of words" in page.inner_text("#ece")
     assert page.query_selector_all("#bins tbody tr")
+
+
+def test_ctc_stands_beside_attention_where_both_are(page):
+    shown = {}
+    for name in ("dev", "test"):
+        page.select_option("#test-set", name)
+        cells = page.locator("#exits .ctc")
+        shown[name] = [text for text in cells.all_inner_texts() if cells.first.is_visible()]
+    assert shown["dev"] == ["CTC WER %", *["100.00"] * (len(shown["dev"]) - 1)] and len(shown["dev"]) > 2
+    assert shown["test"] == []
 
 
 def test_a_phone_shows_it_without_scrolling_sideways_and_controls_have_labels(page):
