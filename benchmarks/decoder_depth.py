@@ -22,7 +22,7 @@ from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.decoding.attention_search import Growing
+from speechbrain_ee.decoding.attention_search import Growing, Limit
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
@@ -88,7 +88,7 @@ def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) 
     layers = list(decoder.transformer.layers)
     memory = [project(layer.multihead_attn.att, states, "kv") for layer in layers]
     past = [tuple(one[:, :, :0] for one in pair) for pair in memory]
-    growing, depths, token = Growing(frames), [], BOS_INDEX
+    growing, depths, token = Growing(Limit(frames, frames)), [], BOS_INDEX
     while True:
         x = decoder.embed(torch.tensor([[token]]), len(depths))
         stopped = None
