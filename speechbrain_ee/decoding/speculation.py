@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
 
 REALIGN_WINDOW = 4  # draft tokens among which the decoder's own token is looked for after a disagreement
+FIRST_WINDOW = 8  # draft tokens offered at once; what is rejected is paid for
 
 
 @torch.no_grad()
@@ -45,14 +46,14 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
     growing, state = Growing(limit), decoder.start(output.state, output.lengths)
     counts = {"passes": 0, "offered": 0, "accepted": 0}
     macs = decoder.start_macs(frames)
-    last, draft = BOS_INDEX, list(draft)
+    last, draft, window = BOS_INDEX, list(draft), FIRST_WINDOW
     while True:
-        draft = draft[: decoder.max_length - 1 - state.num_tokens]
         before = state.num_tokens
-        tokens = torch.tensor([[last, *draft]], device=output.state.device)
+        offered = draft[: min(window, decoder.max_length - 1 - before)]
+        tokens = torch.tensor([[last, *offered]], device=output.state.device)
         state, log_probs = decoder.advance(state, tokens)
         counts["passes"] += 1
-        counts["offered"] += len(draft)
+        counts["offered"] += len(offered)
         macs += decoder.text_macs(frames, state.num_tokens) - decoder.text_macs(frames, before)
         best = log_probs[0].max(-1)
         said = zip(best.indices.tolist(), best.values.tolist(), entropies_of(log_probs[0]), strict=True)
@@ -62,12 +63,14 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
                 counts["accepted"] += accepted
                 return growing.hypothesis(macs), counts
             last = token
-            if place < len(draft) and token == draft[place]:
+            if place < len(offered) and token == offered[place]:
                 accepted += 1
             else:
                 break
         counts["accepted"] += accepted
-        state, draft = state.cut(before + 1 + accepted), _realign(draft[accepted:], last)
+        state = state.cut(before + 1 + accepted)
+        window = 2 * max(window, 1) if accepted == len(offered) else max(1, 2 * accepted)
+        draft = _realign(draft[accepted:], last)
 
 
 def _realign(rest: list[int], said: int) -> list[int]:
