@@ -100,9 +100,9 @@ class _AttentionText:
 class GreedyAttention(_AttentionText):
     """The decoder's best token, one after the other, until it says EOS.
 
-    From a draft, an utterance at a time: the decoder reads what CTC has heard, some tokens at once, and goes on
-    by itself where it disagrees. The text is the same, sooner (docs/attention.md has figures). Without a draft, whole batches go
-    token by token, which is faster for many.
+    From a draft, one utterance at a time: the decoder reads what CTC has heard, some tokens at once, and goes on alone
+    where it disagrees. The text is the same, sooner (figures: docs/attention.md). Without a draft, whole batches go token
+    by token, which is faster for many.
 
     Arguments
     ---------
