@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from common import alternate, publish, ratio
 
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.decoding.attention_search import greedy_search
@@ -40,6 +39,8 @@ def outputs_of(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> list[list]:
 @torch.inference_mode()
 def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
     """Per drafting exit: what of its CTC text the last exit's decoder accepts, and the time."""
+    from common import alternate, ratio  # a module beside this script
+
     blank = asr.hparams.blank_index
     last = [exits[-1] for exits in outputs]
     limits = [asr.decoder.limits(one)[0] for one in last]
@@ -70,6 +71,8 @@ def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
 
 def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
     """Per way of decoding: time with the calibrated policy over the full encoder's, and decoders started."""
+    from common import alternate, ratio
+
     early, starts = asr.policy, [0]
     start = AttentionDecoder.start
 
@@ -125,6 +128,8 @@ def markdown(figures: dict) -> str:
 
 def main() -> None:
     """Measure, publish."""
+    from common import publish
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
     parser.add_argument("--manifest", type=Path, required=True, help="of the utterances to decode")

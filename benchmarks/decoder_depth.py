@@ -15,7 +15,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from common import publish
 from tqdm import tqdm
 
 from speechbrain_ee.corpora.dataset import make_dataset
@@ -128,6 +127,8 @@ def markdown(figures: dict) -> str:
 
 def main() -> None:
     """Train, decode at every threshold and cut, publish."""
+    from common import publish  # a module beside this script
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
     parser.add_argument("--train", type=Path, required=True, help="manifest")
