@@ -43,7 +43,7 @@ def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
 
     blank = asr.hparams.blank_index
     last = [exits[-1] for exits in outputs]
-    limits = [asr.decoder.limits(one)[0] for one in last]
+    limits = [asr.decoder.limits(one, best_tokens(one, blank))[0] for one in last]
     plain = [greedy_search(one, [limit])[0] for one, limit in zip(last, limits, strict=True)]
     runs = {"plain": lambda: [greedy_search(one, [limit]) for one, limit in zip(last, limits, strict=True)]}
     figures = {}

@@ -9,6 +9,7 @@ hears a text that is much shorter.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from speechbrain_ee.tokenizer import Tokenizer
 
 
-class _AttentionText:
+class _AttentionText(ABC):
     """What the decoders of this module share: limits, and the way from tokens to text."""
 
     def __init__(self, tokenizer: Tokenizer, blank_index: int, max_decode_ratio: float):
@@ -47,33 +48,25 @@ class _AttentionText:
         self.blank_index = blank_index
         self.max_decode_ratio = max_decode_ratio
 
-    def limits(self, output: ExitOutput) -> list[Limit]:
-        """How long each text may be."""
-        said = best_tokens(output, self.blank_index)
+    def limits(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Limit]:
+        """How long each text may be, of which CTC hears these tokens."""
         most = [
             min(int(self.max_decode_ratio * frames), output.decoder.max_length - 1)
             for frames in output.lengths.tolist()
         ]
-        return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, said, strict=True)]
+        return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, said_by_ctc, strict=True)]
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """Texts, with words timed by aligning them to the CTC head's frames."""
         check_output(output, self.tokenizer.vocab_size)
+        said_by_ctc = best_tokens(output, self.blank_index)
         if output.decoder is None:  # no decoder, no scores of one
-            unknown, best = dict.fromkeys(FROM_ATTENTION, math.nan), best_tokens(output, self.blank_index)
+            unknown = dict.fromkeys(FROM_ATTENTION, math.nan)
             return [
                 replace(one, scores=one.scores | unknown, ctc_text=self._text(ctc))
-                for one, ctc in zip(self.ctc.decode(output), best, strict=True)
+                for one, ctc in zip(self.ctc.decode(output), said_by_ctc, strict=True)
             ]
-        return self._decoded(output, self.search(output))
-
-    def search(self, output: ExitOutput) -> list[Hypothesis]:
-        """What the decoder of the exit says."""
-        raise NotImplementedError
-
-    def _decoded(self, output: ExitOutput, hypotheses: Sequence[Hypothesis]) -> list[Decoded]:
-        said_by_ctc = best_tokens(output, self.blank_index)
-        found = []
+        hypotheses, found = self.search(output, said_by_ctc), []
         for row, (hypothesis, ctc) in enumerate(zip(hypotheses, said_by_ctc, strict=True)):
             tokens = hypothesis.tokens
             found.append(
@@ -88,6 +81,10 @@ class _AttentionText:
                 )
             )
         return found
+
+    @abstractmethod
+    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
+        """What the decoder of the exit says; CTC hears these tokens."""
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self.tokenizer.decode(tokens) if tokens else ""
@@ -136,12 +133,12 @@ class GreedyAttention(_AttentionText):
         self.ctc = GreedyCTC(tokenizer, blank_index)
         self.draft = draft
 
-    def search(self, output: ExitOutput) -> list[Hypothesis]:
+    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
         """See :meth:`_AttentionText.search`."""
-        limits = self.limits(output)
+        limits = self.limits(output, said_by_ctc)
         if not self.draft:
             return greedy_search(output, limits)
-        drafts = zip(limits, best_tokens(output, self.blank_index), strict=True)
+        drafts = zip(limits, said_by_ctc, strict=True)
         return [speculative_search(output.row(row), *pair)[0] for row, pair in enumerate(drafts)]
 
 
@@ -197,15 +194,15 @@ class BeamAttention(_AttentionText):
         self.ctc = BeamCTC(tokenizer, blank_index, beam_size=beam_size)
 
     @torch.no_grad()
-    def search(self, output: ExitOutput) -> list[Hypothesis]:
+    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
         """See :meth:`_AttentionText.search`; one utterance at a time."""
-        return [self._search(output.row(row)) for row in range(len(output.lengths))]
+        limits = self.limits(output, said_by_ctc)
+        return [self._search(output.row(row), limit) for row, limit in enumerate(limits)]
 
-    def _search(self, output: ExitOutput) -> Hypothesis:
+    def _search(self, output: ExitOutput, limit: Limit) -> Hypothesis:
         frames, decoder = int(output.lengths), output.decoder
         if not torch.isfinite(output.state).all():
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
-        (limit,) = self.limits(output)
         searcher = BeamSearcher(output, limit.max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
         (tokens,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
         said = [int(token) for token in tokens]
@@ -280,13 +277,13 @@ class RescoreAttention(_AttentionText):
         self.name = f"attention rescoring of {self.ctc.name}, CTC weight {ctc_weight}"
 
     @torch.no_grad()
-    def search(self, output: ExitOutput) -> list[Hypothesis]:
+    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
         """See :meth:`_AttentionText.search`; one utterance at a time."""
-        return [self._choose(output.row(row), n_best) for row, n_best in enumerate(self.ctc.n_best(output))]
+        pairs = zip(self.ctc.n_best(output), self.limits(output, said_by_ctc), strict=True)
+        return [self._choose(output.row(row), *pair) for row, pair in enumerate(pairs)]
 
-    def _choose(self, output: ExitOutput, n_best: Sequence) -> Hypothesis:
+    def _choose(self, output: ExitOutput, n_best: Sequence, limit: Limit) -> Hypothesis:
         decoder, frames = output.decoder, int(output.lengths)
-        (limit,) = self.limits(output)
         texts = [self.tokenizer.encode(one.text)[: limit.max_tokens] for one in n_best]
         if not texts:  # nothing but NaN
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)

@@ -11,6 +11,7 @@ from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
 
 from speechbrain_ee.decoding import BeamAttention, GreedyAttention, GreedyCTC, RescoreAttention, make_decoder
 from speechbrain_ee.decoding.attention_search import Limit, cut_loop, greedy_search, told_texts
+from speechbrain_ee.decoding.ctc import best_tokens
 from speechbrain_ee.decoding.speculation import speculative_search
 from speechbrain_ee.language_model import make_language_model
 from speechbrain_ee.tokenizer import BOS_INDEX, EOS_INDEX
@@ -43,6 +44,10 @@ def make_output(tokenizer, seed=0, exit_index=2, **arguments):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         return heads.head(exit_index, torch.randn(3, 30, D_MODEL, generator=generator) * 2, LENGTHS)
+
+
+def search(decoder, output):
+    return decoder.search(output, best_tokens(output, 0))
 
 
 def limit(max_tokens, likely_tokens=None):
@@ -105,7 +110,7 @@ def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind
     monkeypatch.setattr("speechbrain_ee.decoding.attention_search.MAX_REPEATS", 99)  # or a loop is cut
     output.decoder.output.bias.data[EOS_INDEX] = -1e9
     options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
-    hypotheses = kind(tokenizer, max_decode_ratio=ratio, **options).search(output)
+    hypotheses = search(kind(tokenizer, max_decode_ratio=ratio, **options), output)
     assert [len(one.tokens) for one in hypotheses] == [int(ratio * length) for length in LENGTHS.tolist()]
 
 
@@ -123,7 +128,7 @@ def test_a_loop_is_cut_and_not_trusted_where_ctc_hears_less(tokenizer, output, k
     output.decoder.output.bias.data.zero_()
     output.decoder.output.bias.data[5] = 9.0  # the same token again and again
     silent = output._replace(log_probs=torch.eye(tokenizer.vocab_size)[[0]].log().expand(3, 30, -1))
-    for hypothesis, length in zip(kind(tokenizer, **options).search(silent), LENGTHS.tolist(), strict=True):
+    for hypothesis, length in zip(search(kind(tokenizer, **options), silent), LENGTHS.tolist(), strict=True):
         assert hypothesis.tokens == ([5] if length > 10 else [5] * length)
         assert hypothesis.is_cut == (length > 10 or kind is GreedyAttention)
     scores = kind(tokenizer, **options).decode(silent)[0].scores
@@ -197,7 +202,7 @@ def test_scores_by_hand(tokenizer, output):
 
 def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, output):
     decoder = RescoreAttention(tokenizer, ctc_weight=0.0, beam_size=8)
-    for row, chosen in enumerate(decoder.search(output)):
+    for row, chosen in enumerate(search(decoder, output)):
         one = output.row(row)
         texts = [tokenizer.encode(hypothesis.text) for hypothesis in decoder.ctc.n_best(one)[0]]
         told = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), texts)
