@@ -127,6 +127,22 @@ def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int
     return words
 
 
+def token_runs(path: Sequence[int], blank_index: int) -> list[tuple[int, int, int]]:
+    """Tokens of a CTC path, each with its first frame and the frame after its last.
+
+    Example
+    -------
+    >>> token_runs([0, 5, 5, 0, 5, 6], blank_index=0)
+    [(5, 1, 3), (5, 4, 5), (6, 5, 6)]
+    """
+    found, frame = [], 0
+    for token, run in groupby(path):
+        start, frame = frame, frame + len(list(run))
+        if token != blank_index:
+            found.append((token, start, frame))
+    return found
+
+
 def greedy_spans(
     best: Sequence[int], confidences: Sequence[float], tokenizer: Tokenizer, blank_index: int
 ) -> list[Span]:
@@ -156,17 +172,10 @@ def greedy_spans(
     >>> greedy_spans([0, a, a, 0, space, b, b], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], tokenizer, blank_index=0)
     [Span(text='a', start=1, end=3, confidence=0.25), Span(text='b', start=5, end=7, confidence=0.5)]
     """
-    tokens, starts, ends = [], [], []
-    frame = 0
-    for token, run in groupby(best):
-        start, frame = frame, frame + len(list(run))
-        if token != blank_index:
-            tokens.append(token)
-            starts.append(start)
-            ends.append(frame)
+    runs = token_runs(best, blank_index)
     return [
-        Span.of_frames(tokenizer.decode([tokens[i] for i in word]), starts[word[0]], ends[word[-1]], confidences)
-        for word in word_positions(tokens, tokenizer)
+        Span.of_frames(tokenizer.decode([runs[i][0] for i in word]), runs[word[0]][1], runs[word[-1]][2], confidences)
+        for word in word_positions([token for token, _, _ in runs], tokenizer)
     ]
 
 

@@ -70,7 +70,7 @@ def make_decoder(
         raise ValueError(f"decoding {decoding!r} is not one of {', '.join(DECODINGS)}")
     if decoding == "rescore" and not heads.has_decoders:
         raise ValueError("rescore needs attention decoders, and this model has none: give greedy or beam")
-    if decoding in ("greedy", "ctc") and not lm is beam_size is None:
+    if decoding in ("greedy", "ctc") and (lm is not None or beam_size is not None):
         raise ValueError(f"{decoding} has no beam, for which a beam size or a language model would be: give beam")
     size = {} if beam_size is None else {"beam_size": beam_size}
     if decoding == "rescore":

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
 from torchaudio.functional import forced_align
 
-from speechbrain_ee.words import Span, word_positions
+from speechbrain_ee.corpora.dataset import ctc_frames_needed
+from speechbrain_ee.words import Span, token_runs, word_positions
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
@@ -68,17 +68,11 @@ def align_words(
 def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int], blank_index: int) -> list[tuple[int, int]]:
     """First frame of each token and the frame after its last."""
     frames = log_probs.shape[1]
-    needed = len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
-    if needed > frames or blank_index in tokens:
+    if ctc_frames_needed(tokens) > frames or blank_index in tokens:
         return [
             (frames * i // len(tokens), max(frames * i // len(tokens) + 1, frames * (i + 1) // len(tokens)))
             for i in range(len(tokens))
         ]
     targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
     path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=blank_index)
-    places, frame = [], 0
-    for token, run in groupby(path[0].tolist()):
-        start, frame = frame, frame + len(list(run))
-        if token != blank_index:
-            places.append((start, frame))
-    return places
+    return [(start, end) for _, start, end in token_runs(path[0].tolist(), blank_index)]
