@@ -47,6 +47,7 @@ EXTRAS["dev"] = [
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],
+    *EXTRAS["ssl"],
     "mapie>=1.6,<2",  # a test compares p-values
     "playwright>=1.65,<2",  # drives Debian's chromium, where it is installed
 ]

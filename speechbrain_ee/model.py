@@ -23,8 +23,15 @@ FORMAT = 1
 LOBES = {
     part: {cls.__name__: cls for cls in classes}
     for part, classes in {
-        "features": [lobes.LogMel],
-        "encoder": [lobes.ConformerExitEncoder, lobes.TransformerExitEncoder],
+        "features": [lobes.LogMel, lobes.Waveform, lobes.WhisperLogMel],
+        "encoder": [
+            lobes.ConformerExitEncoder,
+            lobes.TransformerExitEncoder,
+            lobes.Wav2Vec2ExitEncoder,
+            lobes.HubertExitEncoder,
+            lobes.WavLMExitEncoder,
+            lobes.WhisperExitEncoder,
+        ],
         "heads": [lobes.CTCHeads, lobes.JointHeads],
     }.items()
 }
@@ -162,14 +169,15 @@ def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
 
 def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
     """Refuse parts that were made for different models."""
-    features, encoder, heads = (modules[name].config for name in PARTS)
+    features, encoder = modules["features"], modules["encoder"]
+    heads = modules["heads"].config
     pairs = {
-        "mel bands of features and encoder": (features["n_mels"], encoder["n_mels"]),
-        "exits of encoder and heads": (len(encoder["exit_layers"]), modules["heads"].num_exits),
-        "d_model of encoder and heads": (encoder["d_model"], heads["d_model"]),
+        "numbers in a frame of features and encoder": (features.frame_size, encoder.frame_size),
+        "exits of encoder and heads": (len(encoder.exit_layers), modules["heads"].num_exits),
+        "d_model of encoder and heads": (encoder.d_model, heads["d_model"]),
     }
     if "exit_layers" in heads:
-        pairs["exit layers of encoder and heads"] = (encoder["exit_layers"], heads["exit_layers"])
+        pairs["exit layers of encoder and heads"] = (list(encoder.exit_layers), list(heads["exit_layers"]))
     for what, (first, second) in pairs.items():
         if first != second:
             raise ModelError(f"{CONFIG_FILE}: {what} are {first} and {second}: they must be equal")

@@ -7,10 +7,14 @@ A lobe is an ``nn.Module`` with keyword-only plain arguments, kept in ``config``
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.conformer import ConformerExitEncoder, TransformerExitEncoder
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, check_exit_layers
-from speechbrain_ee.lobes.features import LogMel
+from speechbrain_ee.lobes.features import Features, LogMel
 from speechbrain_ee.lobes.frontend import ConvSubsampling
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
 from speechbrain_ee.lobes.joint_heads import JointHeads
+from speechbrain_ee.lobes.wav2vec2 import HubertExitEncoder, Wav2Vec2ExitEncoder, WavLMExitEncoder
+from speechbrain_ee.lobes.waveform import Waveform
+from speechbrain_ee.lobes.whisper import WhisperExitEncoder
+from speechbrain_ee.lobes.whisper_features import WhisperLogMel
 
 __all__ = [
     "AttentionDecoder",
@@ -20,8 +24,15 @@ __all__ = [
     "EncoderState",
     "ExitEncoder",
     "ExitOutput",
+    "Features",
+    "HubertExitEncoder",
     "JointHeads",
     "LogMel",
     "TransformerExitEncoder",
+    "Wav2Vec2ExitEncoder",
+    "WavLMExitEncoder",
+    "Waveform",
+    "WhisperExitEncoder",
+    "WhisperLogMel",
     "check_exit_layers",
 ]

@@ -100,7 +100,7 @@ class TransformerExitEncoder(ExitEncoder):
         max_length: int = 2500,
     ):
         arguments = constructor_arguments(locals())
-        super().__init__(exit_layers=exit_layers, num_layers=num_layers)
+        super().__init__(exit_layers=exit_layers, num_layers=num_layers, frame_size=n_mels, d_model=d_model)
         self.config = arguments | {"exit_layers": list(exit_layers), "channels": list(channels)}
         if d_model % nhead:
             raise ValueError(f"d_model={d_model} is not a multiple of nhead={nhead}: change one of them")

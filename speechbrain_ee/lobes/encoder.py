@@ -71,9 +71,9 @@ class EncoderState:
     segments_run : int
         Number of segments that have run; the exit index of the next exit.
     mask : torch.Tensor | None
-        True at padding, (batch, frames); None where there is none.
+        What keeps the layers from padding, in the form that they take; None where there is none.
     pos_embs : torch.Tensor | None
-        Positional embeddings that every layer is given, if the attention wants them.
+        What every layer is told of positions, if the attention wants that.
     """
 
     x: torch.Tensor
@@ -98,12 +98,19 @@ class ExitEncoder(nn.Module, ABC):
         See :func:`check_exit_layers`.
     num_layers : int
         Layers of the encoder.
+    frame_size : int
+        Numbers in a frame of the features.
+    d_model : int
+        Width of the states.
     """
 
-    def __init__(self, *, exit_layers: Sequence[int], num_layers: int):
+    def __init__(self, *, exit_layers: Sequence[int], num_layers: int, frame_size: int, d_model: int):
         super().__init__()
         self.exit_layers = check_exit_layers(exit_layers, num_layers)
         self.num_layers = num_layers
+        self.frame_size = frame_size
+        self.d_model = d_model
+        self.frozen_layers: int | None = None
 
     @property
     def max_output_frames(self) -> int | None:
@@ -117,7 +124,7 @@ class ExitEncoder(nn.Module, ABC):
 
     @abstractmethod
     def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
-        """Run the front-end: features (batch, frames, n_mels) and integer lengths (batch,) -> state."""
+        """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
 
     @abstractmethod
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
@@ -138,6 +145,54 @@ class ExitEncoder(nn.Module, ABC):
     @abstractmethod
     def layer_macs(self, num_output_frames: int) -> int:
         """Multiply-accumulates of one layer for one utterance of ``num_output_frames`` encoder frames."""
+
+    def freeze(self, num_layers: int | None) -> None:
+        """Keep the front-end and the first ``num_layers`` layers as they are in training, without dropout.
+
+        They are run without a graph, so their parameters get no gradient and an optimizer skips them; nothing is
+        changed in the parameters, so that a later call can free them, under DDP too (with ``find_unused_parameters``).
+        Unlike SpeechBrain's ``freeze``, calling :meth:`train` undoes nothing.
+
+        Arguments
+        ---------
+        num_layers : int | None
+            None freezes nothing, 0 the front-end alone, all layers the whole encoder, its final norm included.
+
+        Raises
+        ------
+        ValueError
+            If there are not so many layers.
+
+        Example
+        -------
+        >>> from speechbrain_ee.lobes import TransformerExitEncoder
+        >>> encoder = TransformerExitEncoder(
+        ...     n_mels=8, num_layers=2, exit_layers=[1, 2], d_model=8, nhead=2, d_ffn=8
+        ... )
+        >>> encoder.freeze(1)
+        >>> states, _ = encoder(torch.randn(1, 20, 8), torch.tensor([20]))
+        >>> [layer.training for layer in encoder.layers]
+        [False, True]
+        """
+        if num_layers is not None and not 0 <= num_layers <= self.num_layers:
+            raise ValueError(f"cannot freeze {num_layers} layers: give 0 to {self.num_layers}, or None for nothing")
+        self.frozen_layers = num_layers
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ExitEncoder":
+        """Set the mode of all that is not frozen; what is frozen stays in evaluation mode."""
+        if self.frozen_layers is None:
+            return super().train(mode)
+        super().train(False)
+        self.training = mode
+        for layer in self.layers[self.frozen_layers :]:
+            layer.train(mode)
+        return self
+
+    def _gradients_at(self, layer: int) -> torch.set_grad_enabled:
+        """Whether a graph is built at a layer; 0 is the front-end."""
+        is_frozen = self.frozen_layers is not None and layer <= self.frozen_layers
+        return torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen)
 
     def segment(self, exit_index: int) -> range:
         """Layers (from 1) between the exit before ``exit_index`` and this one.
@@ -170,9 +225,11 @@ class ExitEncoder(nn.Module, ABC):
         if state.segments_run >= len(self.exit_layers):
             raise ValueError(f"all {len(self.exit_layers)} segments have run: start() again")
         for layer in self.segment(state.segments_run):
-            state = replace(state, x=self.run_layer(layer, state))
+            with self._gradients_at(layer):
+                state = replace(state, x=self.run_layer(layer, state))
         state = replace(state, segments_run=state.segments_run + 1)
-        return state, self.exit_state(state.x)
+        with self._gradients_at(self.num_layers):
+            return state, self.exit_state(state.x)
 
     def keep(self, state: EncoderState, index: torch.Tensor) -> EncoderState:
         """Go on with the utterances at positions ``index`` (integers, (remaining,)), cropped to the longest."""
@@ -187,7 +244,7 @@ class ExitEncoder(nn.Module, ABC):
         Arguments
         ---------
         feats : torch.Tensor
-            (batch, frames, n_mels).
+            (batch, frames, frame_size).
         num_frames : torch.Tensor
             Valid frames, integers, (batch,).
 
@@ -196,7 +253,8 @@ class ExitEncoder(nn.Module, ABC):
         tuple[list[torch.Tensor], torch.Tensor]
             One state (batch, encoder frames, d_model) per exit, and integer lengths (batch,).
         """
-        state = self.start(feats, num_frames)
+        with self._gradients_at(0):
+            state = self.start(feats, num_frames)
         states = []
         for _ in self.exit_layers:
             state, exit_state = self.advance(state)

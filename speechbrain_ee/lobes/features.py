@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-mel features with global normalisation that travels in the state dict."""
+"""What an encoder is fed with: the interface, and log-mel features with a global normalisation that travels."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 import torch
@@ -11,7 +12,53 @@ from speechbrain_ee.lobes.encoder import constructor_arguments
 from speechbrain_ee.lobes.padding import zero_padding
 
 
-class LogMel(nn.Module):
+class Features(nn.Module, ABC):
+    """From waveforms to what an encoder takes, in frames.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Of the waveforms, in Hz.
+    frame_size : int
+        Numbers in a frame; the encoder must take frames of this size.
+    """
+
+    def __init__(self, *, sample_rate: int, frame_size: int):
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.frame_size = frame_size
+
+    @abstractmethod
+    def num_frames(self, num_samples):
+        """Frames of ``num_samples`` samples (int or integer tensor)."""
+
+    @abstractmethod
+    def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute features.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Waveforms, (batch, samples); what stands in the padding does not matter.
+        num_samples : torch.Tensor
+            Valid samples of each, integers, (batch,).
+
+        Returns
+        -------
+        tuple[torch.Tensor, torch.Tensor]
+            Features (batch, frames, frame_size) and their integer lengths (batch,).
+        """
+
+    def fit(self, waveforms: Iterable[torch.Tensor]) -> int:
+        """Measure what is measured once before training over waveforms (samples,); returns the number of frames seen.
+
+        Here nothing is, and no waveform is looked at.
+        """
+        del waveforms
+        return 0
+
+
+class LogMel(Features):
     """SpeechBrain's log-mel filterbank, normalised by the mean and deviation of the training speech.
 
     The two statistics are buffers, so checkpoints and bundles carry them and they move with the module. They are
@@ -51,10 +98,8 @@ class LogMel(nn.Module):
         hop_length_ms: float = 10,
         f_max: int | None = None,
     ):
-        super().__init__()
+        super().__init__(sample_rate=sample_rate, frame_size=n_mels)
         self.config = constructor_arguments(locals())
-        self.sample_rate = sample_rate
-        self.n_mels = n_mels
         self.fbank = Fbank(
             sample_rate=sample_rate,
             n_mels=n_mels,
@@ -75,24 +120,11 @@ class LogMel(nn.Module):
         self.register_buffer("std", torch.ones(n_mels))
 
     def num_frames(self, num_samples):
-        """Frames of ``num_samples`` samples (int or integer tensor): one every hop, the first at time zero."""
+        """See :meth:`Features.num_frames`: one every hop, the first at time zero."""
         return (num_samples - self.n_fft % 2) // self.hop_samples + 1
 
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute features.
-
-        Arguments
-        ---------
-        wavs : torch.Tensor
-            Waveforms, (batch, samples); what stands in the padding does not matter.
-        num_samples : torch.Tensor
-            Valid samples of each, integers, (batch,).
-
-        Returns
-        -------
-        tuple[torch.Tensor, torch.Tensor]
-            Features (batch, frames, n_mels) and their integer lengths (batch,).
-        """
+        """See :meth:`Features.forward`."""
         feats = self.fbank(zero_padding(wavs, num_samples))
         return (feats - self.mean) / self.std, self.num_frames(num_samples)
 

@@ -112,7 +112,7 @@ def rebuilt(folder, config):
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("features", {"n_mels": 24}, "mel bands of features and encoder are 24 and 20"),
+        ("features", {"n_mels": 24}, "numbers in a frame of features and encoder are 24 and 20"),
         ("heads", {"num_exits": 2}, "exits of encoder and heads are 3 and 2"),
         ("heads", {"d_model": 8}, "d_model of encoder and heads are 16 and 8"),
         (None, {"blank_index": 12}, "blank_index 12 is no token of the 12"),

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""wav2vec 2.0, HuBERT and WavLM with exits: encoders that take the waveform itself."""
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_ee.lobes.encoder import EncoderState
+from speechbrain_ee.lobes.padding import zero_padding
+from speechbrain_ee.lobes.pretrained import PretrainedExitEncoder
+
+
+class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
+    """wav2vec 2.0 (arXiv 2006.11477) with exits, base and large forms.
+
+    A front-end with group norm has statistics over an utterance, so there every utterance goes through it by itself;
+    what follows is batched, with padding set to zero before the convolution that gives positions and masked in every
+    layer. The form with ``do_stable_layer_norm`` ends in a norm, through which every exit is seen.
+
+    Arguments
+    ---------
+    **arguments
+        See :class:`~speechbrain_ee.lobes.pretrained.PretrainedExitEncoder`.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = Wav2Vec2ExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> states, lengths = encoder(torch.randn(2, 8000, 1), torch.tensor([8000, 5000]))
+    >>> [state.shape for state in states], lengths.tolist()
+    ([torch.Size([2, 24, 16]), torch.Size([2, 24, 16])], [24, 15])
+    """
+
+    model_type = "wav2vec2"
+    depth_setting = "num_hidden_layers"
+    # No layer is ever skipped, and the library's own masking of states is not used.
+    fixed_settings = {"layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.wav2vec2 import Wav2Vec2
+
+        return Wav2Vec2
+
+    @staticmethod
+    def frame_size_of(shape) -> int:
+        """See :meth:`PretrainedExitEncoder.frame_size_of`: one sample."""
+        return 1
+
+    @classmethod
+    def check_shape(cls, shape) -> None:
+        """Refuse what is built upon the encoder and would be left out in silence."""
+        if getattr(shape, "add_adapter", False):
+            raise ValueError(
+                f"this {cls.model_type} has an adapter on top (add_adapter), which exits do not go through"
+            )
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """See :attr:`ExitEncoder.layers`."""
+        return self.backbone.encoder.layers
+
+    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
+        """See :meth:`ExitEncoder.start`: waveforms (batch, samples, 1)."""
+        lengths = self.num_output_frames(num_frames)
+        hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
+        x = zero_padding(self._project(hidden), lengths)
+        encoder = self.backbone.encoder
+        x = x + encoder.pos_conv_embed(x)
+        if not self.shape.do_stable_layer_norm:
+            x = encoder.layer_norm(x)
+        x = encoder.dropout(x)
+        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+
+    def _convolve(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
+        """Waveforms (batch, samples), zero in the padding -> (batch, frames, channels)."""
+        shortest = self._samples_of_one_frame
+        wavs = nn.functional.pad(wavs, (0, max(0, shortest - wavs.shape[1])))
+        if self.shape.feat_extract_norm == "layer":
+            return self.backbone.feature_extractor(wavs).transpose(1, 2)
+        rows = [
+            self.backbone.feature_extractor(wav[None, : max(samples, shortest)])[0].T
+            for wav, samples in zip(wavs, num_samples.tolist(), strict=True)
+        ]
+        return pad_sequence(rows, batch_first=True)
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        projected, _ = self.backbone.feature_projection(hidden)
+        return projected
+
+    @property
+    def _samples_of_one_frame(self) -> int:
+        samples = 1
+        for kernel, stride in reversed(self._convolutions):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    @property
+    def _convolutions(self) -> list[tuple[int, int]]:
+        return list(zip(self.shape.conv_kernel, self.shape.conv_stride, strict=True))
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        return self.layers[layer - 1](state.x, attention_mask=state.mask)
+
+    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ExitEncoder.exit_state`: the final norm, where the encoder has one."""
+        return self.backbone.encoder.layer_norm(x) if self.shape.do_stable_layer_norm else x
+
+    def num_output_frames(self, num_frames):
+        """See :meth:`ExitEncoder.num_output_frames`; what is shorter than one frame is padded to one."""
+        for kernel, stride in self._convolutions:
+            num_frames = (num_frames - kernel) // stride + 1
+        return num_frames.clamp(min=1) if isinstance(num_frames, torch.Tensor) else max(1, num_frames)
+
+    def front_end_macs(self, num_frames: int) -> int:
+        """See :meth:`ExitEncoder.front_end_macs`: convolutions, the projection, and the convolution for positions."""
+        total, in_channels = 0, 1
+        frames = max(num_frames, self._samples_of_one_frame)
+        for (kernel, stride), channels in zip(self._convolutions, self.shape.conv_dim, strict=True):
+            frames = (frames - kernel) // stride + 1
+            total += frames * kernel * in_channels * channels
+            in_channels = channels
+        kernel, groups = self.shape.num_conv_pos_embeddings, self.shape.num_conv_pos_embedding_groups
+        positions = (frames + (kernel + 1) % 2) * kernel * self.d_model**2 // groups  # an even kernel's last is cut off
+        return total + frames * in_channels * self.d_model + positions
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`."""
+        return transformer_layer_macs(num_output_frames, self.d_model, self.shape.intermediate_size)
+
+
+class HubertExitEncoder(Wav2Vec2ExitEncoder):
+    """HuBERT (arXiv 2106.07447) with exits; see :class:`Wav2Vec2ExitEncoder`.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = HubertExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> encoder.num_output_frames(16000)
+    49
+    """
+
+    model_type = "hubert"
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.hubert import HuBERT
+
+        return HuBERT
+
+    @classmethod
+    def check_shape(cls, shape) -> None:
+        """Refuse a batch norm over positions, which would make an utterance depend on its batch in training."""
+        super().check_shape(shape)
+        if shape.conv_pos_batch_norm:
+            raise ValueError("this hubert has a batch norm (conv_pos_batch_norm): its output depends on the batch")
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.backbone.feature_projection(hidden)
+
+
+class WavLMExitEncoder(Wav2Vec2ExitEncoder):
+    """WavLM (arXiv 2110.13900) with exits; see :class:`Wav2Vec2ExitEncoder`.
+
+    The bias of relative positions belongs to the first layer and all layers share it.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = WavLMExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> encoder.start(torch.randn(1, 8000, 1), torch.tensor([8000])).pos_embs.shape
+    torch.Size([2, 24, 24])
+    """
+
+    model_type = "wavlm"
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.wavlm import WavLM
+
+        return WavLM
+
+    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
+        mask = super()._layer_context(x, lengths)["mask"]
+        batch, frames, _ = x.shape
+        with self._gradients_at(1):
+            bias = self.layers[0].attention.compute_bias(frames, frames)
+        return {"mask": None if mask is None else mask[:, 0, 0], "pos_embs": bias.repeat(batch, 1, 1)}
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        x, _ = self.layers[layer - 1](state.x, attention_mask=state.mask, position_bias=state.pos_embs)
+        return x
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`: with the gates of the bias."""
+        return super().layer_macs(num_output_frames) + num_output_frames * self.d_model * 8
+
+
+def transformer_layer_macs(frames: int, width: int, d_ffn: int) -> int:
+    """Multiply-accumulates of self-attention and feed-forward part over ``frames`` frames.
+
+    Example
+    -------
+    >>> transformer_layer_macs(10, 4, 8)
+    2080
+    """
+    return 4 * frames * width**2 + 2 * frames**2 * width + 2 * frames * width * d_ffn

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The waveform itself as features, for encoders that begin with convolutions over it."""
+
+import torch
+
+from speechbrain_ee.lobes.features import Features
+from speechbrain_ee.lobes.padding import zero_padding
+from speechbrain_ee.lobes.sources import check_extractor
+
+EPSILON = 1e-5  # of torch's layer_norm, with which SpeechBrain's lobes normalise
+
+
+class Waveform(Features):
+    """The waveform, one sample a frame, with zero mean and unit variance if the encoder was pretrained so.
+
+    SpeechBrain's lobe normalises a padded batch over its padding too; here it is each utterance by itself.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Of the waveforms, in Hz.
+    normalize : bool | None
+        Over each utterance; None means as ``source`` says.
+    source : str | None
+        Pretrained model whose ``preprocessor_config.json`` is to fit; None checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If the source takes other features or another rate, or nothing says whether to normalise.
+
+    Example
+    -------
+    >>> features = Waveform(normalize=True)
+    >>> feats, num_frames = features(torch.randn(2, 16000) * 5, torch.tensor([16000, 8000]))
+    >>> feats.shape, round(float(feats[1, :8000].square().mean()), 3), float(feats[1, 8000:].abs().sum())
+    (torch.Size([2, 16000, 1]), 1.0, 0.0)
+    """
+
+    def __init__(self, *, sample_rate: int = 16000, normalize: bool | None = None, source: str | None = None):
+        super().__init__(sample_rate=sample_rate, frame_size=1)
+        if source is not None:
+            said = check_extractor(
+                source, "Wav2Vec2FeatureExtractor", {"sampling_rate": sample_rate, "feature_size": 1}
+            )
+            normalize = said.get("do_normalize", True) if normalize is None else normalize
+        if normalize is None:
+            raise ValueError("nothing says whether waveforms are to be normalised: give normalize True or False")
+        self.normalize = normalize
+        self.config = {"sample_rate": sample_rate, "normalize": normalize}
+
+    def num_frames(self, num_samples):
+        """See :meth:`Features.num_frames`: as many as samples."""
+        return num_samples
+
+    def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Features.forward`."""
+        wavs = zero_padding(wavs, num_samples)
+        if self.normalize:
+            count = num_samples.unsqueeze(1)
+            centred = zero_padding(wavs - wavs.sum(1, keepdim=True) / count, num_samples)
+            variance = centred.square().sum(1, keepdim=True) / count
+            wavs = centred / (variance + EPSILON).sqrt()
+        return wavs.unsqueeze(2), num_samples

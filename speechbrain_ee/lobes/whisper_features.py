@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whisper's log-mel features, for utterances of any length."""
+
+import torch
+from speechbrain.utils.autocast import fwd_default_precision
+from torchaudio.functional import melscale_fbanks
+
+from speechbrain_ee.lobes.features import Features
+from speechbrain_ee.lobes.padding import padding_mask, zero_padding
+from speechbrain_ee.lobes.sources import check_extractor
+
+SAMPLE_RATE, N_FFT, HOP = 16000, 400, 160  # of all Whisper models
+FLOOR = 1e-10  # of the power
+RANGE = 8.0  # what is quieter than the loudest by more than this, in powers of ten, is raised to there
+
+
+class WhisperLogMel(Features):
+    """Log-mel features as Whisper's own extractor makes them of one utterance without padding.
+
+    The features are scaled by the loudest value *of the utterance*; SpeechBrain's lobe takes that of the batch, so
+    that an utterance depends on the others. Nothing is padded to 30 s.
+
+    Arguments
+    ---------
+    n_mels : int
+        Number of mel bands: 80, or 128 for large-v3.
+    source : str | None
+        Pretrained model whose ``preprocessor_config.json`` is to fit; None checks nothing.
+
+    Raises
+    ------
+    ValueError
+        If the source takes other features.
+
+    Example
+    -------
+    >>> features = WhisperLogMel()
+    >>> feats, num_frames = features(torch.randn(2, 16000), torch.tensor([16000, 8000]))
+    >>> feats.shape, num_frames.tolist()
+    (torch.Size([2, 100, 80]), [100, 50])
+    """
+
+    def __init__(self, *, n_mels: int = 80, source: str | None = None):
+        super().__init__(sample_rate=SAMPLE_RATE, frame_size=n_mels)
+        self.config = {"n_mels": n_mels}
+        if source is not None:
+            fixed = {"sampling_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop_length": HOP}
+            check_extractor(source, "WhisperFeatureExtractor", fixed | {"feature_size": n_mels})
+        filters = melscale_fbanks(
+            N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+        )
+        self.register_buffer("filters", filters, persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def num_frames(self, num_samples):
+        """See :meth:`Features.num_frames`: one every 10 ms, at least one."""
+        frames = num_samples // HOP
+        return frames.clamp(min=1) if isinstance(frames, torch.Tensor) else max(1, frames)
+
+    @fwd_default_precision
+    def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Features.forward`."""
+        lengths = self.num_frames(num_samples)
+        spectrum = torch.stft(
+            self._reflected(wavs, num_samples), N_FFT, HOP, window=self.window, center=False, return_complex=True
+        )
+        power = spectrum[..., : int(lengths.max())].abs().square().transpose(1, 2)
+        feats = (power @ self.filters).clamp(min=FLOOR).log10()
+        padding = padding_mask(lengths, feats.shape[1])[:, :, None]
+        loudest = feats.masked_fill(padding, -torch.inf).amax((1, 2), keepdim=True)
+        return (torch.maximum(feats, loudest - RANGE) + 4.0) / 4.0, lengths
+
+    def _reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
+        """Continue each utterance by half a window on both sides, by its own reflection."""
+        half = N_FFT // 2
+        shortest = half + 1  # what is shorter cannot be reflected and is padded with silence
+        room = max(0, shortest - wavs.shape[1])
+        wavs = torch.nn.functional.pad(zero_padding(wavs, num_samples), (0, room + half))
+        offsets = torch.arange(half, device=wavs.device)
+        last = num_samples.clamp(min=shortest).unsqueeze(1) - 1
+        wavs = wavs.scatter(1, last + 1 + offsets, wavs.gather(1, last - 1 - offsets))
+        return torch.nn.functional.pad(wavs.unsqueeze(1), (half, 0), mode="reflect")[:, 0]

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoders of the transformers library: weights from a source, all of them or none, and a shape that travels."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from unit.models import BASE, D_MODEL, FAMILIES, N_MELS, make_encoder
+
+from speechbrain_ee.lobes import Wav2Vec2ExitEncoder, Waveform, WhisperExitEncoder, WhisperLogMel
+from speechbrain_ee.model import ModelError, build_lobe, describe
+
+PRETRAINED = [family for family, (_, arguments) in FAMILIES.items() if "backbone" in arguments]
+EXITS = {"num_layers": 4, "exit_layers": [1, 2, 4]}
+
+
+def make_source(folder, family, **extractor):
+    """Write a folder as the Hub has them: shape, weights, feature extractor."""
+    transformers = pytest.importorskip("transformers")
+    encoder = make_encoder(family)
+    if family == "whisper":
+        model = transformers.WhisperModel(encoder.shape)
+        model.encoder.load_state_dict(encoder.backbone.state_dict())
+        options = {"feature_size": N_MELS} | extractor
+        transformers.WhisperFeatureExtractor(**options).save_pretrained(folder)
+    else:
+        model = encoder.backbone
+        transformers.Wav2Vec2FeatureExtractor(**{"do_normalize": True} | extractor).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return encoder, str(folder)
+
+
+def from_source(family, source, **arguments):
+    cls, _ = FAMILIES[family]
+    return cls(source=source, **EXITS | arguments).eval()
+
+
+@pytest.mark.parametrize("family", PRETRAINED)
+@torch.no_grad()
+def test_law_2_last_exit_is_what_the_speechbrain_lobe_gives(tmp_path, family):
+    _, source = make_source(tmp_path / "source", family)
+    encoder = from_source(family, source)
+    wav = torch.randn(1, 480000 if family == "whisper" else 8000) * 3
+    features = WhisperLogMel(n_mels=N_MELS, source=source) if family == "whisper" else Waveform(source=source)
+    states, _ = encoder(*features(wav, torch.tensor([wav.shape[1]])))
+    lobe = encoder.stock_lobe()(source, str(tmp_path / "cache"), **encoder.lobe_options).eval()
+    # the features are normalised by sums in another order
+    torch.testing.assert_close(states[-1], lobe(wav), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", PRETRAINED)
+def test_weights_come_from_the_source_and_layers_above_the_last_exit_do_not(tmp_path, family):
+    given, source = make_source(tmp_path, family)
+    encoder = from_source(family, source, num_layers=2, exit_layers=[2])
+    taken = encoder.state_dict()
+    expected = {name: value for name, value in given.state_dict().items() if name in taken}
+    assert taken.keys() == expected.keys()
+    assert all(torch.equal(taken[name], value) for name, value in expected.items())
+    assert len(encoder.layers) == 2
+
+
+@pytest.mark.parametrize("family", PRETRAINED)
+def test_description_rebuilds_it_without_the_source(tmp_path, family):
+    _, source = make_source(tmp_path, family)
+    encoder = from_source(family, source)
+    description = json.loads(json.dumps(describe({"encoder": encoder})["encoder"]))
+    assert "source" not in description
+    again = build_lobe("encoder", description).eval()
+    again.load_state_dict(encoder.state_dict())
+    feats = torch.randn(1, 4000 if encoder.frame_size == 1 else 30, encoder.frame_size)
+    lengths = torch.tensor([feats.shape[1]])
+    for one, other in zip(encoder(feats, lengths)[0], again(feats, lengths)[0], strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", PRETRAINED)
+def test_no_layer_is_dropped_in_training(tmp_path, family):
+    _, arguments = FAMILIES[family]
+    drop = "encoder_layerdrop" if family == "whisper" else "layerdrop"
+    encoder = make_encoder(family, backbone=arguments["backbone"] | {drop: 1.0}).train()
+    feats = torch.randn(1, 4000 if encoder.frame_size == 1 else 30, encoder.frame_size)
+    states, _ = encoder(feats, torch.tensor([feats.shape[1]]))
+    assert all((a - b).abs().mean() > 0.1 for a, b in zip(states, states[1:], strict=False))
+
+
+def test_a_shorter_waveform_than_a_frame_gives_one_frame():
+    encoder = make_encoder("wav2vec2")
+    states, lengths = encoder(torch.randn(2, 399, 1), torch.tensor([399, 1]))
+    assert lengths.tolist() == [1, 1]
+    assert states[-1].shape == (2, 1, D_MODEL)
+
+
+def test_wavlm_shares_the_bias_of_its_first_layer():
+    encoder = make_encoder("wavlm")
+    biases = [name for name, _ in encoder.named_parameters() if "rel_attn_embed" in name]
+    assert biases == ["backbone.encoder.layers.0.attention.rel_attn_embed.weight"]
+    state = encoder.start(torch.randn(2, 8000, 1), torch.tensor([8000, 8000]))
+    kept = encoder.keep(state, torch.tensor([1]))
+    assert torch.equal(kept.pos_embs, state.pos_embs[2:])
+
+
+def test_whisper_refuses_more_than_its_positions():
+    encoder = make_encoder("whisper")
+    assert encoder.max_output_frames == 1500
+    with pytest.raises(ValueError, match="1501 encoder frames are more than the 1500"):
+        encoder.start(torch.randn(1, 3001, N_MELS), torch.tensor([3001]))
+
+
+def one_line(raised):
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 600
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    _, source = make_source(tmp_path, "whisper")
+    with pytest.raises(ValueError, match=r"is of type 'whisper' and Wav2Vec2ExitEncoder takes 'wav2vec2'") as raised:
+        from_source("wav2vec2", source)
+    one_line(raised)
+
+
+@pytest.mark.parametrize(("change", "message"), [("lack", "weights lack"), ("shape", "(another shape|cannot load)")])
+@pytest.mark.parametrize("family", ["wav2vec2", "whisper"])
+def test_weights_that_do_not_fit_are_refused(tmp_path, family, change, message):
+    _, source = make_source(tmp_path, family)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in sorted(weights) if "encoder.layers.1" in name and name.endswith("v_proj.weight"))
+    if change == "lack":
+        del weights[name]
+    else:
+        weights[name] = torch.zeros(3, 3)
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=message) as raised:
+        from_source(family, source)
+    one_line(raised)
+
+
+def test_folder_without_weights_or_without_anything_is_refused(tmp_path):
+    _, source = make_source(tmp_path, "wav2vec2")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="cannot load the weights of a wav2vec2") as raised:
+        from_source("wav2vec2", source)
+    one_line(raised)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        from_source("wav2vec2", source)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"has no config.json, which gives the encoder's shape"):
+        from_source("wav2vec2", source)
+
+
+def test_a_mistyped_folder_is_said_to_be_none(tmp_path):
+    with pytest.raises(ValueError, match="is no folder here, and its config.json") as raised:
+        from_source("wav2vec2", str(tmp_path / "nothing"))
+    one_line(raised)
+
+
+def test_more_layers_than_the_source_has_are_refused(tmp_path):
+    _, source = make_source(tmp_path, "wav2vec2")
+    with pytest.raises(ValueError, match=r"num_layers=5 and .* has 4 layers: give 1 to 4"):
+        from_source("wav2vec2", source, num_layers=5, exit_layers=[5])
+
+
+def test_unknown_and_private_settings_are_refused():
+    for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config"):
+        with pytest.raises(ValueError, match=f"backbone has {name}: no setting of wav2vec2"):
+            Wav2Vec2ExitEncoder(**EXITS, backbone=BASE | {name: "x"})
+
+
+def test_adapters_are_refused():
+    with pytest.raises(ValueError, match="adapter on top"):
+        Wav2Vec2ExitEncoder(**EXITS, backbone=BASE | {"add_adapter": True})
+
+
+def test_a_stranger_settings_that_cannot_be_built_are_one_line():
+    description = {"class": "Wav2Vec2ExitEncoder", **EXITS, "backbone": BASE | {"num_attention_heads": 3}}
+    with pytest.raises(ModelError, match="encoder cannot be built") as raised:
+        build_lobe("encoder", description)
+    one_line(raised)
+
+
+def test_absent_transformers_is_said_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match=r"pip install 'speechbrain_ee\[ssl\]'") as raised:
+        WhisperExitEncoder(**EXITS)
+    one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("family", "extractor", "message"),
+    [
+        ("wav2vec2", {}, "features with feature_extractor_type='Wav2Vec2FeatureExtractor', these have 'Whisper"),
+        ("whisper", {"feature_size": 24}, "features with feature_size=24, these have 20"),
+    ],
+)
+def test_a_feature_extractor_that_does_not_fit_is_refused(tmp_path, family, extractor, message):
+    _, source = make_source(tmp_path, family, **extractor)
+    with pytest.raises(ValueError, match=message) as raised:
+        WhisperLogMel(n_mels=N_MELS, source=source)
+    one_line(raised)
+
+
+def test_waveform_takes_the_rate_and_the_normalisation_of_its_source(tmp_path):
+    _, source = make_source(tmp_path, "wav2vec2", do_normalize=False)
+    assert Waveform(source=source).config == {"sample_rate": 16000, "normalize": False}
+    assert Waveform(source=source, normalize=True).normalize
+    with pytest.raises(ValueError, match="sampling_rate=16000, these have 8000"):
+        Waveform(source=source, sample_rate=8000)
+    with pytest.raises(ValueError, match="nothing says whether waveforms are to be normalised"):
+        Waveform()

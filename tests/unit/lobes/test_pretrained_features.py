@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Features of pretrained encoders: what the library's own extractors give for one utterance, whatever its batch."""
+
+import pytest
+import torch
+
+from speechbrain_ee.lobes import Waveform, WhisperLogMel
+
+SAMPLES = (16000, 9999, 480, 7)
+
+
+def noise_batch():
+    generator = torch.Generator().manual_seed(0)
+    wavs = torch.randn(len(SAMPLES), max(SAMPLES), generator=generator) * torch.tensor([[0.1], [3.0], [0.01], [1.0]])
+    return wavs, torch.tensor(SAMPLES)
+
+
+@pytest.mark.parametrize("features", [Waveform(normalize=True), Waveform(normalize=False), WhisperLogMel(n_mels=20)])
+def test_law_4_features_do_not_depend_on_the_batch(features):
+    wavs, num_samples = noise_batch()
+    together, frames = features(wavs, num_samples)
+    assert together.isfinite().all()
+    for row, samples in enumerate(SAMPLES):
+        alone, own_frames = features(wavs[row : row + 1, :samples], num_samples[row : row + 1])
+        assert own_frames[0] == frames[row] == features.num_frames(samples)
+        torch.testing.assert_close(together[row, : frames[row]], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_waveform_is_normalised_as_the_library_does():
+    transformers = pytest.importorskip("transformers")
+    wav = torch.randn(5000) * 3 + 1
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
+    expected = extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt").input_values
+    feats, _ = Waveform(normalize=True)(wav[None], torch.tensor([5000]))
+    # its epsilon is smaller: 1e-7 in place of SpeechBrain's 1e-5, beside a variance of 9
+    torch.testing.assert_close(feats[:, :, 0], expected, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [480000, 16000, 12345])
+def test_whisper_features_are_those_of_the_library_without_padding(samples):
+    transformers = pytest.importorskip("transformers")
+    wav = torch.randn(samples, generator=torch.Generator().manual_seed(1))
+    extractor = transformers.WhisperFeatureExtractor()
+    expected = extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt", padding="do_not_pad").input_features
+    feats, num_frames = WhisperLogMel()(wav[None], torch.tensor([samples]))
+    assert num_frames.tolist() == [samples // 160] == [expected.shape[2]]
+    torch.testing.assert_close(feats, expected.transpose(1, 2), atol=5e-5, rtol=1e-4)
+
+
+def test_whisper_features_stay_float32_under_autocast():
+    wavs, num_samples = noise_batch()
+    features = WhisperLogMel(n_mels=20)
+    expected, _ = features(wavs, num_samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        feats, _ = features(wavs, num_samples)
+    assert torch.equal(feats, expected)
+
+
+def test_statistics_are_not_measured_so_no_waveform_is_read():
+    def never():
+        raise AssertionError("read")
+        yield
+
+    assert WhisperLogMel().fit(never()) == 0
