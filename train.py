@@ -29,6 +29,7 @@ from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
@@ -39,6 +40,7 @@ from speechbrain_ee.report import exits_table
 from speechbrain_ee.state_dicts import average_checkpoints, load_strict
 from speechbrain_ee.tokenizer import Tokenizer
 from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.warm_start import warm_start
 
 
 def main(argv: list[str]) -> None:
@@ -54,11 +56,11 @@ def main(argv: list[str]) -> None:
     train, evaluation_sets = read_manifests(hparams)
     hparams["tokenizer"] = get_tokenizer(hparams, train)
     hparams["decoder"] = hparams["decoder"](tokenizer=hparams["tokenizer"])
-    train_loader, valid_loader = make_loaders(hparams, train, evaluation_sets["dev"])
+    start(hparams, train)
+    train_loader, valid_loader = make_loaders(hparams, run_opts, train, evaluation_sets["dev"])
 
     brain = make_brain(hparams, run_opts, train_loader)
     if not brain.test_only:
-        fit_features(hparams, train)
         brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
     if leave_group_as_main():
         save_best(hparams)
@@ -111,9 +113,40 @@ def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
     return tokenizer
 
 
-def make_loaders(hparams: dict, train: list, valid: list) -> tuple:
+def start(hparams: dict, train: list) -> None:
+    """Set what training begins with: another run's weights, or else the features' mean and deviation.
+
+    A checkpoint brings its own, but states in a cache are computed before it is loaded.
+    """
+    if hparams["checkpointer"].find_checkpoint() is not None and hparams["state_cache"] is None:
+        return
+    if hparams["init_from"] is not None:
+        parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
+        warm_start(parts, hparams["init_from"], tokenizer_file=hparams["tokenizer_file"])
+        return
+    rate = hparams["features"].sample_rate
+    some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
+    hparams["features"].fit(load_audio(one.audio_filepath, rate) for one in some)
+
+
+def cache_states(hparams: dict, device: str, *sets: list) -> list[StateCache]:
+    """Compute the frozen encoder's states once; from here on the Brain gets them in the place of audio."""
+    if not hparams["freezing"].always_all:
+        raise ValueError("state_cache keeps the states of a frozen encoder: give --freeze encoder and no --unfreeze")
+    features, encoder = hparams["features"], hparams["encoder"]
+    caches = [StateCache(hparams["state_cache"], utterances, features, encoder) for utterances in sets]
+    for cache in caches:
+        run_on_main(cache.fill, kwargs={"device": device})
+    hparams["modules"] |= {"features": CachedFeatures(), "encoder": CachedEncoder(num_exits=len(encoder.exit_layers))}
+    hparams |= {"wav_augment": None, "spec_augment": [], "cache_audio": False}
+    return caches
+
+
+def make_loaders(hparams: dict, run_opts, train: list, valid: list) -> tuple:
     """Make the data loaders; utterances that CTC cannot align are named and left out of training."""
     tokenizer, features, encoder = (hparams[key] for key in ("tokenizer", "features", "encoder"))
+    cached = hparams["state_cache"] is not None and not run_opts.test_only
+    speeds = [1.0] if cached else hparams["speeds"]
     for utterances in (train, valid):
         check_alphabet(utterances, tokenizer)
 
@@ -121,12 +154,15 @@ def make_loaders(hparams: dict, train: list, valid: list) -> tuple:
         return encoder.num_output_frames(features.num_frames(num_samples))
 
     rate, limit = features.sample_rate, encoder.max_output_frames
-    check_not_too_long(train, num_frames, limit, speed=min(hparams["speeds"]), sample_rate=rate)
+    check_not_too_long(train, num_frames, limit, speed=min(speeds), sample_rate=rate)
     check_not_too_long(valid, num_frames, limit, sample_rate=rate)
-    train = drop_too_short(train, tokenizer, num_frames, speed=max(hparams["speeds"]), sample_rate=rate)
+    train = drop_too_short(train, tokenizer, num_frames, speed=max(speeds), sample_rate=rate)
+    readers = [None, None]
+    if cached:
+        readers = [cache.read for cache in cache_states(hparams, run_opts.device, train, valid)]
     common = {"seed": hparams["seed"], "cache_audio": hparams["cache_audio"], "sample_rate": rate}
-    train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], **common)
-    valid_data = make_dataset(valid, tokenizer, **common)
+    train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], read=readers[0], **common)
+    valid_data = make_dataset(valid, tokenizer, read=readers[1], **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
     return (
         make_loader(train_data, shuffle=True, seed=hparams["seed"], **batches),
@@ -146,20 +182,13 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
             "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
         )
     brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=steps_per_epoch * hparams["number_of_epochs"])
-    # An exit of weight 0, or a decoder that is not drawn, gives no gradient, for which DDP would wait.
+    # An exit of weight 0, a decoder that is not drawn or a frozen layer gives no gradient, for which DDP would wait.
     brain.find_unused_parameters |= 0 in hparams["loss"].weights or hparams["heads"].may_skip_parameters
+    brain.find_unused_parameters |= hparams["freezing"].ever_freezes
     brain.train_loader = train_loader
     brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
     brain.checkpointer.add_recoverable("train_loader", train_loader)
     return brain
-
-
-def fit_features(hparams: dict, train: list) -> None:
-    """Measure the features' mean and deviation over some 500 utterances; a checkpoint brings its own."""
-    if hparams["checkpointer"].find_checkpoint() is None:
-        rate = hparams["features"].sample_rate
-        some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
-        hparams["features"].fit(load_audio(one.audio_filepath, rate) for one in some)
 
 
 def leave_group_as_main() -> bool:

@@ -9,6 +9,7 @@ import torch
 
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.schedulers import give_lr_factor
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +19,9 @@ class ExitBrain(sb.Brain):
 
     Reads from ``hparams``: ``loss`` (see :mod:`speechbrain_ee.losses`), ``decoder`` (see
     :mod:`speechbrain_ee.decoding`), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``,
-    ``select`` (``last`` or ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``,
-    and ``lr_scheduler``, called with the optimizer after each of its steps.
+    ``freezing`` (called with the optimizer step before each batch), ``encoder_lr_factor``, ``select`` (``last`` or
+    ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and ``lr_scheduler``,
+    called with the optimizer after each of its steps.
     """
 
     def compute_forward(self, batch, stage):
@@ -94,10 +96,13 @@ class ExitBrain(sb.Brain):
     def init_optimizers(self):
         """Make the optimizer, with the schedule's rate for the first step too; else that would be the highest."""
         super().init_optimizers()
+        if self.hparams.encoder_lr_factor != 1:
+            give_lr_factor(self.optimizer, self.modules.encoder.parameters(), self.hparams.encoder_lr_factor)
         self.hparams.lr_scheduler(self.optimizer)
 
     def on_fit_batch_start(self, batch, should_step):
-        """Remember which utterances the next step is made of, to name them if it fails."""
+        """Freeze or free layers; remember which utterances the next step is made of, to name them if it fails."""
+        self.hparams.freezing(self.optimizer_step)
         self.ids_of_step += batch.id
 
     def check_loss_isfinite(self, loss):

@@ -8,6 +8,7 @@ import torch
 from speechbrain.nnet.losses import ctc_loss
 
 from speechbrain_ee.lobes.heads import ExitOutput
+from speechbrain_ee.lobes.padding import zero_padding
 from speechbrain_ee.tokenizer import EOS_INDEX
 
 NO_TARGET = -100  # torch's
@@ -60,6 +61,9 @@ class ExitCTCLoss:
     Lengths are those of the utterances, not of the padded batch, and targets carry no BOS or EOS: both are defects of
     the published code. An exit of weight 0 gives no gradient, though its head has been run.
 
+    With ``distillation`` above 0 every other exit learns from the last one too: the divergence of its distribution
+    over tokens from the last exit's, frame by frame, which gives no gradient to the last exit.
+
     Arguments
     ---------
     exit_layers : Sequence[int]
@@ -70,6 +74,8 @@ class ExitCTCLoss:
         Index of the CTC blank.
     reduction : str
         SpeechBrain's: ``mean`` (per token, then over utterances), ``batchmean`` or ``sum``.
+    distillation : float
+        Of the divergence from the last exit, beside the loss of the targets; 0 is none.
 
     Example
     -------
@@ -87,7 +93,11 @@ class ExitCTCLoss:
         weights: str | Sequence[float] = "uniform",
         blank_index: int = 0,
         reduction: str = "mean",
+        distillation: float = 0.0,
     ):
+        if not distillation >= 0:
+            raise ValueError(f"distillation={distillation}: give a number >= 0")
+        self.distillation = distillation
         self.weights = exit_weights(weights, exit_layers)
         self.blank_index = blank_index
         self.reduction = reduction
@@ -115,11 +125,25 @@ class ExitCTCLoss:
             self.exit_loss(output, tokens, token_lengths) if weight else None
             for output, weight in zip(outputs, self.weights, strict=True)
         ]
+        if self.distillation:
+            for index, loss in enumerate(per_exit[:-1]):
+                if loss is not None:
+                    divergence = self._divergence(outputs[index], outputs[-1], token_lengths)
+                    per_exit[index] = loss + self.distillation * divergence
         weighted = [weight * loss for weight, loss in zip(self.weights, per_exit, strict=True) if weight]
         return sum(weighted), per_exit
 
+    def _divergence(self, student: ExitOutput, teacher: ExitOutput, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Sum over frames, reduced as the CTC loss is."""
+        target = teacher.log_probs.detach()
+        by_frame = (target.exp() * (target - student.log_probs)).sum(-1)
+        losses = zero_padding(by_frame, student.lengths).sum(1)
+        if self.reduction == "mean":
+            losses = losses / token_lengths.clamp(min=1)
+        return losses.sum() if self.reduction == "sum" else losses.mean()
+
     def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
-        """Loss of one exit, without its weight."""
+        """Loss of one exit for the targets, without its weight."""
         # ctc_loss takes relative lengths and rounds them back; in double this is exact
         return ctc_loss(
             output.log_probs,

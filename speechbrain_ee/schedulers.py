@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules, each made for a known number of optimizer steps and checkpointed by SpeechBrain."""
+"""Learning-rate schedules, each made for a known number of optimizer steps and checkpointed by SpeechBrain.
+
+A parameter group can have a rate of its own: ``lr_factor`` times the schedule's, see :func:`give_lr_factor`.
+"""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from speechbrain.nnet.schedulers import NoamScheduler
@@ -46,6 +50,57 @@ def schedule(kind: str, *, total_steps: int, lr: float, warmup_steps: int):
     return make(total_steps=total_steps, lr=lr, warmup_steps=warmup_steps)
 
 
+def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Parameter], factor: float) -> None:
+    """Move parameters into groups of their own, whose rate is ``factor`` times the schedule's.
+
+    Arguments
+    ---------
+    optimizer : torch.optim.Optimizer
+        Its groups are split.
+    parameters : Iterable
+        Those to move.
+    factor : float
+        Above 0; a pretrained encoder wants less than its new heads.
+
+    Raises
+    ------
+    ValueError
+        If the factor is not above 0.
+
+    Example
+    -------
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "heads": torch.nn.Linear(2, 2)})
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    >>> give_lr_factor(optimizer, model["encoder"].parameters(), 0.1)
+    >>> _ = schedule("warmup_cosine", total_steps=10, lr=1.0, warmup_steps=1)(optimizer)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [1.0, 0.1]
+    """
+    if not factor > 0:
+        raise ValueError(f"the encoder's factor of the learning rate is {factor}: give more than 0, or freeze it")
+    moved = {id(parameter) for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        own = [parameter for parameter in group["params"] if id(parameter) in moved]
+        if own:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in moved]
+            optimizer.add_param_group({**group, "params": own, "lr_factor": factor})
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
+@register_checkpoint_hooks
+class _Noam(NoamScheduler):
+    """SpeechBrain's, with rates per group."""
+
+    def __call__(self, optimizer):
+        before, after = super().__call__(optimizer)
+        _set_rate(optimizer, after)
+        return before, after
+
+
 def noam(*, total_steps: int, lr: float, warmup_steps: int) -> NoamScheduler:
     """SpeechBrain's Noam schedule: linear warm-up to ``lr``, then falling with the square root of the step.
 
@@ -71,7 +126,7 @@ def noam(*, total_steps: int, lr: float, warmup_steps: int) -> NoamScheduler:
     del total_steps
     if warmup_steps < 1:
         raise ValueError(f"warmup_steps={warmup_steps}: give at least 1")
-    return NoamScheduler(lr_initial=lr, n_warmup_steps=warmup_steps)
+    return _Noam(lr_initial=lr, n_warmup_steps=warmup_steps)
 
 
 @register_checkpoint_hooks
@@ -121,8 +176,7 @@ class WarmupCosine:
         before = optimizer.param_groups[0]["lr"]
         self.num_steps += 1
         after = self.rate(self.num_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = after
+        _set_rate(optimizer, after)
         return before, after
 
     @mark_as_saver

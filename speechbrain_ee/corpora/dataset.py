@@ -61,6 +61,8 @@ class SpeechDataset(DynamicItemDataset):
         Read all audio now and keep it in memory as int16.
     sample_rate : int
         Of the waveforms, in Hz; other audio is resampled.
+    read : Callable[[str], torch.Tensor] | None
+        Gives ``sig`` for an id in place of the audio, (time, ...).
 
     Example
     -------
@@ -82,9 +84,11 @@ class SpeechDataset(DynamicItemDataset):
         seed: int = 0,
         cache_audio: bool = False,
         sample_rate: int = SAMPLE_RATE,
+        read: Callable[[str], torch.Tensor] | None = None,
     ):
         _check_ids(utterances)
         self.sample_rate = sample_rate
+        self.read = read
         self.epoch = 0
         self.augment = augment
         self.seed = seed
@@ -110,6 +114,8 @@ class SpeechDataset(DynamicItemDataset):
         return [self.data[name]["duration"] for name in self.data_ids]
 
     def _signal(self, name: str, path: str) -> torch.Tensor:
+        if self.read is not None:
+            return self.read(name)
         if name in self._cache:
             waveform = self._cache[name].float() / INT16_SCALE
         else:
@@ -138,6 +144,7 @@ def make_dataset(
     seed: int = 0,
     cache_audio: bool = False,
     sample_rate: int = SAMPLE_RATE,
+    read: Callable[[str], torch.Tensor] | None = None,
 ) -> SpeechDataset:
     """Makes a SpeechBrain dataset of utterances.
 
@@ -155,6 +162,8 @@ def make_dataset(
         Keep all audio in memory as int16 (115 MB per hour); exact for 16-bit files at 16 kHz.
     sample_rate : int
         Of the waveforms, in Hz; other audio is resampled.
+    read : Callable[[str], torch.Tensor] | None
+        Gives ``sig`` for an id in place of the audio, (time, ...); nothing is augmented then.
 
     Returns
     -------
@@ -174,7 +183,13 @@ def make_dataset(
     ValueError: there are no utterances: give a manifest with at least one line
     """
     return SpeechDataset(
-        utterances, tokenizer, augment=augment, seed=seed, cache_audio=cache_audio, sample_rate=sample_rate
+        utterances,
+        tokenizer,
+        augment=augment,
+        seed=seed,
+        cache_audio=cache_audio,
+        sample_rate=sample_rate,
+        read=read,
     )
 
 

@@ -58,6 +58,13 @@ class Features(nn.Module, ABC):
         return 0
 
 
+def check_downsample(factor: int) -> int:
+    """Refuse what is no whole factor; see the features that take it."""
+    if not isinstance(factor, int) or isinstance(factor, bool) or factor < 1:
+        raise ValueError(f"downsample={factor!r}: give a whole number, 1 for none")
+    return factor
+
+
 class LogMel(Features):
     """SpeechBrain's log-mel filterbank, normalised by the mean and deviation of the training speech.
 

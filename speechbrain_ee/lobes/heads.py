@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.encoder import constructor_arguments
 
-HEAD_KINDS = ("linear", "norm_linear", "mlp")
+HEAD_KINDS = ("linear", "norm_linear", "mlp", "blstm")
 
 
 class ExitOutput(NamedTuple):
@@ -84,11 +84,12 @@ class CTCHeads(nn.Module):
     vocab_size : int
         Tokens, blank included.
     kind : str
-        ``linear`` (the paper), ``norm_linear`` (LayerNorm first), or ``mlp`` (LayerNorm, one hidden layer, GELU).
+        ``linear`` (the paper), ``norm_linear`` (LayerNorm first), ``mlp`` (LayerNorm, one hidden layer, GELU) or
+        ``blstm`` (LayerNorm, one bidirectional LSTM), as in a branch of the authors' code, for frozen encoders.
     shared : bool
         True: all exits use one head (the published wav2vec2 code does so by accident); False: untied, as in the paper.
     hidden_size : int | None
-        Of ``mlp``; None means ``d_model``.
+        Of ``mlp``, None means ``d_model``; of each direction of ``blstm``, None means half of it.
     dropout : float
         Before the last linear layer.
 
@@ -123,16 +124,17 @@ class CTCHeads(nn.Module):
         self.shared = shared
         self.heads = nn.ModuleList(self._head() for _ in range(1 if shared else num_exits))
 
-    def _head(self) -> nn.Sequential:
+    def _head(self) -> _Head:
         width, vocab, kind = self.config["d_model"], self.config["vocab_size"], self.config["kind"]
-        hidden = self.config["hidden_size"] or width
-        layers = []
-        if kind != "linear":
-            layers.append(nn.LayerNorm(width))
+        hidden = self.config["hidden_size"]
+        layers = [] if kind == "linear" else [nn.LayerNorm(width)]
         if kind == "mlp":
-            layers += [nn.Linear(width, hidden), nn.GELU()]
-        layers += [nn.Dropout(self.config["dropout"]), nn.Linear(hidden if kind == "mlp" else width, vocab)]
-        return nn.Sequential(*layers)
+            layers += [nn.Linear(width, hidden or width), nn.GELU()]
+            width = hidden or width
+        elif kind == "blstm":
+            layers.append(_BLSTM(width, hidden or width // 2))
+            width = layers[-1].output_size
+        return _Head(*layers, nn.Dropout(self.config["dropout"]), nn.Linear(width, vocab))
 
     def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
         """Head of one exit.
@@ -151,7 +153,7 @@ class CTCHeads(nn.Module):
         ExitOutput
             Its log-probabilities are float32.
         """
-        logits = self.heads[0 if self.shared else exit_index](state)
+        logits = self.heads[0 if self.shared else exit_index](state, lengths)
         return ExitOutput(logits.float().log_softmax(-1), lengths, state)
 
     def forward(
@@ -199,5 +201,40 @@ class CTCHeads(nn.Module):
 
     def macs(self, num_output_frames: int) -> int:
         """Multiply-accumulates of one head for one utterance of ``num_output_frames`` encoder frames."""
-        linears = [module for module in self.heads[0] if isinstance(module, nn.Linear)]
-        return num_output_frames * sum(linear.in_features * linear.out_features for linear in linears)
+        per_frame = 0
+        for module in self.heads[0]:
+            if isinstance(module, nn.Linear):
+                per_frame += module.in_features * module.out_features
+            elif isinstance(module, _BLSTM):
+                per_frame += module.macs_per_frame
+        return num_output_frames * per_frame
+
+
+class _Head(nn.Sequential):
+    """Layers in a row, of which some want to know where an utterance ends."""
+
+    def forward(self, state: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        for layer in self:
+            state = layer(state, lengths) if isinstance(layer, _BLSTM) else layer(state)
+        return state
+
+
+class _BLSTM(nn.Module):
+    """A bidirectional LSTM whose backward direction begins at the utterance's end, not in the padding."""
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, bidirectional=True, batch_first=True)
+
+    @property
+    def output_size(self) -> int:
+        return 2 * self.lstm.hidden_size
+
+    @property
+    def macs_per_frame(self) -> int:
+        return 2 * 4 * self.lstm.hidden_size * (self.lstm.input_size + self.lstm.hidden_size)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        out, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
+        return out

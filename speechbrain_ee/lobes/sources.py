@@ -2,9 +2,15 @@
 """Where pretrained models come from: folders and Hub names in the form of the transformers library."""
 
 import json
+import os
+import shutil
+import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 INSTALL = "pip install 'speechbrain_ee[ssl]'"
 
@@ -26,7 +32,10 @@ def quiet_transformers() -> Iterator[None]:
     logs.set_verbosity_error()
     logs.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings(
+            category=FutureWarning, action="ignore"
+        ):  # SpeechBrain calls what is to be renamed
+            yield
     finally:
         logs.set_verbosity(verbosity)
         if bars:
@@ -124,3 +133,65 @@ def check_extractor(source: str, kind: str, wanted: dict) -> dict:
         if said.get(name) != value:
             raise ValueError(f"{source} was trained on features with {name}={said.get(name)!r}, these have {value!r}")
     return said
+
+
+def pretrained_source(*, source: str | None, family: str, folder: str) -> str:
+    """Name a pretrained model, or make one of random weights to try things with; nothing is downloaded here.
+
+    Arguments
+    ---------
+    source : str | None
+        A folder or a name on the HuggingFace Hub; None makes ``folder``.
+    family : str
+        The library's type: ``wav2vec2``, ``hubert``, ``wavlm`` or ``whisper``.
+    folder : str
+        Where the tiny model is, or is to be made.
+
+    Returns
+    -------
+    str
+        ``source`` or ``folder``.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path") / "tiny"
+    >>> source = pretrained_source(source=None, family="whisper", folder=str(folder))
+    >>> read_source(source, "config.json", "the shape")["model_type"]
+    'whisper'
+    """
+    if source is not None:
+        return str(source)
+    if not Path(folder).exists():
+        _make_tiny(family, Path(folder))
+    return str(folder)
+
+
+TINY = {"hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 96, "conv_dim": [24] * 7}
+TINY |= {"num_hidden_layers": 12, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+TINY_WHISPER = {"d_model": 64, "encoder_layers": 6, "encoder_attention_heads": 4, "encoder_ffn_dim": 128}
+TINY_WHISPER |= {"decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 64, "vocab_size": 64}
+TINY_WHISPER |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+
+
+def _make_tiny(family: str, folder: Path) -> None:
+    """Make a folder as the Hub has them, whole or not at all."""
+    transformers = import_transformers()
+    is_whisper = family == "whisper"
+    shape = transformers.AutoConfig.for_model(family, **(TINY_WHISPER if is_whisper else TINY))
+    extractor = transformers.WhisperFeatureExtractor if is_whisper else transformers.Wav2Vec2FeatureExtractor
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent) as made,
+        torch.random.fork_rng(devices=[]),
+        quiet_transformers(),
+    ):
+        torch.manual_seed(0)
+        transformers.AutoModel.from_config(shape).save_pretrained(made)
+        extractor().save_pretrained(made)
+        try:
+            shutil.copytree(made, f"{made}.whole")
+            os.rename(f"{made}.whole", folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(f"{made}.whole", ignore_errors=True)
+            if not folder.exists():
+                raise

@@ -5,7 +5,7 @@ import torch
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.functional import melscale_fbanks
 
-from speechbrain_ee.lobes.features import Features
+from speechbrain_ee.lobes.features import Features, check_downsample
 from speechbrain_ee.lobes.padding import padding_mask, zero_padding
 from speechbrain_ee.lobes.sources import check_extractor
 
@@ -26,6 +26,9 @@ class WhisperLogMel(Features):
         Number of mel bands: 80, or 128 for large-v3.
     source : str | None
         Pretrained model whose ``preprocessor_config.json`` is to fit; None checks nothing.
+    downsample : int
+        Sequences as many times shorter: the mean of so many frames is one frame, the cheap rival of fewer layers.
+        1 changes nothing.
 
     Raises
     ------
@@ -40,9 +43,10 @@ class WhisperLogMel(Features):
     (torch.Size([2, 100, 80]), [100, 50])
     """
 
-    def __init__(self, *, n_mels: int = 80, source: str | None = None):
+    def __init__(self, *, n_mels: int = 80, source: str | None = None, downsample: int = 1):
         super().__init__(sample_rate=SAMPLE_RATE, frame_size=n_mels)
-        self.config = {"n_mels": n_mels}
+        self.config = {"n_mels": n_mels, "downsample": downsample}
+        self.downsample = check_downsample(downsample)
         if source is not None:
             fixed = {"sampling_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop_length": HOP}
             check_extractor(source, "WhisperFeatureExtractor", fixed | {"feature_size": n_mels})
@@ -54,13 +58,17 @@ class WhisperLogMel(Features):
 
     def num_frames(self, num_samples):
         """See :meth:`Features.num_frames`: one every 10 ms, at least one."""
+        return -(-self._num_frames_before(num_samples) // self.downsample)
+
+    @staticmethod
+    def _num_frames_before(num_samples):
         frames = num_samples // HOP
         return frames.clamp(min=1) if isinstance(frames, torch.Tensor) else max(1, frames)
 
     @fwd_default_precision
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`Features.forward`."""
-        lengths = self.num_frames(num_samples)
+        lengths = self._num_frames_before(num_samples)
         spectrum = torch.stft(
             self._reflected(wavs, num_samples), N_FFT, HOP, window=self.window, center=False, return_complex=True
         )
@@ -68,7 +76,8 @@ class WhisperLogMel(Features):
         feats = (power @ self.filters).clamp(min=FLOOR).log10()
         padding = padding_mask(lengths, feats.shape[1])[:, :, None]
         loudest = feats.masked_fill(padding, -torch.inf).amax((1, 2), keepdim=True)
-        return (torch.maximum(feats, loudest - RANGE) + 4.0) / 4.0, lengths
+        feats = (torch.maximum(feats, loudest - RANGE) + 4.0) / 4.0
+        return (feats, lengths) if self.downsample == 1 else average_frames(feats, lengths, self.downsample)
 
     def _reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
         """Continue each utterance by half a window on both sides, by its own reflection."""
@@ -80,3 +89,20 @@ class WhisperLogMel(Features):
         last = num_samples.clamp(min=shortest).unsqueeze(1) - 1
         wavs = wavs.scatter(1, last + 1 + offsets, wavs.gather(1, last - 1 - offsets))
         return torch.nn.functional.pad(wavs.unsqueeze(1), (half, 0), mode="reflect")[:, 0]
+
+
+def average_frames(feats: torch.Tensor, lengths: torch.Tensor, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take the mean of every ``factor`` frames (batch, frames, size); an utterance's last mean may be of fewer.
+
+    Example
+    -------
+    >>> feats = torch.tensor([[[1.0], [3.0], [5.0]]])
+    >>> means, lengths = average_frames(feats, torch.tensor([3]), 2)
+    >>> means[0, :, 0].tolist(), lengths.tolist()
+    ([2.0, 5.0], [2])
+    """
+    batch, frames, size = feats.shape
+    room = -frames % factor
+    grouped = torch.nn.functional.pad(zero_padding(feats, lengths), (0, 0, 0, room)).view(batch, -1, factor, size)
+    valid = ~padding_mask(lengths, frames + room).view(batch, -1, factor, 1)
+    return grouped.sum(2) / valid.sum(2).clamp(min=1), -(-lengths // factor)

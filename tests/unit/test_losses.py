@@ -165,3 +165,36 @@ def test_an_exit_without_a_decoder_has_its_ctc_loss_and_one_not_drawn_the_share_
 def test_shares_are_between_0_and_1(name):
     with pytest.raises(ValueError, match=f"{name}=1.5: give a number from 0 to 1"):
         ExitJointLoss(exit_layers=[1], **{name: 1.5})
+
+
+def distilled(student, teacher, length, **arguments):
+    loss = ExitCTCLoss(exit_layers=[1, 2], distillation=2.0, **arguments)
+    outputs = [ExitOutput(one, torch.tensor([length])) for one in (student, teacher)]
+    return loss(outputs, A, ONE)
+
+
+def test_distillation_by_hand():
+    student, teacher = TWO_FRAMES.clone().requires_grad_(), TWO_FRAMES.flip(1).clone().requires_grad_()
+    total, (first, last) = distilled(student, teacher, 2, weights=[1, 0])
+    probabilities = [(0.1, 0.6, 0.3), (0.5, 0.3, 0.2)], [(0.5, 0.3, 0.2), (0.1, 0.6, 0.3)]
+    divergence = sum(
+        p * math.log(p / q)
+        for frame, other in zip(*probabilities, strict=True)
+        for p, q in zip(frame, other, strict=True)
+    )
+    assert first.item() == pytest.approx(-math.log(PROBABILITY_A) + 2 * divergence)
+    assert last is None
+    total.backward()
+    assert teacher.grad is None, "the last exit does not learn from the others"
+
+
+def test_distillation_ends_with_the_utterance_and_leaves_the_last_exit_alone():
+    padded = torch.cat([TWO_FRAMES, one_frame_each((0.9, 0.05, 0.05))], dim=1)
+    other = torch.cat([TWO_FRAMES, one_frame_each((0.05, 0.05, 0.9))], dim=1)
+    _, (first, last) = distilled(padded, other, 2)
+    assert first.item() == pytest.approx(last.item()) == pytest.approx(-math.log(PROBABILITY_A))
+
+
+def test_negative_distillation_is_refused():
+    with pytest.raises(ValueError, match="distillation=-1: give a number >= 0"):
+        ExitCTCLoss(exit_layers=[1], distillation=-1)

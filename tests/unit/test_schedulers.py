@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from speechbrain_ee.schedulers import WarmupCosine, noam, schedule
+from speechbrain_ee.schedulers import WarmupCosine, give_lr_factor, noam, schedule
 
 
 def optimizer():
@@ -56,3 +56,22 @@ def test_a_schedule_by_name():
 def test_noam_without_warmup_is_refused():
     with pytest.raises(ValueError, match="warmup_steps=0"):
         noam(total_steps=10, lr=1.0, warmup_steps=0)
+
+
+@pytest.mark.parametrize("kind", ["warmup_cosine", "noam"])
+def test_a_group_with_a_factor_has_its_share_of_the_rate(kind):
+    slow, fast = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    opt = torch.optim.AdamW([*slow.parameters(), *fast.parameters()], lr=9.0, weight_decay=0.3)
+    give_lr_factor(opt, slow.parameters(), 0.25)
+    made = schedule(kind, total_steps=9, lr=2.0, warmup_steps=4)
+    for _ in range(3):
+        made(opt)
+        rates = {id(parameter): group["lr"] for group in opt.param_groups for parameter in group["params"]}
+        assert rates[id(slow.weight)] == rates[id(slow.bias)] == pytest.approx(0.25 * rates[id(fast.weight)])
+    assert [group["weight_decay"] for group in opt.param_groups] == [0.3, 0.3]
+    assert opt.param_groups[0]["lr"] == rates[id(fast.weight)], "the first group's is the one in the log"
+
+
+def test_a_factor_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="give more than 0, or freeze it"):
+        give_lr_factor(optimizer(), [], 0)

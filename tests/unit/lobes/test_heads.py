@@ -6,6 +6,7 @@ import torch
 from unit.models import D_MODEL, VOCAB, make_heads
 
 from speechbrain_ee.lobes import CTCHeads, ExitOutput
+from speechbrain_ee.lobes.heads import HEAD_KINDS
 
 
 def test_linear_head_by_hand():
@@ -17,7 +18,7 @@ def test_linear_head_by_hand():
     torch.testing.assert_close(output.log_probs.exp(), torch.tensor([[[0.5, 0.5]]]))
 
 
-@pytest.mark.parametrize("kind", ["linear", "norm_linear", "mlp"])
+@pytest.mark.parametrize("kind", HEAD_KINDS)
 @pytest.mark.parametrize("shared", [False, True])
 def test_forward_is_each_head_and_untied_heads_differ(kind, shared):
     heads = make_heads(kind=kind, shared=shared)
@@ -39,6 +40,17 @@ def test_parameters_and_macs_by_hand():
     mlp = make_heads(num_exits=1, kind="mlp", hidden_size=7)
     assert count(mlp) == 2 * 16 + (16 * 7 + 7) + (7 * VOCAB + VOCAB)
     assert mlp.macs(5) == 5 * (16 * 7 + 7 * VOCAB)
+    blstm = make_heads(num_exits=1, kind="blstm", hidden_size=7)
+    assert count(blstm) == 2 * 16 + 2 * 4 * (7 * 16 + 7 * 7 + 2 * 7) + (14 * VOCAB + VOCAB)
+    assert blstm.macs(5) == 5 * (2 * 4 * 7 * (16 + 7) + 14 * VOCAB)
+
+
+def test_law_4_a_recurrent_head_begins_at_the_end_of_the_utterance():
+    heads, lengths = make_heads(num_exits=1, kind="blstm"), torch.tensor([9, 4])
+    state = torch.randn(2, 9, D_MODEL)
+    together = heads.head(0, state, lengths).log_probs
+    alone = heads.head(0, state[1:, :4], lengths[1:]).log_probs
+    torch.testing.assert_close(together[1, :4], alone[0], atol=1e-6, rtol=1e-5)
 
 
 def test_log_probs_are_float32_under_autocast():
@@ -71,7 +83,7 @@ def test_rows_of_an_output_lose_their_padding_and_kept_ones_do_not():
 
 
 def test_wrong_calls_are_refused():
-    with pytest.raises(ValueError, match="'conv' is not one of linear, norm_linear, mlp"):
+    with pytest.raises(ValueError, match="'conv' is not one of linear, norm_linear, mlp, blstm"):
         make_heads(kind="conv")
     with pytest.raises(ValueError, match="num_exits=0"):
         make_heads(num_exits=0)

@@ -62,3 +62,43 @@ def test_statistics_are_not_measured_so_no_waveform_is_read():
         yield
 
     assert WhisperLogMel().fit(never()) == 0
+
+
+@pytest.mark.parametrize("features", [Waveform(normalize=True, downsample=2), WhisperLogMel(n_mels=20, downsample=3)])
+def test_law_4_shorter_features_do_not_depend_on_the_batch(features):
+    wavs, num_samples = noise_batch()
+    together, frames = features(wavs, num_samples)
+    for row, samples in enumerate(SAMPLES):
+        alone, own_frames = features(wavs[row : row + 1, :samples], num_samples[row : row + 1])
+        assert own_frames[0] == frames[row] == features.num_frames(samples) == alone.shape[1]
+        torch.testing.assert_close(together[row, : frames[row]], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_decimated_waveform_keeps_what_is_below_half_the_rate():
+    time_s = torch.arange(16000) / 16000
+    low, high = (torch.sin(2 * torch.pi * hertz * time_s) for hertz in (440, 6000))
+    features = Waveform(normalize=False, downsample=2)
+    feats, _ = features(torch.stack([low, high]), torch.tensor([16000, 16000]))
+    inner = feats[:, 100:-100, 0]
+    torch.testing.assert_close(inner[0], low[::2][100:-100], atol=0.01, rtol=0)
+    assert inner[1].abs().max() < 0.01
+
+
+def test_whisper_frames_are_averaged():
+    wavs, num_samples = noise_batch()
+    feats, _ = WhisperLogMel(n_mels=20)(wavs[:1], num_samples[:1])
+    shorter, frames = WhisperLogMel(n_mels=20, downsample=3)(wavs[:1], num_samples[:1])
+    assert frames.tolist() == [34]
+    torch.testing.assert_close(shorter[0, 3], feats[0, 9:12].mean(0))
+    torch.testing.assert_close(shorter[0, 33], feats[0, 99])
+
+
+@pytest.mark.parametrize("factor", [0, 1.5, True])
+def test_no_whole_factor_is_refused(factor):
+    with pytest.raises(ValueError, match="give a whole number, 1 for none"):
+        WhisperLogMel(downsample=factor)
+
+
+def test_a_factor_that_does_not_divide_the_rate_is_refused():
+    with pytest.raises(ValueError, match="downsample=3 does not divide the sample rate of 16000 Hz"):
+        Waveform(normalize=True, downsample=3)

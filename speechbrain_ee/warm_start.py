@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start a training from another run's weights: the second of two stages, or exits for a model that has one."""
+
+from pathlib import Path
+
+from speechbrain.utils.logger import get_logger
+from torch import nn
+
+from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load_config, load_model
+from speechbrain_ee.state_dicts import load_strict
+
+logger = get_logger(__name__)
+
+
+def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_file: str | Path) -> list[int]:
+    """Take over features and encoder of a model folder, and the heads of the exit layers that both have.
+
+    Arguments
+    ---------
+    modules : dict[str, nn.Module]
+        The parts ``features``, ``encoder`` and ``heads`` to load into.
+    folder : str | Path
+        A run folder or bundle.
+    tokenizer_file : str | Path
+        The tokenizer of this training; heads of another's tokens are not taken over.
+
+    Returns
+    -------
+    list[int]
+        Exit layers whose heads were taken over; the others start anew.
+
+    Raises
+    ------
+    ModelError
+        If the folder holds no whole model.
+    CheckpointError
+        If features or encoder are of another shape.
+    """
+    folder = Path(folder)
+    given = load_model(load_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
+    for name in ("features", "encoder"):
+        load_strict(modules[name], given[name].state_dict(), what=f"the {name} of {folder}")
+    taken = []
+    if _are_alike(modules["heads"], given["heads"]) and _same_file(folder / TOKENIZER_FILE, Path(tokenizer_file)):
+        theirs = {layer: index for index, layer in enumerate(given["encoder"].exit_layers)}
+        for index, layer in enumerate(modules["encoder"].exit_layers):
+            if layer in theirs:
+                pairs = zip(modules["heads"].modules_of(index), given["heads"].modules_of(theirs[layer]), strict=True)
+                for own, other in pairs:
+                    own.load_state_dict(other.state_dict())
+                taken.append(layer)
+    new = [layer for layer in modules["encoder"].exit_layers if layer not in taken]
+    logger.info("started from %s: features, encoder, heads of the layers %s; new heads at %s", folder, taken, new)
+    return taken
+
+
+def _are_alike(ours: nn.Module, theirs: nn.Module) -> bool:
+    """Whether heads differ in nothing but their number and place."""
+    places = {"num_exits", "exit_layers", "decoders_at", "decoders_per_batch"}
+    own, other = ({key: value for key, value in one.config.items() if key not in places} for one in (ours, theirs))
+    return type(ours) is type(theirs) and own == other
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
