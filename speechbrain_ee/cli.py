@@ -43,6 +43,8 @@ BeamSizeOption = Annotated[int | None, typer.Option(help="Of a beam; 50 for CTC,
 LMOption = Annotated[
     Path | None, typer.Option(help="KenLM for a CTC beam; with attention the checkpoint of a TransformerLM.")
 ]
+LMWeightOption = Annotated[float | None, typer.Option(help="Of the language model; 0.5 for KenLM, 0.6 with attention.")]
+WordBonusOption = Annotated[float | None, typer.Option(help="Per word beside a KenLM, 1.5; more is longer texts.")]
 DecodingOption = Annotated[
     Decoding,
     typer.Option(help="greedy or beam, with attention where the model has it; rescore: CTC beam, then attention; ctc."),
@@ -85,6 +87,8 @@ def transcribe(
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
+    lm_weight: LMWeightOption = None,
+    word_bonus: WordBonusOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
 ) -> None:
@@ -97,7 +101,7 @@ def transcribe(
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=_run_opts(device))
-    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm)
+    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
@@ -131,6 +135,8 @@ def evaluate(
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
+    lm_weight: LMWeightOption = None,
+    word_bonus: WordBonusOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
@@ -148,12 +154,12 @@ def evaluate(
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
     if decoding in (Decoding.greedy, Decoding.ctc):
-        for name, value in (("--lm", lm), ("--beam-size", beam_size)):
+        for name, value in (("--lm", lm), ("--beam-size", beam_size), ("--lm-weight", lm_weight)):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, or rescore")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
-    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm)
+    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding}") + ("" if lm is None else "-lm")
         folder = out or run / "eval" / (path.stem + suffix)

@@ -33,7 +33,15 @@ DECODINGS = ("greedy", "beam", "rescore", "ctc")
 
 
 def make_decoder(
-    decoding: str, heads: CTCHeads, tokenizer: Tokenizer, blank_index: int, *, beam_size: int | None = None, lm=None
+    decoding: str,
+    heads: CTCHeads,
+    tokenizer: Tokenizer,
+    blank_index: int,
+    *,
+    beam_size: int | None = None,
+    lm=None,
+    lm_weight: float | None = None,
+    word_bonus: float | None = None,
 ):
     """A decoder by its name.
 
@@ -52,6 +60,10 @@ def make_decoder(
         Of a beam; None is the decoder's own default.
     lm : str | Path | None
         For a CTC beam a KenLM over words, for a beam with attention a TransformerLM over the model's tokens.
+    lm_weight : float | None
+        Of the language model; None is the decoder's own default.
+    word_bonus : float | None
+        Of a CTC beam with a KenLM, per word; more = longer texts. None is the decoder's own default.
 
     Raises
     ------
@@ -72,13 +84,17 @@ def make_decoder(
         raise ValueError("rescore needs attention decoders, and this model has none: give greedy or beam")
     if decoding in ("greedy", "ctc") and (lm is not None or beam_size is not None):
         raise ValueError(f"{decoding} has no beam, for which a beam size or a language model would be: give beam")
-    size = {} if beam_size is None else {"beam_size": beam_size}
-    if decoding == "rescore":
-        return RescoreAttention(tokenizer, blank_index, kenlm_model_path=lm, **size)
-    if decoding == "beam" and heads.has_decoders:
-        return BeamAttention(
-            tokenizer, blank_index, language_model=None if lm is None else load_language_model(lm), **size
-        )
-    if decoding == "beam":
-        return BeamCTC(tokenizer, blank_index, kenlm_model_path=lm, **size)
+    if lm is None and (lm_weight is not None or word_bonus is not None):
+        raise ValueError("a language model's weight and a bonus per word are for a language model: give lm too")
+    is_joint = decoding == "beam" and heads.has_decoders
+    if is_joint and word_bonus is not None:
+        raise ValueError("a bonus per word is for a KenLM over words; a beam with attention has one over tokens")
+    names = {"beam_size": beam_size, "lm_weight" if is_joint else "alpha": lm_weight, "beta": word_bonus}
+    options = {name: value for name, value in names.items() if value is not None}
+    if is_joint:
+        language_model = None if lm is None else load_language_model(lm)
+        return BeamAttention(tokenizer, blank_index, language_model=language_model, **options)
+    if decoding in ("beam", "rescore"):
+        kind = BeamCTC if decoding == "beam" else RescoreAttention
+        return kind(tokenizer, blank_index, kenlm_model_path=lm, **options)
     return (GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC)(tokenizer, blank_index)

@@ -134,7 +134,9 @@ class BeamCTC:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
         if kenlm_model_path is not None:
             _check_kenlm(Path(kenlm_model_path))
-        self.name = f"CTC beam {beam_size}" + (f", {Path(kenlm_model_path).name}" if kenlm_model_path else "")
+        self.name = f"CTC beam {beam_size}"
+        if kenlm_model_path is not None:
+            self.name += f", {Path(kenlm_model_path).name} weight {alpha}, bonus {beta}"
         self.vocab_size = tokenizer.vocab_size
         self.blank_index = blank_index
         options = {

@@ -18,7 +18,7 @@ class WhisperLogMel(Features):
     """Log-mel features as Whisper's own extractor makes them of one utterance without padding.
 
     The features are scaled by the loudest value *of the utterance*; SpeechBrain's lobe takes that of the batch, so
-    that an utterance depends on the others. Nothing is padded to 30 s.
+    that an utterance depends on the others. Nothing is padded to 30 s, unless that is asked for.
 
     Arguments
     ---------
@@ -29,6 +29,9 @@ class WhisperLogMel(Features):
     downsample : int
         Sequences as many times shorter: the mean of so many frames is one frame, the cheap rival of fewer layers.
         1 changes nothing.
+    pad_s : float | None
+        Silence is put behind what is shorter, so that it counts as so many seconds of speech, in cost too: with 30 the
+        encoder sees what it was pretrained on. None adds nothing.
 
     Raises
     ------
@@ -43,10 +46,13 @@ class WhisperLogMel(Features):
     (torch.Size([2, 100, 80]), [100, 50])
     """
 
-    def __init__(self, *, n_mels: int = 80, source: str | None = None, downsample: int = 1):
+    def __init__(self, *, n_mels: int = 80, source: str | None = None, downsample: int = 1, pad_s: float | None = None):
         super().__init__(sample_rate=SAMPLE_RATE, frame_size=n_mels)
-        self.config = {"n_mels": n_mels, "downsample": downsample}
+        self.config = {"n_mels": n_mels, "downsample": downsample, "pad_s": pad_s}
         self.downsample = check_downsample(downsample)
+        if pad_s is not None and not 0 < pad_s <= 30:
+            raise ValueError(f"pad_s={pad_s}: give seconds up to the 30 that Whisper takes, or None")
+        self.min_samples = 0 if pad_s is None else round(pad_s * SAMPLE_RATE)
         if source is not None:
             fixed = {"sampling_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop_length": HOP}
             check_extractor(source, "WhisperFeatureExtractor", fixed | {"feature_size": n_mels})
@@ -60,10 +66,10 @@ class WhisperLogMel(Features):
         """See :meth:`Features.num_frames`: one every 10 ms, at least one."""
         return -(-self._num_frames_before(num_samples) // self.downsample)
 
-    @staticmethod
-    def _num_frames_before(num_samples):
+    def _num_frames_before(self, num_samples):
+        fewest = max(1, self.min_samples // HOP)
         frames = num_samples // HOP
-        return frames.clamp(min=1) if isinstance(frames, torch.Tensor) else max(1, frames)
+        return frames.clamp(min=fewest) if isinstance(frames, torch.Tensor) else max(fewest, frames)
 
     @fwd_default_precision
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +88,7 @@ class WhisperLogMel(Features):
     def _reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
         """Continue each utterance by half a window on both sides, by its own reflection."""
         half = N_FFT // 2
-        shortest = half + 1  # what is shorter cannot be reflected and is padded with silence
+        shortest = max(self.min_samples, half + 1)  # less than half a window cannot be reflected
         room = max(0, shortest - wavs.shape[1])
         wavs = torch.nn.functional.pad(zero_padding(wavs, num_samples), (0, room + half))
         offsets = torch.arange(half, device=wavs.device)

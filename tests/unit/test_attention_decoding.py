@@ -244,6 +244,11 @@ def test_decoders_by_name(tokenizer):
             make_decoder("ctc", joint, tokenizer, 0, **options)
     with pytest.raises(ValueError, match="lm.ckpt does not exist"):
         make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt")
+    for options in ({"lm_weight": 0.1}, {"word_bonus": 0.1}):
+        with pytest.raises(ValueError, match="are for a language model: give lm too"):
+            make_decoder("beam", ctc, tokenizer, 0, **options)
+    with pytest.raises(ValueError, match="a bonus per word is for a KenLM over words"):
+        make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt", word_bonus=1.0)
     with pytest.raises(ValueError, match="'best' is not one of greedy, beam, rescore, ctc"):
         make_decoder("best", joint, tokenizer, 0)
 

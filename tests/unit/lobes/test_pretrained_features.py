@@ -64,6 +64,24 @@ def test_statistics_are_not_measured_so_no_waveform_is_read():
     assert WhisperLogMel().fit(never()) == 0
 
 
+def test_whisper_padded_to_30_s_is_what_the_library_makes_of_it():
+    transformers = pytest.importorskip("transformers")
+    wavs, num_samples = noise_batch()
+    expected = transformers.WhisperFeatureExtractor()(
+        [wavs[row, :samples].numpy() for row, samples in enumerate(SAMPLES)], sampling_rate=16000, return_tensors="pt"
+    ).input_features
+    features = WhisperLogMel(pad_s=30)
+    feats, frames = features(wavs, num_samples)
+    assert frames.tolist() == [3000] * 4 and features.num_frames(7) == 3000
+    torch.testing.assert_close(feats, expected.transpose(1, 2), atol=5e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0, 31])
+def test_seconds_that_whisper_does_not_take_are_refused(seconds):
+    with pytest.raises(ValueError, match="give seconds up to the 30"):
+        WhisperLogMel(pad_s=seconds)
+
+
 @pytest.mark.parametrize("features", [Waveform(normalize=True, downsample=2), WhisperLogMel(n_mels=20, downsample=3)])
 def test_law_4_shorter_features_do_not_depend_on_the_batch(features):
     wavs, num_samples = noise_batch()
