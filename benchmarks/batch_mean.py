@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A public early-exit loop beside ours: the decision on the mean over a batch, against each utterance for itself.
+
+python benchmarks/batch_mean.py RUN --manifest data/speech/test.jsonl [--batch-sizes 1 16] [--out FILE]
+
+The loop is the one that "Fine-tuning strategies for faster inference using speech self-supervised models" (arXiv
+2303.06740) describes: utterances sorted by duration; at each exit the entropy of all frames of the batch, padding
+included, is averaged, and below a threshold the whole batch stops. Ours: entropy of the utterance's own frames, each
+utterance stops by itself and leaves the batch. Same model, heads, batches and thresholds; the cost counts what is
+computed, padding included, in both. Texts and errors are those of RUN/eval/<manifest's stem>. Prints JSON.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.ctc_scores import compute_scores
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.policies import FixedExit
+from speechbrain_ee.utterances import read_utterances
+
+
+class Batch:
+    """One batch: what it costs to go on, and how sure every exit is, both ways."""
+
+    def __init__(self, asr: EarlyExitASR, waveforms: list[torch.Tensor]):
+        encoder, heads = asr.mods.encoder, asr.mods.heads
+        num_samples = torch.tensor([len(one) for one in waveforms])
+        feats, self.frames = asr.mods.features(pad_sequence(waveforms, batch_first=True), num_samples)
+        outputs = heads(*encoder(feats, self.frames))
+        log_vocab = math.log(outputs[0].log_probs.shape[2])
+        self.of_batch = [float(-(one.log_probs.exp() * one.log_probs).sum(2).mean() / log_vocab) for one in outputs]
+        own = [compute_scores(one.log_probs, one.lengths, names=["entropy"])["entropy"] for one in outputs]
+        self.of_utterances = torch.stack(own, dim=1).tolist()
+        self.encoder, self.heads = encoder, heads
+
+    def cost(self, exits: list[int]) -> int:
+        """MACs of the batch where its utterances stop at these exits and leave."""
+        total = 0
+        for index in range(max(exits) + 1):
+            remaining = [int(frames) for frames, last in zip(self.frames, exits, strict=True) if last >= index]
+            longest = max(remaining)
+            head = self.heads.macs(self.encoder.num_output_frames(longest))
+            total += len(remaining) * (self.encoder.macs(longest)[index] + head)
+        return total
+
+    def together(self, threshold: float) -> list[int]:
+        """Exit of every utterance where the batch decides."""
+        return [_first(self.of_batch, threshold)] * len(self.of_utterances)
+
+    def apart(self, threshold: float) -> list[int]:
+        """Exit of every utterance where each decides."""
+        return [_first(row, threshold) for row in self.of_utterances]
+
+
+def _first(entropies: list[float], threshold: float) -> int:
+    return next((index for index, value in enumerate(entropies) if value <= threshold), len(entropies) - 1)
+
+
+def at_threshold(batches: list[Batch], errors: list[np.ndarray], words: int, threshold: float) -> dict:
+    """WER and share of the full MACs, both ways."""
+    full = sum(batch.cost([len(batch.of_batch) - 1] * len(batch.of_utterances)) for batch in batches)
+    found = {}
+    for name in ("batch mean", "each utterance"):
+        wrong = spent = 0
+        for batch, counts in zip(batches, errors, strict=True):
+            exits = batch.together(threshold) if name == "batch mean" else batch.apart(threshold)
+            wrong += int(counts[np.arange(len(exits)), exits].sum())
+            spent += batch.cost(exits)
+        found[name] = {"wer": round(100 * wrong / words, 2), "macs_share": round(spent / full, 4)}
+    return found
+
+
+@torch.inference_mode()
+def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: int) -> dict:
+    """Both ways, for every batch size and threshold."""
+    asr = EarlyExitASR.from_hparams(run, policy=FixedExit())
+    utterances = sorted(read_manifest(manifest), key=lambda one: one.duration)
+    cached = {one["id"]: one for one in read_utterances(run / "eval" / manifest.stem / "utterances.jsonl")}
+    errors = np.array([[sum(one["errors"].values()) for one in cached[u.id]["exits"]] for u in utterances])
+    words = sum(cached[one.id]["num_words"] for one in utterances)
+    waveforms = [asr.load_audio(one.audio_filepath) for one in utterances]
+    scores = np.array([[one["scores"]["entropy"] for one in cached[u.id]["exits"]] for u in utterances])
+    thresholds = np.quantile(scores[:, :-1], np.linspace(0.05, 0.95, num_thresholds))
+    found = {}
+    for size in batch_sizes:
+        starts = range(0, len(waveforms), size)
+        batches = [Batch(asr, waveforms[first : first + size]) for first in starts]
+        counts = [errors[first : first + size] for first in starts]
+        found[str(size)] = [
+            {"threshold": round(float(value), 4)} | at_threshold(batches, counts, words, value) for value in thresholds
+        ]
+    return found
+
+
+def markdown(found: dict) -> str:
+    """A table per set and batch size: threshold, WER and MACs of both."""
+    lines = []
+    for test_set, sizes in found["sets"].items():
+        for size, rows in sizes.items():
+            lines += [f"\n{test_set}, batches of {size}\n"]
+            lines += [
+                "| threshold | batch mean: WER % | MACs % | each utterance: WER % | MACs % |",
+                "|---|---|---|---|---|",
+            ]
+            for row in rows:
+                cells = [f"{row[way]['wer']:.2f} | {100 * row[way]['macs_share']:.1f}" for way in list(row)[1:]]
+                lines.append(f"| {row['threshold']:.4f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder whose sets have been evaluated")
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--thresholds", type=int, default=7, help="how many, between the entropies that occur")
+    parser.add_argument("--out", type=Path, help="JSON file")
+    args = parser.parse_args()
+    sets = {one.stem: compare(args.run, one, args.batch_sizes, args.thresholds) for one in args.manifest}
+    found = {"benchmark": "batch_mean", "run": str(args.run), "sets": sets}
+    text = json.dumps(found, indent=1)
+    print(text)
+    if args.out is not None:
+        args.out.write_text(text + "\n", "utf-8")
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    with one_line_errors("batch_mean.py"):
+        main()
