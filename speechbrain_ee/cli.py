@@ -197,7 +197,7 @@ def calibrate(
         summary,
         write_calibration,
     )
-    from speechbrain_ee.inference import greedy_name
+    from speechbrain_ee.decoding import greedy_name
     from speechbrain_ee.model import CONFIG_FILE, MODEL_FILES, load_config
     from speechbrain_ee.utterances import read_utterances
 

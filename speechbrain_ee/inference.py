@@ -6,30 +6,27 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from speechbrain.inference.interfaces import Pretrained
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
-from speechbrain.utils.logger import get_logger
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_ee.calibration_file import CALIBRATION_FILE, fingerprint, read_calibration
+from speechbrain_ee.calibration_file import fingerprint, read_calibration
 from speechbrain_ee.confidence import interpolate
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
-from speechbrain_ee.decoding import Decoded, GreedyAttention, GreedyCTC, make_decoder
+from speechbrain_ee.decoding import Decoded, make_decoder
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.long_audio import cut_at_pauses
-from speechbrain_ee.model import LOBES, MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
+from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
+from speechbrain_ee.model_source import ModelSource
 from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
 from speechbrain_ee.scores import SCORES
 from speechbrain_ee.segments import Run, run_segments
 from speechbrain_ee.tokenizer import Tokenizer
 from speechbrain_ee.transcript import Transcript, join_transcripts
 from speechbrain_ee.words import make_words
-
-logger = get_logger(__name__)
 
 MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
 CHUNKS_AT_ONCE = 4
@@ -138,52 +135,24 @@ class EarlyExitASR(Pretrained):
         ValueError
             If the policy is not for this model's exits, or the calibration not of this model.
         """
-        is_local = Path(source).is_dir()
-        if not is_local and not _may_be_on_the_hub(str(source)):
-            raise ModelError(f"{source}: no such folder; give a run folder, a bundle or a Hub name (user/model)")
-
-        def fetch_file(name: str) -> Path:
-            if is_local and savedir is None:
-                return Path(source) / name
-            config = fetch_config or FetchConfig()
-            return Path(fetch(name, str(source), savedir, local_strategy=local_strategy, fetch_config=config))
-
-        def get(name: str) -> Path:
-            try:
-                return fetch_file(name)
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                raise ModelError(
-                    f"{source}: cannot get {name}: {reason}; give a run folder, a bundle or a Hub name"
-                ) from None
-
-        files = [get(name) for name in MODEL_FILES]
-        config = load_config(files[0])
-        modules = load_model(config, files[1])
-        tokenizer = Tokenizer(files[2])
+        files = ModelSource(source, savedir=savedir, local_strategy=local_strategy, fetch_config=fetch_config)
+        paths = [files.get(name) for name in MODEL_FILES]
+        config = load_config(paths[0])
+        modules = load_model(config, paths[1])
+        tokenizer = Tokenizer(paths[2])
         if tokenizer.vocab_size != modules["heads"].config["vocab_size"]:
             raise ModelError(
                 f"{source}: {TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, the exit heads have "
                 f"{modules['heads'].config['vocab_size']}: put the tokenizer there that the model was trained with"
             )
-        hparams = {"tokenizer": tokenizer, "blank_index": config["blank_index"], "savedir": savedir}
-        model = fingerprint(files)
+        model = fingerprint(paths)
         if calibration is not None:
             calibration = read_calibration(calibration, model)
-        elif not (is_local and not (Path(source) / CALIBRATION_FILE).exists()):
-            try:
-                calibration = read_calibration(fetch_file(CALIBRATION_FILE), model)
-            except ValueError as error:
-                if policy is None:
-                    raise
-                logger.warning("%s; it is not used", error)  # the policy was given, only confidences are lost
-            except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
-                if isinstance(error, LocalEntryNotFoundError):
-                    logger.warning(
-                        "%s: %s is not in the cache and the Hub is out of reach: full depth", source, CALIBRATION_FILE
-                    )
+        else:  # where a policy is given, only confidences can be lost
+            calibration = files.calibration(model, is_needed=policy is None)
         if policy is None and calibration is not None:
             policy = policy_from_dict(calibration["policy"])
+        hparams = {"tokenizer": tokenizer, "blank_index": config["blank_index"], "savedir": savedir}
         asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
         asr.fingerprint, asr.calibration = model, calibration
         return asr
@@ -394,15 +363,3 @@ class EarlyExitASR(Pretrained):
 
     def _confidence_map(self, kind: str, layer: int) -> dict | None:
         return (self.calibration or {}).get("confidence", {}).get(kind, {}).get(str(layer))
-
-
-def greedy_name(config: dict) -> str:
-    """Name of the decoder that a model of this ``config.json`` has by default."""
-    heads = LOBES["heads"].get(config["heads"]["class"])
-    return (GreedyAttention if heads is not None and heads.has_decoders else GreedyCTC).name
-
-
-def _may_be_on_the_hub(source: str) -> bool:
-    """Whether a source that is no folder here can be ``user/model``; a mistyped path would be looked for online."""
-    user, slash, model = source.partition("/")
-    return bool(slash and user not in ("", ".", "..", "~") and model and "/" not in model and not Path(user).is_dir())

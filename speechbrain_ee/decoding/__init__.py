@@ -13,6 +13,7 @@ from speechbrain_ee.decoding.attention import BeamAttention, GreedyAttention, Re
 from speechbrain_ee.decoding.base import Decoded
 from speechbrain_ee.decoding.ctc import BeamCTC, GreedyCTC
 from speechbrain_ee.language_model import load_language_model
+from speechbrain_ee.model import LOBES
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import CTCHeads
@@ -26,6 +27,7 @@ __all__ = [
     "GreedyAttention",
     "GreedyCTC",
     "RescoreAttention",
+    "greedy_name",
     "make_decoder",
 ]
 
@@ -98,3 +100,15 @@ def make_decoder(
         kind = BeamCTC if decoding == "beam" else RescoreAttention
         return kind(tokenizer, blank_index, kenlm_model_path=lm, **options)
     return (GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC)(tokenizer, blank_index)
+
+
+def greedy_name(config: dict) -> str:
+    """Name of the decoder that a model of this ``config.json`` has by default.
+
+    Example
+    -------
+    >>> greedy_name({"heads": {"class": "CTCHeads"}})
+    'greedy CTC'
+    """
+    heads = LOBES["heads"].get(config["heads"]["class"])
+    return (GreedyAttention if heads is not None and heads.has_decoders else GreedyCTC).name

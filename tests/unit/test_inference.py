@@ -359,7 +359,7 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, s
     (tmp_path / "results").mkdir()
     if source == "results/":
         (tmp_path / "results").rmdir()
-    monkeypatch.setattr("speechbrain_ee.inference.fetch", lambda *_, **__: pytest.fail("looked online"))
+    monkeypatch.setattr("speechbrain_ee.model_source.fetch", lambda *_, **__: pytest.fail("looked online"))
     with pytest.raises(ModelError, match="no such folder; give a run folder, a bundle or a Hub name"):
         EarlyExitASR.from_hparams(source)
 
