@@ -14,6 +14,7 @@ from pathlib import Path
 
 from speechbrain_ee import metrics, replay, sweeps
 from speechbrain_ee.files import write_whole
+from speechbrain_ee.plots import draw_exits
 
 NOT_MEASURED = "not measured"
 
@@ -144,57 +145,7 @@ def exits_markdown(exits: Mapping) -> str:
     return table + "\n\n" + "; ".join(_footer(exits)) + "\n"
 
 
-def draw_exits(
-    exits: Mapping,
-    curves: Mapping[str, Sequence[Mapping]] | None = None,
-    *,
-    oracle_macs_per_s: float | None = None,
-) -> bytes:
-    """WER against cost: static exits with 95 % bars, a curve per policy, the oracle.
-
-    Arguments
-    ---------
-    exits : mapping
-        What is in exits.json.
-    curves : mapping, optional
-        What is in policies.json.
-    oracle_macs_per_s : float, optional
-        Cost of the oracle; None leaves its point out where cost is drawn in MACs.
-
-    Returns
-    -------
-    bytes
-        A PNG. Cost is the share of the last exit's MACs, or of its layers if MACs are unknown.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows, oracle = exits["exits"], exits["oracle"]
-    cost = "macs_per_s" if rows[-1]["macs_per_s"] else "layer"
-    full = rows[-1][cost] / 100.0
-    figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    _draw_static(axes, [row[cost] / full for row in rows], rows)
-    key = "macs_per_s" if cost == "macs_per_s" else "mean_layer"
-    shown = [(name, curves[name]) for name in _PLOTTED if name in (curves or {})]
-    for color, (name, entries) in zip(_CURVE_COLORS, shown, strict=False):
-        points = [(entry[key] / full, entry["wer"]) for entry in entries]
-        axes.plot(*zip(*points, strict=True), color=color, lw=1.8, label=name, zorder=3)
-    oracle_cost = oracle_macs_per_s if cost == "macs_per_s" else oracle["mean_layer"]
-    if oracle_cost is not None:
-        axes.plot(oracle_cost / full, oracle["wer"], "*", ms=13, color="black", label="oracle", zorder=5)
-    _label_axes(axes, exits, of="MACs" if cost == "macs_per_s" else "layers")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
 _WER_COLUMN = 3
-# Okabe and Ito's colours, told apart by colour-blind readers.
-_CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Of the many, one of each kind; policies.json and the page have them all.
-_PLOTTED = ("entropy", "confidence", "agreement", "change", "patience", "posterior")
 _CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per_s", "rtf")
 
 
@@ -270,64 +221,6 @@ def _footer(exits: Mapping) -> list[str]:
         facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
         lines.append(f"RTF measured on: {facts}")
     return lines
-
-
-def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
-    from matplotlib.patheffects import withStroke
-
-    wers = [row["wer"] for row in rows]
-    # A percentile interval of a skewed sample need not contain the estimate.
-    below = [max(0.0, row["wer"] - row["wer_ci95"][0]) for row in rows]
-    above = [max(0.0, row["wer_ci95"][1] - row["wer"]) for row in rows]
-    axes.errorbar(
-        costs,
-        wers,
-        yerr=[below, above],
-        fmt="o--",
-        color="0.35",
-        lw=1.2,
-        ms=5,
-        capsize=3,
-        label="static exits (95 %)",
-        zorder=4,
-    )
-    for cost, row in zip(costs, rows, strict=True):
-        axes.annotate(
-            f"layer {row['layer']}",
-            (cost, row["wer_ci95"][1]),
-            xytext=(4, 2),
-            textcoords="offset points",
-            fontsize=8,
-            color="0.25",
-            path_effects=[withStroke(linewidth=3, foreground="white")],  # readable over curves
-            zorder=6,
-        )
-
-
-def _label_axes(axes, exits: Mapping, *, of: str) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    wers = [row["wer"] for row in exits["exits"]]
-    if min(wers) > 0 and max(wers) > 4 * min(wers):
-        # Deep exits differ by tenths, shallow ones by tens: only a log scale shows both.
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter("{x:g}")
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set_xlim(0, 109)
-    axes.set_xlabel(f"share of the full encoder's {of} (%)")
-    axes.set_ylabel("word error rate (%)")
-    axes.set_title(
-        f"{exits['test_set']}: {exits['num_utterances']} utterances, {exits['decoding']}",
-        fontsize=11,
-    )
-    axes.grid(True, color="0.9", lw=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: not labels[i].startswith("static"))
-    axes.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9)
 
 
 def _csv(rows: Sequence[Mapping]) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 from unit.cases import subset, three_utterances
 
 from speechbrain_ee import report
-from speechbrain_ee.report import draw_exits, exits_markdown, exits_table, write_exits
+from speechbrain_ee.plots import draw_exits
+from speechbrain_ee.report import exits_markdown, exits_table, write_exits
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
