@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A language model of words out of manifests, with the tool that is installed."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "recipes" / "train_ngram.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_ngram", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "train.jsonl"
+    texts = ["The cat sat.", "the cat ran", "a dog sat", "the dog ran home"] * 5
+    rows = ({"id": str(n), "audio_filepath": "a.wav", "duration": 1.0, "text": text} for n, text in enumerate(texts))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def run(*words):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True)
+
+
+def test_texts_are_words_and_listed_words_stand_alone(script, tmp_path, manifest):
+    text, words = tmp_path / "book.txt", tmp_path / "words.txt"
+    text.write_text("Call me Ishmael -- it's 3 o'clock!\n\n", "utf-8")
+    words.write_text("whale\nharpoon\n", "utf-8")
+    lines = script.sentences([manifest], [text], [words], repeat=2)
+    assert len(lines) == 2 * 20 + 1 + 2
+    assert lines[0] == "the cat sat"
+    assert lines[-3:] == ["call me ishmael it's o'clock", "whale", "harpoon"]
+
+
+def test_nothing_to_learn_from_is_one_line(tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("123\n", "utf-8")
+    ended = run("--text", empty, "--out", tmp_path / "lm.arpa")
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines() == [
+        "train_ngram.py: error: there is not a word in these files: give manifests with texts, or --text"
+    ]
+
+
+def test_without_a_tool_it_says_what_to_install(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(script, "IRSTLM", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="neither KenLM's lmplz nor IRSTLM is installed"):
+        script.estimate(["a"], 2, tmp_path / "lm.arpa")
+
+
+def test_the_model_prefers_what_it_has_seen(script, tmp_path, manifest):
+    if not (shutil.which("lmplz") or Path(script.IRSTLM).exists()):
+        pytest.skip("neither lmplz nor IRSTLM is installed")
+    kenlm = pytest.importorskip("kenlm", reason='needs pip install "speechbrain_ee[lm]"')
+    ended = run(manifest, "--order", 2, "--out", tmp_path / "new" / "lm.arpa")
+    assert ended.returncode == 0, ended.stderr
+    assert "2-grams of 20 lines, 7 words" in ended.stdout
+    model = kenlm.Model(str(tmp_path / "new" / "lm.arpa"))
+    assert model.score("the cat sat") > model.score("sat cat the") > model.score("sat hippopotamus the")
