@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmark scripts compute by themselves."""
+
+import pytest
+import torch
+from unit.models import make_asr
+
+from benchmarks.batch_mean import Batch
+from benchmarks.ways import markdown, ways
+from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.policies import ScoreThreshold
+
+
+def noise(*seconds):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(int(16000 * length), generator=generator) / 10 for length in seconds]
+
+
+@torch.no_grad()
+def test_a_batch_of_one_decides_the_same_both_ways_and_as_the_product_does(tmp_path):
+    asr = make_asr(tmp_path)
+    for waveform in noise(0.3, 0.1):
+        batch = Batch(asr, [waveform])
+        for threshold in (0.0, *(value + 1e-4 for value in batch.of_batch), 1.0):
+            exits = batch.apart(threshold)
+            assert exits == batch.together(threshold)
+            (result,) = asr.transcribe_waveforms([waveform], policy=ScoreThreshold("entropy", threshold))
+            assert asr.exit_layers[exits[0]] == result.exit_layer
+            assert batch.cost(exits) == result.macs
+
+
+@torch.no_grad()
+def test_padding_weighs_in_the_mean_over_a_batch_and_in_its_cost(tmp_path):
+    asr = make_asr(tmp_path)
+    long, short = noise(0.3, 0.1)
+    batch = Batch(asr, [long, short])
+    alone = [Batch(asr, [one]) for one in (long, short)]
+    for row, one in enumerate(alone):
+        assert batch.of_utterances[row] == pytest.approx(one.of_utterances[0], abs=1e-5)
+    assert batch.of_batch[0] != pytest.approx(sum(one.of_batch[0] for one in alone) / 2, abs=1e-5)
+    full = exit_macs(asr.mods.encoder, asr.mods.heads, int(batch.frames[0]))
+    assert batch.cost([2, 2]) == 2 * full[2]
+    assert batch.cost([2, 0]) == 2 * full[0] + (full[2] - full[0]), "what has left costs nothing more"
+
+
+def test_ways_differ_in_options_alone(tmp_path):
+    options = ways(tmp_path, 3)
+    assert options["joint"] == []
+    assert options["last"] == ["--exit_weights", "[0, 0, 1]"]
+    assert options["two_stages"][-2:] == ["--exit_weights", "[1, 1, 0]"]
+    assert str(tmp_path / "last") in options["two_stages"]
+
+
+def test_ways_table_leaves_out_what_was_not_trained():
+    exits = [
+        {"layer": layer, "wer": 10.0 + layer, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9 * layer} for layer in (1, 2)
+    ]
+    results = {"ways": {"joint": {"sets": {"dev": exits}}, "last": {"sets": {"dev": exits[-1:]}}}}
+    assert markdown(results).splitlines()[3:] == [
+        "| layer | joint | last |",
+        "|---|---|---|",
+        "| 1 | 11.0 [9.0, 14.0] 1000M |  |",
+        "| 2 | 12.0 [9.0, 14.0] 2000M | 12.0 [9.0, 14.0] 2000M |",
+    ]
