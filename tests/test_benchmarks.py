@@ -6,7 +6,8 @@ import torch
 from unit.models import make_asr
 
 from benchmarks.batch_mean import Batch
-from benchmarks.ways import markdown, ways
+from benchmarks.side_by_side import markdown
+from benchmarks.ways import ways
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.policies import ScoreThreshold
 
@@ -51,11 +52,11 @@ def test_ways_differ_in_options_alone(tmp_path):
     assert str(tmp_path / "last") in options["two_stages"]
 
 
-def test_ways_table_leaves_out_what_was_not_trained():
+def test_a_table_leaves_out_what_was_not_trained():
     exits = [
         {"layer": layer, "wer": 10.0 + layer, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9 * layer} for layer in (1, 2)
     ]
-    results = {"ways": {"joint": {"sets": {"dev": exits}}, "last": {"sets": {"dev": exits[-1:]}}}}
+    results = {"runs": {"joint": {"sets": {"dev": exits}}, "last": {"sets": {"dev": exits[-1:]}}}}
     assert markdown(results).splitlines()[3:] == [
         "| layer | joint | last |",
         "|---|---|---|",

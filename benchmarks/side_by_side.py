@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lay the exits of several runs side by side: WER with intervals and MACs, a table and a picture per set.
+
+python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/exits --out results/aed_and_ctc
+
+Each run is NAME=FOLDER; its sets are those in FOLDER/eval. Writes OUT.json and OUT-<set>.png, prints Markdown. Where a
+text is an attention decoder's, the WER of the same exit's CTC head stands behind it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def read(folder: Path, *, last_only: bool = False) -> dict[str, list[dict]]:
+    """Layer, WER with its interval and MACs of every exit, by set; or of the last one, where no other was trained."""
+    found = {}
+    for path in sorted(folder.glob("eval/*/exits.json")):
+        keys = ("layer", "wer", "wer_ci95", "wer_ctc", "macs_per_s")
+        exits = json.loads(path.read_text("utf-8"))["exits"][-1 if last_only else 0 :]
+        found[path.parent.name] = [{key: one[key] for key in keys if key in one} for one in exits]
+    return found
+
+
+def markdown(results: dict) -> str:
+    """A table per set: a row per exit layer, a column per run."""
+    names = list(results["runs"])
+    lines = []
+    for test_set in sorted({one for run in results["runs"].values() for one in run["sets"]}):
+        lines += [f"\n{test_set}\n", "| layer | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+        lines.append("|---" * (len(names) + 1) + "|")
+        columns = [{one["layer"]: one for one in results["runs"][name]["sets"].get(test_set, [])} for name in names]
+        for layer in sorted(set().union(*columns)):
+            lines.append(f"| {layer} | " + " | ".join(_cell(column.get(layer)) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def publish(results: dict, out: Path) -> None:
+    """Write OUT.json and a picture per set, and print the tables."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{out}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    for test_set in sorted({one for run in results["runs"].values() for one in run["sets"]}):
+        plot(results, test_set, Path(f"{out}-{test_set}.png"))
+    print(markdown(results))
+
+
+def _cell(one: dict | None) -> str:
+    if one is None:
+        return ""
+    low, high = one["wer_ci95"]
+    ctc = f" ({one['wer_ctc']:.1f})" if "wer_ctc" in one else ""
+    return f"{one['wer']:.1f} [{low:.1f}, {high:.1f}]{ctc} {one['macs_per_s'] / 1e6:.0f}M"
+
+
+def plot(results: dict, test_set: str, path: Path) -> None:
+    """WER against MACs, a line per run; a single exit is a point."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, run in results["runs"].items():
+        exits = run["sets"].get(test_set, [])
+        axes.plot([one["macs_per_s"] / 1e6 for one in exits], [one["wer"] for one in exits], "o-", label=name)
+    axes.set(xlabel="million MACs per second of audio", ylabel="WER %", title=test_set, xscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Read, write, draw, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--out", type=Path, required=True, help="beginning of the files' names")
+    args = parser.parse_args()
+    runs = dict(one.split("=", 1) for one in args.runs)
+    publish({"runs": {name: {"sets": read(Path(folder))} for name, folder in runs.items()}}, args.out)
+
+
+if __name__ == "__main__":
+    main()
