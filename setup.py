@@ -28,6 +28,7 @@ INSTALL_REQUIRES = [
     "typer>=0.29,<0.30",
     "rich>=15,<16",
     "safetensors>=0.8,<0.9",
+    "filelock>=3.20,<4",  # torch has it too
     "huggingface_hub>=2.4,<3",
 ]
 EXTRAS = {

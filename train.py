@@ -29,7 +29,7 @@ from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache
+from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache, check_room
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
     run_on_main(write_hparams, [hparams["output_folder"], hparams_file, overrides])
     sb.create_experiment_directory(hparams["output_folder"])
 
+    check_last_exit(hparams)
     prepare_data(hparams)
     train, evaluation_sets = read_manifests(hparams)
     hparams["tokenizer"] = get_tokenizer(hparams, train)
@@ -65,6 +66,16 @@ def main(argv: list[str]) -> None:
     if leave_group_as_main():
         save_best(hparams)
         evaluate_all(hparams, evaluation_sets, brain.device)
+
+
+def check_last_exit(hparams: dict) -> None:
+    """Refuse settings that go by the last exit where it is not trained."""
+    if hparams["loss"].weights[-1] > 0:
+        return
+    if hparams["select"] == "last":
+        raise ValueError("select: last chooses checkpoints by an exit of weight 0: give --select mean")
+    if hparams["loss"].distillation > 0 and hparams["init_from"] is None:
+        raise ValueError("distillation learns from the last exit, which has weight 0: give it more, or --init_from")
 
 
 def prepare_data(hparams: dict) -> None:
@@ -135,6 +146,7 @@ def cache_states(hparams: dict, device: str, *sets: list) -> list[StateCache]:
         raise ValueError("state_cache keeps the states of a frozen encoder: give --freeze encoder and no --unfreeze")
     features, encoder = hparams["features"], hparams["encoder"]
     caches = [StateCache(hparams["state_cache"], utterances, features, encoder) for utterances in sets]
+    check_room(caches)
     for cache in caches:
         run_on_main(cache.fill, kwargs={"device": device})
     hparams["modules"] |= {"features": CachedFeatures(), "encoder": CachedEncoder(num_exits=len(encoder.exit_layers))}
@@ -181,10 +193,12 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
             f"grad_accumulation_factor={brain.grad_accumulation_factor} is more than the {len(train_loader)} batches "
             "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
         )
-    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=steps_per_epoch * hparams["number_of_epochs"])
+    total_steps = steps_per_epoch * hparams["number_of_epochs"]
+    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=total_steps)
+    hparams["freezing"].check_steps(total_steps)
     # An exit of weight 0, a decoder that is not drawn or a frozen layer gives no gradient, for which DDP would wait.
     brain.find_unused_parameters |= 0 in hparams["loss"].weights or hparams["heads"].may_skip_parameters
-    brain.find_unused_parameters |= hparams["freezing"].ever_freezes
+    brain.find_unused_parameters |= hparams["freezing"].frees_later
     brain.train_loader = train_loader
     brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
     brain.checkpointer.add_recoverable("train_loader", train_loader)

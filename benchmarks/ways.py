@@ -17,12 +17,10 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-LAST_ONLY = "--exit_weights"
-
 
 def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
     """Options of each way; a way that begins with another's weights comes after it."""
-    last = [LAST_ONLY, str([0] * (num_exits - 1) + [1])]
+    last = ["--exit_weights", str([0] * (num_exits - 1) + [1])]
     heads_alone = ["--freeze", "encoder", "--state_cache", str(out / "states")]
     first_stage = out / "last"
     return {
@@ -35,7 +33,7 @@ def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
         "two_stages": [
             *heads_alone,
             *("--init_from", str(first_stage), "--tokenizer_file", str(first_stage / "save" / "tokenizer.model")),
-            *(LAST_ONLY, str([1] * (num_exits - 1) + [0])),
+            *("--exit_weights", str([1] * (num_exits - 1) + [0]), "--select", "mean"),
         ],
     }
 

@@ -154,7 +154,12 @@ def evaluate(
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
     if decoding in (Decoding.greedy, Decoding.ctc):
-        for name, value in (("--lm", lm), ("--beam-size", beam_size), ("--lm-weight", lm_weight)):
+        for name, value in (
+            ("--lm", lm),
+            ("--beam-size", beam_size),
+            ("--lm-weight", lm_weight),
+            ("--word-bonus", word_bonus),
+        ):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, or rescore")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first

@@ -47,6 +47,8 @@ def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> 
         if weights == "uniform":
             return [1.0] * num_exits
         return [layer * num_exits / sum(exit_layers) for layer in exit_layers]
+    if not isinstance(weights, Sequence):
+        raise ValueError(f"exit weights {weights!r}: give uniform, depth, or a list of {num_exits} numbers")
     weights = [float(weight) for weight in weights]
     if len(weights) != num_exits:
         raise ValueError(f"got {len(weights)} exit weights for {num_exits} exits: give one per exit")
@@ -62,7 +64,8 @@ class ExitCTCLoss:
     the published code. An exit of weight 0 gives no gradient, though its head has been run.
 
     With ``distillation`` above 0 every other exit learns from the last one too: the divergence of its distribution
-    over tokens from the last exit's, frame by frame, which gives no gradient to the last exit.
+    over tokens from the last exit's, frame by frame, which gives no gradient to the last exit. It is in the exit's loss
+    on the valid set too.
 
     Arguments
     ---------

@@ -85,6 +85,8 @@ def build_lobe(name: str, description: dict | None) -> nn.Module:
     if not isinstance(description, dict) or "class" not in description:
         raise ModelError(f"{CONFIG_FILE} describes no {name!r}: it needs {', '.join(PARTS)}, each with a class")
     arguments = dict(description)
+    if "source" in arguments:  # it would be read, or downloaded
+        raise ModelError(f"{CONFIG_FILE} names a source for {name!r}: a saved model has none, its weights are its own")
     cls = arguments.pop("class")
     known = LOBES[name]
     if not isinstance(cls, str) or cls not in known:

@@ -6,7 +6,7 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 from torch import nn
 
-from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, load_config, load_model
+from speechbrain_ee.model import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelError, load_config, load_model
 from speechbrain_ee.state_dicts import load_strict
 
 logger = get_logger(__name__)
@@ -33,12 +33,15 @@ def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_f
     ------
     ModelError
         If the folder holds no whole model.
+    ModelError
+        If features or encoder have other settings.
     CheckpointError
-        If features or encoder are of another shape.
+        If their weights are of another shape.
     """
     folder = Path(folder)
     given = load_model(load_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
     for name in ("features", "encoder"):
+        _check_settings(folder, name, _function_of(given[name]), _function_of(modules[name]))
         load_strict(modules[name], given[name].state_dict(), what=f"the {name} of {folder}")
     taken = []
     if _are_alike(modules["heads"], given["heads"]) and _same_file(folder / TOKENIZER_FILE, Path(tokenizer_file)):
@@ -52,6 +55,21 @@ def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_f
     new = [layer for layer in modules["encoder"].exit_layers if layer not in taken]
     logger.info("started from %s: features, encoder, heads of the layers %s; new heads at %s", folder, taken, new)
     return taken
+
+
+def _function_of(module: nn.Module) -> dict:
+    """Settings that change what the same weights compute; not how many layers there are and what is dropped out."""
+    settings = {"class": type(module).__name__} | module.config
+    settings |= settings.pop("backbone", {})
+    free = {"exit_layers", "num_layers", getattr(module, "depth_setting", None)}
+    return {name: value for name, value in settings.items() if name not in free and "dropout" not in name}
+
+
+def _check_settings(folder: Path, part: str, theirs: dict, ours: dict) -> None:
+    differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    if differing:
+        was = ", ".join(f"{name} was {theirs.get(name)!r} and is {ours.get(name)!r}" for name in differing[:3])
+        raise ModelError(f"the {part} of {folder} have other settings ({was}): give the same, or no init_from")
 
 
 def _are_alike(ours: nn.Module, theirs: nn.Module) -> bool:

@@ -179,7 +179,9 @@ def greedy_spans(
     ]
 
 
-def make_words(spans: Sequence[Span], *, seconds_per_frame: float, calibration: Mapping | None = None) -> list[Word]:
+def make_words(
+    spans: Sequence[Span], *, seconds_per_frame: float, duration: float, calibration: Mapping | None = None
+) -> list[Word]:
     """Give words their times in seconds and calibrated confidences.
 
     Arguments
@@ -188,6 +190,8 @@ def make_words(spans: Sequence[Span], *, seconds_per_frame: float, calibration: 
         What a decoder found.
     seconds_per_frame : float
         Of the encoder's output.
+    duration : float
+        Seconds of audio, where the last word ends at the latest.
     calibration : mapping, optional
         Knots of :func:`~speechbrain_ee.confidence.fit_isotonic` for this exit.
 
@@ -199,8 +203,8 @@ def make_words(spans: Sequence[Span], *, seconds_per_frame: float, calibration: 
     return [
         Word(
             text=span.text,
-            start=span.start * seconds_per_frame,
-            end=span.end * seconds_per_frame,
+            start=min(span.start * seconds_per_frame, duration),
+            end=min(span.end * seconds_per_frame, duration),
             confidence=span.confidence if calibration is None else interpolate(calibration, span.confidence),
         )
         for span in spans

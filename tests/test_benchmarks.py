@@ -48,7 +48,7 @@ def test_ways_differ_in_options_alone(tmp_path):
     options = ways(tmp_path, 3)
     assert options["joint"] == []
     assert options["last"] == ["--exit_weights", "[0, 0, 1]"]
-    assert options["two_stages"][-2:] == ["--exit_weights", "[1, 1, 0]"]
+    assert options["two_stages"][-4:] == ["--exit_weights", "[1, 1, 0]", "--select", "mean"]
     assert str(tmp_path / "last") in options["two_stages"]
 
 

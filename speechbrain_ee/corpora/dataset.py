@@ -263,8 +263,8 @@ def check_not_too_long(
     if too_long:
         raise ValueError(
             f"{len(too_long)} of {len(utterances)} utterances are longer than the {max_frames} frames that the encoder "
-            f"takes (first: {too_long[0].id}, {too_long[0].duration:.1f} s): cut or remove them, or take another "
-            "--attention_type"
+            f"takes (first: {too_long[0].id}, {too_long[0].duration:.1f} s): cut or remove them; slow "
+            "--speeds lengthen them, and a Conformer with --attention_type RelPosMHAXL has no limit"
         )
 
 

@@ -3,12 +3,14 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from speechbrain.utils.logger import get_logger
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import write_whole
+from speechbrain_ee.files import fsync, write_whole
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.features import Features
 
@@ -71,7 +73,8 @@ class StateCache:
             for name, value in sorted(module.state_dict().items()):
                 digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         for one in self.utterances:
-            digest.update(f"{one.id}\0{one.audio_filepath}\0{one.duration}\n".encode())
+            file = Path(one.audio_filepath).stat()
+            digest.update(f"{one.id}\0{one.audio_filepath}\0{file.st_size}\0{file.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -88,49 +91,60 @@ class StateCache:
         )
         return frames * self.width * HALF_BYTES
 
-    @torch.inference_mode()
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is there."""
+        return self._index_path.exists() and self.path.exists()
+
     def fill(self, *, device: str = "cpu", max_batch_seconds: float = 60.0) -> None:
-        """Compute what is not there yet; an interrupted file is begun anew.
+        """Compute what is not there yet; where another process does so, wait for it. An interrupted file is begun anew.
 
         Arguments
         ---------
         device : str
-            Where to compute.
+            Where to compute; afterwards the modules are where they were.
         max_batch_seconds : float
             Audio in a batch, padding included.
 
         Raises
         ------
-        OSError
-            If the disk has not the room for it, before anything is computed.
         ValueError
             If a state does not fit into half precision.
         """
-        if self._index_path.exists():
-            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.path.parent).free
-        if free < self.num_bytes:
-            raise OSError(
-                f"the states of {len(self.utterances)} utterances take {self.num_bytes / 1e9:.1f} GB and "
-                f"{self.path.parent} has {free / 1e9:.1f} GB free: give another folder, or fewer exits"
-            )
-        logger.info("%s: %.1f GB of states of %d utterances", self.path, self.num_bytes / 1e9, len(self.utterances))
-        features, encoder = self.features.to(device).eval(), self.encoder.to(device).eval()
+        with FileLock(self.path.with_suffix(".lock")):
+            if self.is_whole:
+                return
+            logger.info("%s: %.1f GB of states of %d utterances", self.path, self.num_bytes / 1e9, len(self.utterances))
+            modules = (self.features, self.encoder)
+            modes = [module.training for module in modules]
+            place = next((one.device for module in modules for one in module.parameters()), torch.device("cpu"))
+            for module in modules:
+                module.to(device).eval()
+            self._write(device, max_batch_seconds)
+            for module, mode in zip(modules, modes, strict=True):
+                module.to(place).train(mode)
+
+    @torch.no_grad()
+    def _write(self, device: str, max_batch_seconds: float) -> None:
         index, position = {}, 0
-        with open(self.path, "wb") as file:
+        part = self.path.with_suffix(".part")
+        with open(part, "wb") as file:
             progress = tqdm(total=len(self.utterances), desc="states of the frozen encoder", delay=2, leave=False)
             for batch in self._batches(max_batch_seconds):
-                waveforms = [load_audio(one.audio_filepath, features.sample_rate) for one in batch]
+                waveforms = [load_audio(one.audio_filepath, self.features.sample_rate) for one in batch]
                 num_samples = torch.tensor([len(one) for one in waveforms], device=device)
-                states, lengths = encoder(*features(pad_sequence(waveforms, batch_first=True).to(device), num_samples))
+                feats, frames = self.features(pad_sequence(waveforms, batch_first=True).to(device), num_samples)
+                states, lengths = self.encoder(feats, frames)
                 rows = torch.cat(states, dim=2).float().cpu()
-                for row, one, frames in zip(rows, batch, lengths.tolist(), strict=True):
-                    _check_range(row[:frames], one.id)
-                    file.write(row[:frames].half().numpy().tobytes())
-                    index[one.id] = [position, frames]
-                    position += frames
+                for row, one, length in zip(rows, batch, lengths.tolist(), strict=True):
+                    _check_range(row[:length], one.id)
+                    file.write(row[:length].half().numpy().tobytes())
+                    index[one.id] = [position, length]
+                    position += length
                 progress.update(len(batch))
+        fsync(part)
+        os.replace(part, self.path)
         write_whole(self._index_path, json.dumps(index).encode())
 
     def _batches(self, max_batch_seconds: float) -> list[list[Utterance]]:
@@ -146,11 +160,38 @@ class StateCache:
         """States of all exits side by side, (frames, exits * d_model), float16."""
         if self._index is None:
             self._index = json.loads(self._index_path.read_text("utf-8"))
+            frames = sum(length for _, length in self._index.values())
+            if self.path.stat().st_size != frames * self.width * HALF_BYTES:
+                raise ValueError(
+                    f"{self.path} has not the size that its index says: remove both, they are computed again"
+                )
         first, frames = self._index[utterance_id]
         with open(self.path, "rb") as file:
             file.seek(first * self.width * HALF_BYTES)
             states = np.fromfile(file, dtype=np.float16, count=frames * self.width)
         return torch.from_numpy(states).view(frames, self.width)
+
+
+def check_room(caches: Sequence[StateCache]) -> None:
+    """Refuse to begin where the disk has not the room for all that is still to be computed.
+
+    Raises
+    ------
+    OSError
+        If it has not; says what is needed and what is free.
+    """
+    missing = [cache for cache in caches if not cache.is_whole]
+    if not missing:
+        return
+    folder = missing[0].path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    stale = sum(part.stat().st_size for part in (one.path.with_suffix(".part") for one in missing) if part.exists())
+    needed, free = sum(cache.num_bytes for cache in missing), shutil.disk_usage(folder).free + stale
+    if free < needed:
+        raise OSError(
+            f"the exit states take {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free: give another "
+            "folder, or fewer exits"
+        )
 
 
 def _check_range(states: torch.Tensor, utterance_id: str) -> None:

@@ -136,8 +136,13 @@ class TransformerExitEncoder(ExitEncoder):
         """See :attr:`ExitEncoder.layers`."""
         return self.transformer.encoder.layers
 
-    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
-        """See :meth:`ExitEncoder.start`.
+    @property
+    def final_norm(self) -> torch.nn.Module:
+        """See :attr:`ExitEncoder.final_norm`: the stock encoder's."""
+        return self.transformer.encoder.norm
+
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ExitEncoder.front_end`.
 
         Raises
         ------
@@ -151,7 +156,7 @@ class TransformerExitEncoder(ExitEncoder):
         x = self.transformer.custom_src_module(x)
         if self.config["attention_type"] == "regularMHA":
             x = x + self.transformer.positional_encoding(x)
-        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+        return x, lengths
 
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         context = super()._layer_context(x, lengths)
@@ -163,10 +168,6 @@ class TransformerExitEncoder(ExitEncoder):
         """See :meth:`ExitEncoder.run_layer`."""
         x, _ = self.layers[layer - 1](state.x, src_key_padding_mask=state.mask, pos_embs=state.pos_embs)
         return x
-
-    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ExitEncoder.exit_state`: the stock encoder's final norm."""
-        return self.transformer.encoder.norm(x)
 
     def num_output_frames(self, num_frames):
         """See :meth:`ExitEncoder.num_output_frames`."""

@@ -90,7 +90,7 @@ class ExitEncoder(nn.Module, ABC):
     ``advance`` run one segment at a time and ``keep`` drops the utterances that have stopped: inference. Both go
     through the same layers, and a layer above the exit taken is never called.
 
-    Sub-classes give :meth:`start`, :meth:`run_layer`, :meth:`exit_state` and the costs.
+    Sub-classes give :meth:`front_end`, :attr:`layers`, :meth:`run_layer`, :attr:`final_norm` and the costs.
 
     Arguments
     ---------
@@ -112,6 +112,8 @@ class ExitEncoder(nn.Module, ABC):
         self.d_model = d_model
         self.frozen_layers: int | None = None
 
+    has_feature_extractor = False  # whether the front-end begins with a part that can be frozen by itself
+
     @property
     def max_output_frames(self) -> int | None:
         """Longest input in encoder frames; None where there is no limit."""
@@ -122,17 +124,18 @@ class ExitEncoder(nn.Module, ABC):
     def layers(self) -> nn.ModuleList:
         """The encoder layers, first one first."""
 
+    @property
     @abstractmethod
-    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
-        """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
+    def final_norm(self) -> nn.Module | None:
+        """The norm behind the last layer, through which every exit is seen; None where there is none."""
+
+    @abstractmethod
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (batch, frames, frame_size) and lengths (batch,) -> what layer 1 takes, and its lengths."""
 
     @abstractmethod
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """Run encoder layer ``layer`` (from 1): state -> (batch, frames, d_model)."""
-
-    @abstractmethod
-    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn a layer's output into what an exit head sees, both (batch, frames, d_model)."""
 
     @abstractmethod
     def num_output_frames(self, num_frames):
@@ -146,6 +149,17 @@ class ExitEncoder(nn.Module, ABC):
     def layer_macs(self, num_output_frames: int) -> int:
         """Multiply-accumulates of one layer for one utterance of ``num_output_frames`` encoder frames."""
 
+    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
+        """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
+        with self._gradients_at(0):
+            x, lengths = self.front_end(feats, num_frames)
+        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+
+    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn a layer's output into what an exit head sees, both (batch, frames, d_model)."""
+        with self._gradients_at(self.num_layers):
+            return x if self.final_norm is None else self.final_norm(x)
+
     def freeze(self, num_layers: int | None) -> None:
         """Keep the front-end and the first ``num_layers`` layers as they are in training, without dropout.
 
@@ -156,7 +170,8 @@ class ExitEncoder(nn.Module, ABC):
         Arguments
         ---------
         num_layers : int | None
-            None freezes nothing, 0 the front-end alone, all layers the whole encoder, its final norm included.
+            None freezes nothing, -1 the feature extractor where the front-end begins with one, 0 the front-end, all
+            layers the whole encoder, its final norm included.
 
         Raises
         ------
@@ -174,15 +189,33 @@ class ExitEncoder(nn.Module, ABC):
         >>> [layer.training for layer in encoder.layers]
         [False, True]
         """
-        if num_layers is not None and not 0 <= num_layers <= self.num_layers:
-            raise ValueError(f"cannot freeze {num_layers} layers: give 0 to {self.num_layers}, or None for nothing")
+        first = -1 if self.has_feature_extractor else 0
+        if num_layers is not None and not first <= num_layers <= self.num_layers:
+            raise ValueError(
+                f"cannot freeze {num_layers} layers: give {first} to {self.num_layers}, or None for nothing"
+            )
         self.frozen_layers = num_layers
         self.train(self.training)
 
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Parameters of what is frozen now."""
+        if self.frozen_layers is None:
+            return []
+        if self.frozen_layers < 0:
+            return list(self.feature_extractor.parameters())
+        trained = [self.layers[self.frozen_layers :]]
+        if self.frozen_layers < self.num_layers and self.final_norm is not None:
+            trained.append(self.final_norm)
+        apart = {id(parameter) for module in trained for parameter in module.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in apart]
+
     def train(self, mode: bool = True) -> "ExitEncoder":
         """Set the mode of all that is not frozen; what is frozen stays in evaluation mode."""
-        if self.frozen_layers is None:
-            return super().train(mode)
+        if self.frozen_layers is None or self.frozen_layers < 0:
+            super().train(mode)
+            if self.frozen_layers is not None:
+                self.feature_extractor.eval()
+            return self
         super().train(False)
         self.training = mode
         for layer in self.layers[self.frozen_layers :]:
@@ -190,7 +223,7 @@ class ExitEncoder(nn.Module, ABC):
         return self
 
     def _gradients_at(self, layer: int) -> torch.set_grad_enabled:
-        """Whether a graph is built at a layer; 0 is the front-end."""
+        """Whether a graph is built at a layer; 0 is the front-end, -1 the feature extractor that it begins with."""
         is_frozen = self.frozen_layers is not None and layer <= self.frozen_layers
         return torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen)
 
@@ -228,8 +261,7 @@ class ExitEncoder(nn.Module, ABC):
             with self._gradients_at(layer):
                 state = replace(state, x=self.run_layer(layer, state))
         state = replace(state, segments_run=state.segments_run + 1)
-        with self._gradients_at(self.num_layers):
-            return state, self.exit_state(state.x)
+        return state, self.exit_state(state.x)
 
     def keep(self, state: EncoderState, index: torch.Tensor) -> EncoderState:
         """Go on with the utterances at positions ``index`` (integers, (remaining,)), cropped to the longest."""
@@ -253,8 +285,7 @@ class ExitEncoder(nn.Module, ABC):
         tuple[list[torch.Tensor], torch.Tensor]
             One state (batch, encoder frames, d_model) per exit, and integer lengths (batch,).
         """
-        with self._gradients_at(0):
-            state = self.start(feats, num_frames)
+        state = self.start(feats, num_frames)
         states = []
         for _ in self.exit_layers:
             state, exit_state = self.advance(state)

@@ -28,6 +28,8 @@ class Features(nn.Module, ABC):
         self.sample_rate = sample_rate
         self.frame_size = frame_size
 
+    min_seconds = 0.0  # what is shorter is padded to this, and its frames are of so many seconds
+
     @abstractmethod
     def num_frames(self, num_samples):
         """Frames of ``num_samples`` samples (int or integer tensor)."""

@@ -3,6 +3,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.sources import import_transformers, quiet_transformers, read_source
 
-NO_SETTINGS = {"architectures", "transformers_version", "model_type", "quantization_config", "dtype"}
+WEIGHTS = ("*.safetensors", "*.bin")  # SpeechBrain's own .ckpt names its tensors otherwise
 
 
 class PretrainedExitEncoder(ExitEncoder):
@@ -29,7 +30,7 @@ class PretrainedExitEncoder(ExitEncoder):
         A folder or a name on the HuggingFace Hub, with shape and weights; None means the shape of ``backbone`` and
         random weights.
     backbone : dict | None
-        Settings by the names of the library's configuration. They replace those of ``source``, or of the library.
+        Some of :attr:`settings`, by the library's names. They replace those of ``source``, or of the library.
 
     Raises
     ------
@@ -41,7 +42,9 @@ class PretrainedExitEncoder(ExitEncoder):
 
     model_type: str  # the library's name
     depth_setting: str  # the library's name for num_layers
+    settings: tuple[str, ...]  # the library's names of all that shapes the encoder
     fixed_settings: dict  # what must be so whatever the source says
+    not_supported: tuple[str, ...] = ()  # settings of a source that would change what the encoder gives
     lobe_options: dict = {}
     ignored_weights: tuple[str, ...] = ()  # beginnings of names that the encoder does not use
 
@@ -49,8 +52,7 @@ class PretrainedExitEncoder(ExitEncoder):
         self, *, num_layers: int, exit_layers: Sequence[int], source: str | None = None, backbone: dict | None = None
     ):
         settings = self._settings(source, dict(backbone or {}), num_layers)
-        shape = import_transformers().AutoConfig.for_model(self.model_type, **settings)
-        self.check_shape(shape)
+        shape = self._make_shape(settings)
         super().__init__(
             exit_layers=exit_layers,
             num_layers=num_layers,
@@ -71,10 +73,6 @@ class PretrainedExitEncoder(ExitEncoder):
     def frame_size_of(shape) -> int:
         """Numbers in a feature frame, by the library's configuration."""
 
-    @classmethod
-    def check_shape(cls, shape) -> None:
-        """Raise ValueError for what this encoder cannot be."""
-
     @staticmethod
     def encoder_of(model: nn.Module) -> nn.Module:
         """What is kept of the library's model."""
@@ -86,17 +84,16 @@ class PretrainedExitEncoder(ExitEncoder):
             return self.encoder_of(import_transformers().AutoModel.from_config(self.shape))
 
     def _settings(self, source: str | None, given: dict, num_layers: int) -> dict:
-        """Settings that differ from the library's, plain data by known names only."""
+        """All settings that the encoder goes by, plain data: a later version of the library may have other defaults."""
         default = import_transformers().AutoConfig.for_model(self.model_type).to_dict()
-        known = {name for name in default if name not in NO_SETTINGS and not name.startswith("_")}
-        if unknown := sorted(set(given) - known):
-            raise ValueError(f"backbone has {', '.join(unknown)}: no setting of {self.model_type} in transformers")
+        if unknown := sorted(set(given) - set(self.settings)):
+            raise ValueError(f"backbone has {', '.join(unknown)}: {self.model_type} goes by {', '.join(self.settings)}")
         if source is not None:
-            given = self._settings_of(source, default, num_layers) | given
-        given |= {self.depth_setting: num_layers} | self.fixed_settings
-        return {name: value for name, value in given.items() if name in known and value != default[name]}
+            said = self._said_by(source, default, num_layers)
+            given = {name: said[name] for name in self.settings if name in said} | given
+        return {name: given.get(name, default[name]) for name in self.settings} | {self.depth_setting: num_layers}
 
-    def _settings_of(self, source: str, default: dict, num_layers: int) -> dict:
+    def _said_by(self, source: str, default: dict, num_layers: int) -> dict:
         said = read_source(source, "config.json", "the encoder's shape")
         if said.get("model_type") != self.model_type:
             raise ValueError(
@@ -104,28 +101,48 @@ class PretrainedExitEncoder(ExitEncoder):
                 "give another source, or take the yaml of that type"
             )
         depth = said.get(self.depth_setting, default[self.depth_setting])
+        if not isinstance(depth, int):
+            raise ValueError(f"{source}: {self.depth_setting} is {depth!r} in its config.json, and no number of layers")
         if num_layers > depth:
             raise ValueError(f"num_layers={num_layers} and {source} has {depth} layers: give 1 to {depth}")
+        for name in self.not_supported:
+            if said.get(name):
+                raise ValueError(f"{source} has {name} set, which exits do not go through: give another source")
         return said
+
+    def _make_shape(self, settings: dict):
+        """The library's configuration."""
+        try:
+            return import_transformers().AutoConfig.for_model(self.model_type, **settings | self.fixed_settings)
+        except ImportError:
+            raise
+        except Exception as error:  # the library has classes of its own for a value of another type
+            raise ValueError(
+                f"no {self.model_type} can have this shape: {' '.join(str(error).split())[:300]}"
+            ) from None
 
     def _pretrained(self, source: str) -> nn.Module:
         """Load the weights through SpeechBrain's lobe."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        shape = self.shape
+        settings = self.config["backbone"] | self.fixed_settings
 
         class Lobe(self.stock_lobe()):
             def override_config(self, config):
-                return shape
+                for name, value in settings.items():
+                    setattr(config, name, value)
+                return config
 
             def _from_pretrained(self, source, save_path, cache_dir, device=None, **options):
                 super()._from_pretrained(source, save_path, cache_dir, device, output_loading_info=True, **options)
                 self.model, self.loading = self.model
 
+        if Path(source).is_dir() and not any(any(Path(source).glob(pattern)) for pattern in WEIGHTS):
+            raise ValueError(f"{source} has no weights: a folder of the library has model.safetensors")
         try:
             with quiet_transformers():
                 lobe = Lobe(source, HF_HUB_CACHE, **self.lobe_options)
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
+        except Exception as error:  # broken files and networks fail in many ways, deep in the libraries
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"{source}: cannot load the weights of a {self.model_type}: {reason}") from None
         self._check_loaded(source, lobe.loading)

@@ -71,6 +71,8 @@ def read_source(source: str, file: str, what: str) -> dict:
     >>> read_source(str(folder), "config.json", "the shape")
     {'model_type': 'whisper'}
     """
+    if not source:
+        raise ValueError("the source is empty: give a folder or a name on the HuggingFace Hub")
     path = Path(source) / file if Path(source).is_dir() else _fetch(source, file, what)
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -88,7 +90,10 @@ def read_source(source: str, file: str, what: str) -> dict:
 def _fetch(source: str, file: str, what: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import logging
 
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it says every retry; what it comes to is said below
     try:
         return Path(hf_hub_download(source, file))
     except (OSError, HFValidationError) as error:
@@ -96,9 +101,11 @@ def _fetch(source: str, file: str, what: str) -> Path:
         raise ValueError(
             f"{source} is no folder here, and its {file}, which gives {what}, cannot be had from the Hub: {reason}"
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
 
 
-def check_extractor(source: str, kind: str, wanted: dict) -> dict:
+def check_extractor(source: str, kind: str, wanted: dict[str, tuple[object, str]]) -> dict:
     """Check that a pretrained model was trained on such features as it will be given.
 
     Arguments
@@ -107,13 +114,14 @@ def check_extractor(source: str, kind: str, wanted: dict) -> dict:
         A folder, or a name on the HuggingFace Hub.
     kind : str
         The library's class of the feature extractor.
-    wanted : dict
-        Its settings, by the library's names.
+    wanted : dict[str, tuple[object, str]]
+        By the library's name of a setting, its value and what to do about another. What is not said is the library's
+        default, which is ours.
 
     Returns
     -------
     dict
-        All that its ``preprocessor_config.json`` says.
+        All that is said of the extractor.
 
     Raises
     ------
@@ -125,14 +133,38 @@ def check_extractor(source: str, kind: str, wanted: dict) -> dict:
     >>> folder = getfixture("tmp_path")
     >>> text = '{"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 128}'
     >>> _ = (folder / "preprocessor_config.json").write_text(text)
-    >>> check_extractor(str(folder), "WhisperFeatureExtractor", {"feature_size": 128})["feature_size"]
+    >>> check_extractor(str(folder), "WhisperFeatureExtractor", {"feature_size": (128, "")})["feature_size"]
     128
     """
-    said = read_source(source, "preprocessor_config.json", "the features it was trained on")
-    for name, value in ({"feature_extractor_type": kind} | wanted).items():
-        if said.get(name) != value:
-            raise ValueError(f"{source} was trained on features with {name}={said.get(name)!r}, these have {value!r}")
+    said = _extractor_of(source)
+    made_for = said.get("feature_extractor_type") or _extractor_by_type(source)
+    if made_for != kind:
+        raise ValueError(f"{source} was trained on what {made_for} gives, and these are as of {kind}: take its yaml")
+    for name, (value, advice) in wanted.items():
+        if said.get(name, value) != value:
+            raise ValueError(
+                f"{source} was trained on features with {name}={said[name]!r}, these have {value!r}: {advice}"
+            )
     return said
+
+
+def _extractor_of(source: str) -> dict:
+    """What is said of the feature extractor; newer folders have it inside of what is said of the processor."""
+    what = "the features it was trained on"
+    try:
+        return read_source(source, "preprocessor_config.json", what)
+    except ValueError:
+        try:
+            return read_source(source, "processor_config.json", what)["feature_extractor"]
+        except (ValueError, KeyError):
+            pass
+        raise
+
+
+def _extractor_by_type(source: str) -> str:
+    """Older folders leave it to the model's type, as the library does."""
+    is_whisper = read_source(source, "config.json", "the encoder's shape").get("model_type") == "whisper"
+    return "WhisperFeatureExtractor" if is_whisper else "Wav2Vec2FeatureExtractor"
 
 
 def pretrained_source(*, source: str | None, family: str, folder: str) -> str:
@@ -180,18 +212,16 @@ def _make_tiny(family: str, folder: Path) -> None:
     shape = transformers.AutoConfig.for_model(family, **(TINY_WHISPER if is_whisper else TINY))
     extractor = transformers.WhisperFeatureExtractor if is_whisper else transformers.Wav2Vec2FeatureExtractor
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=folder.parent) as made,
-        torch.random.fork_rng(devices=[]),
-        quiet_transformers(),
-    ):
-        torch.manual_seed(0)
-        transformers.AutoModel.from_config(shape).save_pretrained(made)
-        extractor().save_pretrained(made)
-        try:
-            shutil.copytree(made, f"{made}.whole")
-            os.rename(f"{made}.whole", folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(f"{made}.whole", ignore_errors=True)
-            if not folder.exists():
-                raise
+    made = Path(tempfile.mkdtemp(dir=folder.parent))
+    made.chmod(0o755)
+    try:
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(0)
+            transformers.AutoModel.from_config(shape).save_pretrained(made)
+            extractor().save_pretrained(made)
+        os.rename(made, folder)
+    except OSError:
+        if not folder.exists():  # else another process was faster
+            raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """wav2vec 2.0, HuBERT and WavLM with exits: encoders that take the waveform itself."""
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
@@ -34,6 +36,14 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
 
     model_type = "wav2vec2"
     depth_setting = "num_hidden_layers"
+    settings = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+        *("layer_norm_eps", "do_stable_layer_norm", "feat_extract_norm", "feat_extract_activation"),
+        *("conv_dim", "conv_kernel", "conv_stride", "conv_bias"),
+        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+        *("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"),
+    )
+    not_supported = ("add_adapter", "adapter_attn_dim")
     # No layer is ever skipped, and the library's own masking of states is not used.
     fixed_settings = {"layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
@@ -49,39 +59,43 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
         """See :meth:`PretrainedExitEncoder.frame_size_of`: one sample."""
         return 1
 
-    @classmethod
-    def check_shape(cls, shape) -> None:
-        """Refuse what is built upon the encoder and would be left out in silence."""
-        if getattr(shape, "add_adapter", False):
-            raise ValueError(
-                f"this {cls.model_type} has an adapter on top (add_adapter), which exits do not go through"
-            )
-
     @property
     def layers(self) -> nn.ModuleList:
         """See :attr:`ExitEncoder.layers`."""
         return self.backbone.encoder.layers
 
-    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
-        """See :meth:`ExitEncoder.start`: waveforms (batch, samples, 1)."""
+    has_feature_extractor = True
+
+    @property
+    def feature_extractor(self) -> nn.Module:
+        """The convolutions over the waveform, which alone are frozen in most fine-tuning."""
+        return self.backbone.feature_extractor
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """See :attr:`ExitEncoder.final_norm`: of the form with ``do_stable_layer_norm``."""
+        return self.backbone.encoder.layer_norm if self.shape.do_stable_layer_norm else None
+
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ExitEncoder.front_end`: waveforms (batch, samples, 1)."""
         lengths = self.num_output_frames(num_frames)
-        hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
+        with self._gradients_at(-1):
+            hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
         x = zero_padding(self._project(hidden), lengths)
         encoder = self.backbone.encoder
         x = x + encoder.pos_conv_embed(x)
         if not self.shape.do_stable_layer_norm:
             x = encoder.layer_norm(x)
-        x = encoder.dropout(x)
-        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+        return encoder.dropout(x), lengths
 
     def _convolve(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
         """Waveforms (batch, samples), zero in the padding -> (batch, frames, channels)."""
         shortest = self._samples_of_one_frame
         wavs = nn.functional.pad(wavs, (0, max(0, shortest - wavs.shape[1])))
         if self.shape.feat_extract_norm == "layer":
-            return self.backbone.feature_extractor(wavs).transpose(1, 2)
+            return self.feature_extractor(wavs).transpose(1, 2)
         rows = [
-            self.backbone.feature_extractor(wav[None, : max(samples, shortest)])[0].T
+            self.feature_extractor(wav[None, : max(samples, shortest)])[0].T
             for wav, samples in zip(wavs, num_samples.tolist(), strict=True)
         ]
         return pad_sequence(rows, batch_first=True)
@@ -104,10 +118,6 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
         return self.layers[layer - 1](state.x, attention_mask=state.mask)
-
-    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ExitEncoder.exit_state`: the final norm, where the encoder has one."""
-        return self.backbone.encoder.layer_norm(x) if self.shape.do_stable_layer_norm else x
 
     def num_output_frames(self, num_frames):
         """See :meth:`ExitEncoder.num_output_frames`; what is shorter than one frame is padded to one."""
@@ -145,6 +155,8 @@ class HubertExitEncoder(Wav2Vec2ExitEncoder):
     """
 
     model_type = "hubert"
+    settings = (*Wav2Vec2ExitEncoder.settings, "feat_proj_layer_norm")
+    not_supported = ("conv_pos_batch_norm",)  # an utterance would depend on its batch
 
     @staticmethod
     def stock_lobe() -> type:
@@ -152,13 +164,6 @@ class HubertExitEncoder(Wav2Vec2ExitEncoder):
         from speechbrain.integrations.huggingface.hubert import HuBERT
 
         return HuBERT
-
-    @classmethod
-    def check_shape(cls, shape) -> None:
-        """Refuse a batch norm over positions, which would make an utterance depend on its batch in training."""
-        super().check_shape(shape)
-        if shape.conv_pos_batch_norm:
-            raise ValueError("this hubert has a batch norm (conv_pos_batch_norm): its output depends on the batch")
 
     def _project(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.backbone.feature_projection(hidden)
@@ -179,6 +184,7 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
     """
 
     model_type = "wavlm"
+    settings = (*Wav2Vec2ExitEncoder.settings, "num_buckets", "max_bucket_distance")
 
     @staticmethod
     def stock_lobe() -> type:
@@ -186,6 +192,11 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
         from speechbrain.integrations.huggingface.wavlm import WavLM
 
         return WavLM
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        # The library's layer takes a mask of truth values beside its bias, for which torch has a warning.
+        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
 
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         mask = super()._layer_context(x, lengths)["mask"]

@@ -3,6 +3,7 @@
 
 import torch
 from speechbrain.lobes.downsampling import SignalDownsampler
+from speechbrain.utils.autocast import fwd_default_precision
 
 from speechbrain_ee.lobes.features import Features, check_downsample
 from speechbrain_ee.lobes.padding import zero_padding
@@ -55,12 +56,13 @@ class Waveform(Features):
             raise ValueError(f"downsample={downsample} does not divide the sample rate of {sample_rate} Hz")
         self.downsampler = SignalDownsampler(downsample, sample_rate) if downsample > 1 else None
         if source is not None:
-            said = check_extractor(
-                source, "Wav2Vec2FeatureExtractor", {"sampling_rate": sample_rate, "feature_size": 1}
-            )
+            wanted = {"sampling_rate": (sample_rate, "give that sample_rate"), "feature_size": (1, "take its yaml")}
+            said = check_extractor(source, "Wav2Vec2FeatureExtractor", wanted)
             normalize = said.get("do_normalize", True) if normalize is None else normalize
         if normalize is None:
             raise ValueError("nothing says whether waveforms are to be normalised: give normalize True or False")
+        if not isinstance(normalize, bool):
+            raise ValueError(f"normalize={normalize!r}: give True or False, or null for what the source says")
         self.normalize = normalize
         self.config = {"sample_rate": sample_rate, "normalize": normalize, "downsample": downsample}
 
@@ -68,6 +70,7 @@ class Waveform(Features):
         """See :meth:`Features.num_frames`: as many as samples."""
         return -(-num_samples // self.downsample)
 
+    @fwd_default_precision
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`Features.forward`."""
         wavs = zero_padding(wavs, num_samples)

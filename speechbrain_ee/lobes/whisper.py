@@ -35,6 +35,11 @@ class WhisperExitEncoder(PretrainedExitEncoder):
 
     model_type = "whisper"
     depth_setting = "encoder_layers"
+    settings = (
+        *("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function"),
+        *("num_mel_bins", "max_source_positions", "scale_embedding"),
+        *("dropout", "activation_dropout", "attention_dropout"),
+    )
     fixed_settings = {"encoder_layerdrop": 0.0, "decoder_layers": 0}
     lobe_options = {"encoder_only": True}
     ignored_weights = ("decoder.",)
@@ -73,8 +78,13 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         """See :attr:`ExitEncoder.layers`."""
         return self.backbone.layers
 
-    def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
-        """See :meth:`ExitEncoder.start`.
+    @property
+    def final_norm(self) -> nn.Module:
+        """See :attr:`ExitEncoder.final_norm`."""
+        return self.backbone.layer_norm
+
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ExitEncoder.front_end`.
 
         Raises
         ------
@@ -91,16 +101,11 @@ class WhisperExitEncoder(PretrainedExitEncoder):
                 f"{x.shape[1]} encoder frames are more than the {self.max_output_frames} that whisper takes"
             )
         x = x + self.backbone.embed_positions.weight[: x.shape[1]]
-        x = nn.functional.dropout(x, p=self.backbone.dropout, training=self.backbone.training)
-        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+        return nn.functional.dropout(x, p=self.backbone.dropout, training=self.backbone.training), lengths
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
         return self.layers[layer - 1](state.x, state.mask)
-
-    def exit_state(self, x: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ExitEncoder.exit_state`: the encoder's final norm."""
-        return self.backbone.layer_norm(x)
 
     def num_output_frames(self, num_frames):
         """See :meth:`ExitEncoder.num_output_frames`: half of them."""

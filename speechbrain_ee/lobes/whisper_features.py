@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whisper's log-mel features, for utterances of any length."""
 
+from numbers import Real
+
 import torch
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.functional import melscale_fbanks
@@ -50,12 +52,15 @@ class WhisperLogMel(Features):
         super().__init__(sample_rate=SAMPLE_RATE, frame_size=n_mels)
         self.config = {"n_mels": n_mels, "downsample": downsample, "pad_s": pad_s}
         self.downsample = check_downsample(downsample)
-        if pad_s is not None and not 0 < pad_s <= 30:
-            raise ValueError(f"pad_s={pad_s}: give seconds up to the 30 that Whisper takes, or None")
-        self.min_samples = 0 if pad_s is None else round(pad_s * SAMPLE_RATE)
+        if pad_s is not None and not (isinstance(pad_s, Real) and 0 < pad_s <= 30):
+            raise ValueError(f"pad_s={pad_s!r}: give seconds up to the 30 that Whisper takes, or None")
+        self.min_seconds = pad_s or 0.0
+        self.min_samples = round(self.min_seconds * SAMPLE_RATE)
         if source is not None:
             fixed = {"sampling_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop_length": HOP}
-            check_extractor(source, "WhisperFeatureExtractor", fixed | {"feature_size": n_mels})
+            wanted = {name: (value, "no Whisper model is known to have others") for name, value in fixed.items()}
+            wanted["feature_size"] = (n_mels, "give that as n_mels")
+            check_extractor(source, "WhisperFeatureExtractor", wanted)
         filters = melscale_fbanks(
             N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
         )

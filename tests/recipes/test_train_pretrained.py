@@ -116,7 +116,12 @@ def test_two_stages_keep_the_body_and_the_last_head(corpus, sources, tmp_path):
         corpus,
         tmp_path / "stage2",
         **options(
-            sources, init_from=first, freeze="encoder", exit_weights="[1, 1, 0]", state_cache=tmp_path / "states"
+            sources,
+            init_from=first,
+            freeze="encoder",
+            exit_weights="[1, 1, 0]",
+            select="mean",
+            state_cache=tmp_path / "states",
         ),
         number_of_epochs=1,
         tokenizer_file=first / "save" / "tokenizer.model",

@@ -16,7 +16,7 @@ from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.inference import EarlyExitASR
-from speechbrain_ee.lobes import AttentionDecoder
+from speechbrain_ee.lobes import AttentionDecoder, WhisperLogMel
 from speechbrain_ee.model import ModelError, save_model
 from speechbrain_ee.policies import FixedExit, Policy, ScoreThreshold
 from speechbrain_ee.tokenizer import Tokenizer
@@ -461,3 +461,19 @@ def test_a_score_that_the_decoding_does_not_give_is_refused(asr, aed):
     ):
         with pytest.raises(ValueError, match=f"{score}' comes from {source}"):
             model.transcribe_waveforms([noise(0.3)], policy=ScoreThreshold(score, 0.5))
+
+
+def test_padded_features_do_not_stretch_the_times_of_words(tmp_path):
+    asr = make_asr(tmp_path, "whisper")
+    asr.mods.features = WhisperLogMel(n_mels=20, pad_s=4)
+    (result,) = asr.transcribe_waveforms([noise(0.5)])
+    assert result.words, "else nothing is tested"
+    assert all(0 <= word.start <= word.end <= 0.5 for word in result.words)
+    spans = asr.decoder.decode(asr_output(asr, noise(0.5)))[0].spans
+    assert result.words[0].end == pytest.approx(min(0.5, spans[0].end * 0.02))  # whisper's frames are of 20 ms
+
+
+def asr_output(asr, waveform):
+    feats, frames = asr.mods.features(waveform[None], torch.tensor([len(waveform)]))
+    states, lengths = asr.mods.encoder(feats, frames)
+    return asr.mods.heads(states, lengths)[-1]

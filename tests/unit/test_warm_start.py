@@ -6,6 +6,7 @@ import torch
 from unit.models import make_asr, make_encoder, make_features, make_heads
 
 from speechbrain_ee.errors import CheckpointError
+from speechbrain_ee.lobes import LogMel
 from speechbrain_ee.model import ModelError, save_model
 from speechbrain_ee.warm_start import warm_start
 
@@ -48,11 +49,38 @@ def test_heads_of_another_kind_or_of_other_tokens_begin_anew(tmp_path, trained):
     assert warm_start(fresh(size), folder, tokenizer_file=other) == []
 
 
-def test_an_encoder_of_another_shape_is_refused(tmp_path, trained):
+@pytest.mark.parametrize(
+    ("part", "module", "message"),
+    [
+        ("encoder", lambda: make_encoder("conformer", d_ffn=32), "the encoder of .*d_ffn was 24 and is 32"),
+        ("encoder", lambda: make_encoder("conformer", nhead=4), "nhead was 2 and is 4"),  # of the same shape
+        ("encoder", lambda: make_encoder("transformer"), "class was 'ConformerExitEncoder'"),
+        ("features", lambda: LogMel(n_mels=20, hop_length_ms=20), "the features of .*hop_length_ms was 10 and is 20"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, trained, part, module, message):
     asr, folder = trained
-    modules = fresh(asr.hparams.tokenizer.vocab_size) | {"encoder": make_encoder("conformer", d_ffn=32)}
-    with pytest.raises(CheckpointError, match="in another shape"):
+    modules = fresh(asr.hparams.tokenizer.vocab_size) | {part: module()}
+    with pytest.raises(ModelError, match=message):
         warm_start(modules, folder, tokenizer_file=tmp_path / "tokenizer.model")
+
+
+def test_an_encoder_of_fewer_layers_is_refused_by_the_weights(tmp_path, trained):
+    asr, folder = trained
+    modules = {
+        "features": make_features("conformer"),
+        "encoder": make_encoder("conformer", num_layers=2, exit_layers=[2]),
+        "heads": make_heads(1, asr.hparams.tokenizer.vocab_size),
+    }
+    with pytest.raises(CheckpointError, match="has in excess"):
+        warm_start(modules, folder, tokenizer_file=tmp_path / "tokenizer.model")
+
+
+def test_dropout_may_differ(tmp_path, trained):
+    asr, folder = trained
+    modules = fresh(asr.hparams.tokenizer.vocab_size) | {"encoder": make_encoder("conformer", dropout=0.3)}
+    modules["heads"] = make_heads(3, asr.hparams.tokenizer.vocab_size)
+    assert warm_start(modules, folder, tokenizer_file=tmp_path / "tokenizer.model") == [1, 2, 4]
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

@@ -10,7 +10,7 @@ import torch
 from unit.models import make_encoder, make_features
 
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache
+from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache, check_room
 
 
 @pytest.fixture
@@ -56,9 +56,36 @@ def test_it_is_computed_once(tmp_path, utterances):
 def test_an_interrupted_one_is_begun_anew(tmp_path, utterances):
     cache = cache_of(tmp_path / "states", utterances)
     cache.path.parent.mkdir()
-    cache.path.write_bytes(b"half")
+    cache.path.with_suffix(".part").write_bytes(b"half")
     cache.fill()
     assert cache.path.stat().st_size == cache.num_bytes
+    assert {path.suffix for path in cache.path.parent.iterdir()} <= {".f16", ".json", ".lock"}
+
+
+def test_a_damaged_one_is_refused(tmp_path, utterances):
+    cache = cache_of(tmp_path / "states", utterances)
+    cache.fill()
+    cache.path.write_bytes(cache.path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="has not the size that its index says: remove both"):
+        cache.read("0")
+
+
+def test_the_encoder_is_left_as_it_was(tmp_path, utterances):
+    cache = cache_of(tmp_path / "states", utterances)
+    cache.encoder.train()
+    cache.features.double()  # moved and back, as from a GPU
+    cache.features.float()
+    cache.fill()
+    assert cache.encoder.training
+    cache.features.mean += 1  # no inference tensor
+    states, _ = cache.encoder(torch.randn(1, 30, 20), torch.tensor([30]))
+    sum(state.sum() for state in states).backward()
+
+
+def test_another_recording_of_the_same_name_has_a_file_of_its_own(tmp_path, utterances):
+    before = cache_of(tmp_path, utterances).path
+    soundfile.write(utterances[0].audio_filepath, np.zeros(9000), 16000)
+    assert cache_of(tmp_path, utterances).path != before
 
 
 def test_other_weights_utterances_or_exits_have_a_file_of_their_own(tmp_path, utterances):
@@ -73,11 +100,18 @@ def test_other_weights_utterances_or_exits_have_a_file_of_their_own(tmp_path, ut
 
 def test_a_disk_without_room_is_said_before_anything_is_computed(tmp_path, utterances, monkeypatch):
     usage = namedtuple("usage", "free")
-    monkeypatch.setattr("speechbrain_ee.corpora.state_cache.shutil.disk_usage", lambda _: usage(free=10))
-    cache = cache_of(tmp_path / "states", utterances)
+    caches = [cache_of(tmp_path / "states", some) for some in (utterances, utterances[:1])]
+    total = sum(cache.num_bytes for cache in caches)
+    for free in (total, total - 1):
+        monkeypatch.setattr(
+            "speechbrain_ee.corpora.state_cache.shutil.disk_usage", lambda _, free=free: usage(free=free)
+        )
+        if free == total:
+            check_room(caches)
     with pytest.raises(OSError, match="0.0 GB free: give another folder, or fewer exits"):
-        cache.fill()
-    assert not cache.path.exists()
+        check_room(caches)
+    caches[1].fill()
+    check_room(caches)  # it has been computed, and is not to be
 
 
 def test_a_state_that_half_precision_cannot_hold_is_refused(tmp_path, utterances):

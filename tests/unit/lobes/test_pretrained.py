@@ -21,7 +21,9 @@ def make_source(folder, family, **extractor):
     transformers = pytest.importorskip("transformers")
     encoder = make_encoder(family)
     if family == "whisper":
-        model = transformers.WhisperModel(encoder.shape)
+        decoder = {"decoder_layers": 1, "decoder_ffn_dim": 8, "decoder_attention_heads": 1, "vocab_size": 9}
+        decoder |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+        model = transformers.WhisperModel(transformers.WhisperConfig(**encoder.config["backbone"] | decoder))
         model.encoder.load_state_dict(encoder.backbone.state_dict())
         options = {"feature_size": N_MELS} | extractor
         transformers.WhisperFeatureExtractor(**options).save_pretrained(folder)
@@ -30,6 +32,11 @@ def make_source(folder, family, **extractor):
         transformers.Wav2Vec2FeatureExtractor(**{"do_normalize": True} | extractor).save_pretrained(folder)
     model.save_pretrained(folder)
     return encoder, str(folder)
+
+
+def change_config(folder, changes, file="config.json"):
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
 
 
 def from_source(family, source, **arguments):
@@ -77,9 +84,9 @@ def test_description_rebuilds_it_without_the_source(tmp_path, family):
 
 @pytest.mark.parametrize("family", PRETRAINED)
 def test_no_layer_is_dropped_in_training(tmp_path, family):
-    _, arguments = FAMILIES[family]
-    drop = "encoder_layerdrop" if family == "whisper" else "layerdrop"
-    encoder = make_encoder(family, backbone=arguments["backbone"] | {drop: 1.0}).train()
+    _, source = make_source(tmp_path, family)
+    change_config(tmp_path, {"encoder_layerdrop" if family == "whisper" else "layerdrop": 1.0})
+    encoder = from_source(family, source).train()
     feats = torch.randn(1, 4000 if encoder.frame_size == 1 else 30, encoder.frame_size)
     states, _ = encoder(feats, torch.tensor([feats.shape[1]]))
     assert all((a - b).abs().mean() > 0.1 for a, b in zip(states, states[1:], strict=False))
@@ -140,7 +147,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, family, change, message):
 def test_folder_without_weights_or_without_anything_is_refused(tmp_path):
     _, source = make_source(tmp_path, "wav2vec2")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="cannot load the weights of a wav2vec2") as raised:
+    with pytest.raises(ValueError, match="has no weights: a folder of the library has model.safetensors") as raised:
         from_source("wav2vec2", source)
     one_line(raised)
     (tmp_path / "config.json").write_text("{")
@@ -163,15 +170,49 @@ def test_more_layers_than_the_source_has_are_refused(tmp_path):
         from_source("wav2vec2", source, num_layers=5, exit_layers=[5])
 
 
+@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1", b""])
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_broken_weights_are_one_line(tmp_path, name, content):
+    _, source = make_source(tmp_path, "wav2vec2")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="cannot load the weights of a wav2vec2") as raised:
+        from_source("wav2vec2", source)
+    one_line(raised)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": "abc"}, "no wav2vec2 can have this shape"),
+        ({"num_hidden_layers": None}, "num_hidden_layers is None in its config.json"),
+        ({"add_adapter": True}, "has add_adapter set, which exits do not go through"),
+        ({"hidden_act": "evil"}, "cannot load the weights of a wav2vec2"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_one_line(tmp_path, changes, message):
+    _, source = make_source(tmp_path, "wav2vec2")
+    change_config(tmp_path, changes)
+    with pytest.raises(ValueError, match=message) as raised:
+        from_source("wav2vec2", source)
+    one_line(raised)
+
+
 def test_unknown_and_private_settings_are_refused():
-    for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config"):
-        with pytest.raises(ValueError, match=f"backbone has {name}: no setting of wav2vec2"):
+    for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config", "add_adapter"):
+        with pytest.raises(ValueError, match=f"backbone has {name}: wav2vec2 goes by hidden_size"):
             Wav2Vec2ExitEncoder(**EXITS, backbone=BASE | {name: "x"})
 
 
-def test_adapters_are_refused():
-    with pytest.raises(ValueError, match="adapter on top"):
-        Wav2Vec2ExitEncoder(**EXITS, backbone=BASE | {"add_adapter": True})
+@pytest.mark.parametrize("part", ["features", "encoder"])
+def test_a_stranger_config_is_not_followed_to_a_source(part, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("looked online"))
+    description = {
+        "features": {"class": "Waveform", "source": "evil/repo"},
+        "encoder": {"class": "Wav2Vec2ExitEncoder", **EXITS, "source": "evil/repo"},
+    }[part]
+    with pytest.raises(ModelError, match=f"config.json names a source for '{part}'"):
+        build_lobe(part, description)
 
 
 def test_a_stranger_settings_that_cannot_be_built_are_one_line():
@@ -191,8 +232,12 @@ def test_absent_transformers_is_said_in_one_line(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "extractor", "message"),
     [
-        ("wav2vec2", {}, "features with feature_extractor_type='Wav2Vec2FeatureExtractor', these have 'Whisper"),
-        ("whisper", {"feature_size": 24}, "features with feature_size=24, these have 20"),
+        (
+            "wav2vec2",
+            {},
+            "was trained on what Wav2Vec2FeatureExtractor gives, and these are as of WhisperFeatureExtractor",
+        ),
+        ("whisper", {"feature_size": 24}, "features with feature_size=24, these have 20: give that as n_mels"),
     ],
 )
 def test_a_feature_extractor_that_does_not_fit_is_refused(tmp_path, family, extractor, message):
@@ -210,3 +255,34 @@ def test_waveform_takes_the_rate_and_the_normalisation_of_its_source(tmp_path):
         Waveform(source=source, sample_rate=8000)
     with pytest.raises(ValueError, match="nothing says whether waveforms are to be normalised"):
         Waveform()
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "whisper"])
+def test_older_and_newer_folders_say_it_elsewhere(tmp_path, family):
+    _, source = make_source(tmp_path, family)
+    features = (
+        (lambda: WhisperLogMel(n_mels=N_MELS, source=source))
+        if family == "whisper"
+        else lambda: Waveform(source=source)
+    )
+    older = tmp_path / "preprocessor_config.json"
+    said = json.loads(older.read_text("utf-8"))
+    del said["feature_extractor_type"]  # the model's type says it
+    older.write_text(json.dumps(said), "utf-8")
+    features()
+    older.unlink()
+    with pytest.raises(ValueError, match="has no preprocessor_config.json"):
+        features()
+    (tmp_path / "processor_config.json").write_text(json.dumps({"feature_extractor": said}), "utf-8")
+    features()
+
+
+@pytest.mark.parametrize("normalize", ["no", 1])
+def test_what_is_neither_true_nor_false_is_refused(normalize):
+    with pytest.raises(ValueError, match="give True or False"):
+        Waveform(normalize=normalize)
+
+
+def test_an_empty_source_is_refused():
+    with pytest.raises(ValueError, match="the source is empty"):
+        from_source("wav2vec2", "")
