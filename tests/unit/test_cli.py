@@ -155,6 +155,7 @@ def test_failures_are_one_line_and_status_1(run, model, audio, arguments, messag
         (["transcribe", "--model", "m", "--device", "tpu", "a.wav"], "--device tpu: give cpu, cuda"),
         (["transcribe", "--model", "m", "--device", "cuda:99", "a.wav"], "GPUs are here"),
         (["evaluate", "m", "--manifest", "a.jsonl", "--lm", "a.arpa"], "--lm needs --decoding beam"),
+        (["evaluate", "m", "--manifest", "a.jsonl", "--word-bonus", "1"], "--word-bonus needs --decoding beam"),
         (["evaluate", "m", "--manifest", "a.jsonl", "--manifest", "b.jsonl", "--out", "o"], "--out takes"),
         (["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"], "results go by the stem"),
     ],
