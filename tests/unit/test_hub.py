@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models by their names on a Hub, which is a server on this machine."""
+
+import hashlib
+import json
+
+import pytest
+import soundfile
+import torch
+from hub import run_with, serve
+from unit.models import make_asr
+
+from speechbrain_ee.lobes import Waveform, WavLMExitEncoder, WhisperExitEncoder, WhisperLogMel
+from speechbrain_ee.lobes.sources import pretrained_source
+from speechbrain_ee.model import save_model
+
+ENCODER = """
+from unit.test_hub import describe_encoder
+print(describe_encoder({family!r}, {source!r}))
+"""
+
+
+def describe_encoder(family, source):
+    encoder_class, features_class = {
+        "wavlm": (WavLMExitEncoder, Waveform),
+        "whisper": (WhisperExitEncoder, WhisperLogMel),
+    }[family]
+    features = features_class(source=source)
+    encoder = encoder_class(num_layers=2, exit_layers=[2], source=source)
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode() + value.numpy().tobytes())
+    return f"{digest.hexdigest()} {features.config}"
+
+
+@pytest.mark.parametrize("family", ["wavlm", "whisper"])
+def test_a_pretrained_encoder_from_the_hub_is_the_one_in_the_folder(tmp_path, family):
+    pytest.importorskip("transformers")
+    folder = pretrained_source(source=None, family=family, folder=str(tmp_path / "tiny"))
+    with serve(user__tiny=folder) as server:
+        ended = run_with(server, tmp_path / "cache", ENCODER.format(family=family, source="user/tiny"))
+        assert any("model.safetensors" in path for path in server.asked)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == describe_encoder(family, folder)
+
+
+def test_a_name_that_is_not_there_is_one_line(tmp_path):
+    pytest.importorskip("transformers")
+    with serve() as server:
+        ended = run_with(server, tmp_path / "cache", ENCODER.format(family="wavlm", source="user/nothing"))
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "ValueError: user/nothing is no folder here, and its preprocessor_config.json" in last
+
+
+TRANSCRIBE = """
+import sys
+sys.argv = ["speechbrain-ee", "transcribe", "--model", "user/model", "--full", "--json", {wav!r}]
+from speechbrain_ee.cli import main
+main()
+"""
+
+
+def test_a_trained_model_from_the_hub_transcribes_as_from_its_folder(tmp_path):
+    asr = make_asr(tmp_path)
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    waveform = torch.randn(8000, generator=torch.Generator().manual_seed(0)) / 10
+    wav = tmp_path / "a.wav"
+    soundfile.write(wav, waveform.numpy(), 16000, subtype="FLOAT")
+    with serve(user__model=tmp_path / "model") as server:
+        ended = run_with(server, tmp_path / "cache", TRANSCRIBE.format(wav=str(wav)))
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["text"] == asr.transcribe_file(wav).text
