@@ -26,7 +26,8 @@ from speechbrain_ee.calibration_file import (
     write_calibration,
 )
 from speechbrain_ee.corpora.audio import check_durations, load_audio
-from speechbrain_ee.corpora.dataset import check_alphabet, check_not_too_long, drop_too_short, make_dataset
+from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
+from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache, check_room

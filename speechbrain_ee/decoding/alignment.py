@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torchaudio.functional import forced_align
 
-from speechbrain_ee.corpora.dataset import ctc_frames_needed
+from speechbrain_ee.corpora.checks import ctc_frames_needed
 from speechbrain_ee.words import Span, token_runs, word_positions
 
 if TYPE_CHECKING:

@@ -1,27 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The LibriSpeech script on a LibriSpeech-shaped tree of noise."""
 
-import importlib.util
 import json
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from recipes.scripts import RECIPES, load_script
 
 from speechbrain_ee.corpora.audio import check_durations
 from speechbrain_ee.corpora.manifest import read_manifest
 
-SCRIPT = Path(__file__).parents[2] / "recipes" / "LibriSpeech" / "prepare.py"
+SCRIPT = RECIPES / "LibriSpeech" / "prepare.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("librispeech_prepare", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def add_chapter(root, subset, speaker, chapter, seconds):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A language model of words out of manifests, with the tool that is installed."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -9,16 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from recipes.scripts import RECIPES, load_script
 
-SCRIPT = Path(__file__).parents[2] / "recipes" / "train_ngram.py"
+SCRIPT = RECIPES / "train_ngram.py"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_ngram", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ def describe_encoder(family, source):
 
 @pytest.mark.parametrize("family", ["wavlm", "whisper"])
 def test_a_pretrained_encoder_from_the_hub_is_the_one_in_the_folder(tmp_path, family):
-    pytest.importorskip("transformers")
     folder = pretrained_source(source=None, family=family, folder=str(tmp_path / "tiny"))
     with serve(user__tiny=folder) as server:
         ended = run_with(server, tmp_path / "cache", ENCODER.format(family=family, source="user/tiny"))
@@ -45,7 +44,6 @@ def test_a_pretrained_encoder_from_the_hub_is_the_one_in_the_folder(tmp_path, fa
 
 
 def test_a_name_that_is_not_there_is_one_line(tmp_path):
-    pytest.importorskip("transformers")
     with serve() as server:
         ended = run_with(server, tmp_path / "cache", ENCODER.format(family="wavlm", source="user/nothing"))
     last = ended.stderr.strip().splitlines()[-1]

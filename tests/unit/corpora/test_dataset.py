@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Items, and the checks of their texts and lengths."""
-
-import logging
+"""Items."""
 
 import numpy as np
 import pytest
@@ -10,14 +8,7 @@ import torch
 from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 
 from speechbrain_ee.corpora import dataset as dataset_module
-from speechbrain_ee.corpora.dataset import (
-    check_alphabet,
-    check_not_too_long,
-    ctc_frames_needed,
-    drop_too_short,
-    make_dataset,
-    stable_seed,
-)
+from speechbrain_ee.corpora.dataset import make_dataset, stable_seed
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.tokenizer import Tokenizer
 
@@ -90,69 +81,8 @@ def test_no_utterances_and_repeated_ids(tokenizer):
         make_dataset(fake([1.0]) * 2, tokenizer)
 
 
-# Checks of the texts
-
-
-def test_alphabet_error_says_how_many_which_and_where(tokenizer):
-    texts = ["the cat", "the cät", "a dog!", "cät"]
-    bad = [Utterance(f"u{i}", "/none.wav", 1.0, text) for i, text in enumerate(texts)]
-    with pytest.raises(ValueError, match=r"^3 of 4 texts .* '!ä' \(first: u1\); .*") as caught:
-        check_alphabet(bad, tokenizer)
-    assert "\n" not in str(caught.value)
-    check_alphabet(bad[:1], tokenizer)
-
-
-@pytest.mark.parametrize(("tokens", "needed"), [([], 0), ([5], 1), ([5, 6], 2), ([5, 5], 3), ([5, 5, 5, 6, 6], 8)])
-def test_frames_that_ctc_needs_are_those_with_a_finite_loss(tokens, needed):
-    assert ctc_frames_needed(tokens) == needed
-    for num_frames, finite in ((needed, True), (needed - 1, False)):
-        if num_frames < 1:
-            continue
-        log_probs = torch.zeros(num_frames, 1, 8).log_softmax(-1)
-        loss = torch.nn.functional.ctc_loss(
-            log_probs, torch.tensor([tokens]), [num_frames], [len(tokens)], reduction="none"
-        )
-        assert bool(loss.isfinite()) is finite
-
-
-def test_too_short_utterances_are_counted_named_and_dropped(tokenizer, caplog):
-    # Encoder frames of 40 ms: "cat" has 4 tokens with its word start and needs 0.16 s.
-    long_enough, short = fake([0.16, 0.5]), fake([0.159] * 9)[2:]
-    with caplog.at_level(logging.WARNING):
-        kept = drop_too_short(long_enough + short, tokenizer, lambda samples: samples // 640)
-    assert kept == long_enough
-    assert [record.getMessage() for record in caplog.records] == [
-        "7 of 9 utterances are too short for their text under CTC and are left out: u2, u3, u4, u5, u6, ..."
-    ]
-
-
-def test_speed_shortens_and_repeats_count(tokenizer):
-    frames = lambda samples: samples // 640  # noqa: E731
-    utterances = fake([0.16, 0.5])
-    assert drop_too_short(utterances, tokenizer, frames, speed=1.1) == utterances[1:]
-    double = [Utterance("u", "/none.wav", 0.2, "tall")]  # 5 tokens, 5 frames, but 6 needed
-    with pytest.raises(ValueError, match="all 1 utterances are too short"):
-        drop_too_short(double, tokenizer, frames)
-
-
 def test_audio_comes_at_the_rate_that_is_asked_for(utterances, tokenizer):
     for cache_audio in (False, True):
         full = make_dataset(utterances, tokenizer, cache_audio=cache_audio)
         half = make_dataset(utterances, tokenizer, cache_audio=cache_audio, sample_rate=8000)
         assert len(half[0]["sig"]) == -(-len(full[0]["sig"]) // 2)
-
-
-def test_what_is_too_long_for_the_encoder_is_named():
-    utterances = [Utterance("short", "a.wav", 2.0, "b"), Utterance("long", "b.wav", 4.1, "b")]
-
-    def check(max_frames, **options):
-        check_not_too_long(utterances, lambda samples: samples // 640, max_frames, **options)
-
-    check(None)
-    check(102)  # 4.1 s are 102.5 frames of 40 ms
-    with pytest.raises(ValueError, match=r"^1 of 2 utterances are longer than the 101 frames .*first: long, 4.1 s"):
-        check(101)
-    with pytest.raises(ValueError, match="^1 of 2"):
-        check(102, speed=0.9)
-    with pytest.raises(ValueError, match="^2 of 2"):
-        check(102, sample_rate=48000)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from unit.models import BASE, D_MODEL, FAMILIES, N_MELS, make_encoder
 
@@ -18,7 +19,6 @@ EXITS = {"num_layers": 4, "exit_layers": [1, 2, 4]}
 
 def make_source(folder, family, **extractor):
     """Write a folder as the Hub has them: shape, weights, feature extractor."""
-    transformers = pytest.importorskip("transformers")
     encoder = make_encoder(family)
     if family == "whisper":
         decoder = {"decoder_layers": 1, "decoder_ffn_dim": 8, "decoder_attention_heads": 1, "vocab_size": 9}

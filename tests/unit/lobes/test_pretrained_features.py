@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+import transformers
 
 from speechbrain_ee.lobes import Waveform, WhisperLogMel
 
@@ -27,7 +28,6 @@ def test_law_4_features_do_not_depend_on_the_batch(features):
 
 
 def test_waveform_is_normalised_as_the_library_does():
-    transformers = pytest.importorskip("transformers")
     wav = torch.randn(5000) * 3 + 1
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     expected = extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt").input_values
@@ -38,7 +38,6 @@ def test_waveform_is_normalised_as_the_library_does():
 
 @pytest.mark.parametrize("samples", [480000, 16000, 12345])
 def test_whisper_features_are_those_of_the_library_without_padding(samples):
-    transformers = pytest.importorskip("transformers")
     wav = torch.randn(samples, generator=torch.Generator().manual_seed(1))
     extractor = transformers.WhisperFeatureExtractor()
     expected = extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt", padding="do_not_pad").input_features
@@ -65,7 +64,6 @@ def test_statistics_are_not_measured_so_no_waveform_is_read():
 
 
 def test_whisper_padded_to_30_s_is_what_the_library_makes_of_it():
-    transformers = pytest.importorskip("transformers")
     wavs, num_samples = noise_batch()
     expected = transformers.WhisperFeatureExtractor()(
         [wavs[row, :samples].numpy() for row, samples in enumerate(SAMPLES)], sampling_rate=16000, return_tensors="pt"

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripts of the recipes, which are no modules, as modules."""
+
+import importlib.util
+from pathlib import Path
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def load_script(path):
+    """Load a script by its path in recipes/."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
