@@ -11,6 +11,19 @@ import argparse
 import json
 from pathlib import Path
 
+from speechbrain_ee.errors import one_line_errors
+
+
+def named_runs(given: list[str]) -> dict[str, Path]:
+    """Run folders by name, out of NAME=FOLDER; each must have been evaluated."""
+    runs = {}
+    for one in given:
+        name, equals, folder = one.partition("=")
+        if not (name and equals and any(Path(folder).glob("eval/*/exits.json"))):
+            raise ValueError(f"{one!r}: give NAME=FOLDER, a run folder with eval/<set>/exits.json")
+        runs[name] = Path(folder)
+    return runs
+
 
 def read(folder: Path, *, last_only: bool = False) -> dict[str, list[dict]]:
     """Layer, WER with its interval and MACs of every exit, by set; or of the last one, where no other was trained."""
@@ -73,9 +86,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--out", type=Path, required=True, help="beginning of the files' names")
     args = parser.parse_args()
-    runs = dict(one.split("=", 1) for one in args.runs)
-    publish({"runs": {name: {"sets": read(Path(folder))} for name, folder in runs.items()}}, args.out)
+    runs = named_runs(args.runs)
+    publish({"runs": {name: {"sets": read(folder)} for name, folder in runs.items()}}, args.out)
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("side_by_side.py"):
+        main()

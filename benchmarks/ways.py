@@ -17,6 +17,8 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from speechbrain_ee.errors import one_line_errors
+
 
 def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
     """Options of each way; a way that begins with another's weights comes after it."""
@@ -48,7 +50,7 @@ def evaluate_with(lm: Path, folder: Path, manifests: list[str]) -> None:
 
 def main() -> None:
     """Train, decode, collect, draw."""
-    from side_by_side import publish, read
+    from side_by_side import named_runs, publish, read
     from twins import train
 
     from speechbrain_ee.hparams import load_hparams, parse_arguments
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=RUN", help="other run folders")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
+    compared = named_runs(args.compare)  # before hours are spent
     args.out.mkdir(parents=True, exist_ok=True)
     hparams = load_hparams(*parse_arguments([args.hparams, *overrides])[::2])
     options = ways(args.out, len(hparams["exit_layers"]))
@@ -80,7 +83,7 @@ def main() -> None:
         for name in sorted({*args.ways, *(["last"] if "two_stages" in args.ways else [])}, key=list(options).index):
             jobs[name] = pool.submit(run, name)
     results = {"command": " ".join(sys.argv), "runs": {}}
-    folders = {name: args.out / name for name in jobs} | dict(one.split("=", 1) for one in args.compare)
+    folders = {name: args.out / name for name in jobs} | compared
     for name, folder in folders.items():
         if args.lm is not None:
             evaluate_with(args.lm, Path(folder), manifests)
@@ -91,4 +94,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("ways.py"):
+        main()

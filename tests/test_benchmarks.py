@@ -6,7 +6,7 @@ import torch
 from unit.models import make_asr
 
 from benchmarks.batch_mean import Batch
-from benchmarks.side_by_side import markdown
+from benchmarks.side_by_side import markdown, named_runs
 from benchmarks.ways import ways
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.policies import ScoreThreshold
@@ -63,3 +63,9 @@ def test_a_table_leaves_out_what_was_not_trained():
         "| 1 | 11.0 [9.0, 14.0] 1000M |  |",
         "| 2 | 12.0 [9.0, 14.0] 2000M | 12.0 [9.0, 14.0] 2000M |",
     ]
+
+
+@pytest.mark.parametrize("given", ["nonsense", "=folder", "a=/nothing"])
+def test_a_run_that_is_none_is_refused(given):
+    with pytest.raises(ValueError, match="give NAME=FOLDER, a run folder with eval"):
+        named_runs([given])
