@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimate an n-gram language model over words, for `speechbrain-ee evaluate ... --decoding beam --lm FILE`.
 
-python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa [--text book.txt] [--words words.txt]
+python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa [--text lines.txt] [--books book.txt] [--words words.txt]
 
-Texts are those of the manifests, and the lines of plain text files, in lower case with nothing but letters and
-apostrophes. A list of words makes them known where no text has them. Kneser-Ney is left to KenLM's lmplz where it is on
+Texts are those of the manifests, the lines of plain text files and the sentences of books, whose lines break anywhere,
+in lower case with nothing but letters and apostrophes. A list of words makes them known where no text has them. Kneser-Ney is left to KenLM's lmplz where it is on
 the PATH, else to IRSTLM (Debian: apt-get install irstlm). Writes an ARPA file, which KenLM reads.
 """
 
@@ -32,13 +32,30 @@ def normalize(text: str) -> str:
     return " ".join(re.sub(r"[^a-z']+", " ", text.lower()).split())
 
 
-def sentences(manifests: list[Path], texts: list[Path], words: list[Path], *, repeat: int) -> list[str]:
+def split_book(text: str) -> list[str]:
+    """Cut running text at empty lines and where a sentence ends.
+
+    >>> split_book("Call me\\nIshmael. Some years ago--\\n\\nWhale!")
+    ['Call me Ishmael.', 'Some years ago--', 'Whale!']
+    """
+    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+    return [sentence for one in paragraphs for sentence in re.split(r"(?<=[.!?;])[\"')\]]*\s+", one) if sentence]
+
+
+def sentences(
+    manifests: list[Path], texts: list[Path], books: list[Path], words: list[Path], *, repeat: int
+) -> list[str]:
     """All texts, those of the manifests ``repeat`` times; listed words stand alone."""
+
+    def read(path: Path) -> str:
+        return path.read_text("utf-8", errors="replace")
+
     own = [normalize(one.text) for path in manifests for one in read_manifest(path)]
-    lines = [line for path in (*texts, *words) for line in path.read_text("utf-8", errors="replace").splitlines()]
+    lines = [line for path in (*texts, *words) for line in read(path).splitlines()]
+    lines += [line for path in books for line in split_book(read(path))]
     found = own * repeat + [normalize(line) for line in lines]
     if not any(found):
-        raise ValueError("there is not a word in these files: give manifests with texts, or --text")
+        raise ValueError("there is not a word in these files: give manifests with texts, --text or --books")
     return [line for line in found if line]
 
 
@@ -80,12 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifests", type=Path, nargs="*", help="JSON lines or SpeechBrain CSV, with texts")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="more sentences, one a line")
+    parser.add_argument("--books", type=Path, nargs="*", default=[], help="more text, cut where sentences end")
     parser.add_argument("--words", type=Path, nargs="*", default=[], help="words to be known, one a line")
     parser.add_argument("--repeat", type=int, default=1, help="how often the manifests' texts count beside the others")
     parser.add_argument("--order", type=int, default=3, help="words in an n-gram")
     parser.add_argument("--out", type=Path, required=True, help="ARPA file")
     args = parser.parse_args()
-    lines = sentences(args.manifests, args.text, args.words, repeat=args.repeat)
+    lines = sentences(args.manifests, args.text, args.books, args.words, repeat=args.repeat)
     tool = estimate(lines, args.order, args.out)
     vocabulary = {word for line in lines for word in line.split()}
     print(f"{args.out}: {args.order}-grams of {len(lines)} lines, {len(vocabulary)} words, estimated by {tool}")

@@ -32,13 +32,16 @@ def run(*words):
 
 
 def test_texts_are_words_and_listed_words_stand_alone(script, tmp_path, manifest):
-    text, words = tmp_path / "book.txt", tmp_path / "words.txt"
+    text, book, words = tmp_path / "lines.txt", tmp_path / "book.txt", tmp_path / "words.txt"
     text.write_text("Call me Ishmael -- it's 3 o'clock!\n\n", "utf-8")
+    book.write_text('"Call me\nIshmael." Some years ago\n\nWhale!\n', "utf-8")
     words.write_text("whale\nharpoon\n", "utf-8")
-    lines = script.sentences([manifest], [text], [words], repeat=2)
-    assert len(lines) == 2 * 20 + 1 + 2
+    lines = script.sentences([manifest], [text], [book], [words], repeat=2)
+    assert len(lines) == 2 * 20 + 1 + 2 + 3
     assert lines[0] == "the cat sat"
-    assert lines[-3:] == ["call me ishmael it's o'clock", "whale", "harpoon"]
+    own, others = lines[: 2 * 20], lines[2 * 20 :]
+    assert own[:20] == own[20:]
+    assert others == ["call me ishmael it's o'clock", "whale", "harpoon", "call me ishmael", "some years ago", "whale"]
 
 
 def test_nothing_to_learn_from_is_one_line(tmp_path):
@@ -47,7 +50,7 @@ def test_nothing_to_learn_from_is_one_line(tmp_path):
     ended = run("--text", empty, "--out", tmp_path / "lm.arpa")
     assert ended.returncode == 1
     assert ended.stderr.strip().splitlines() == [
-        "train_ngram.py: error: there is not a word in these files: give manifests with texts, or --text"
+        "train_ngram.py: error: there is not a word in these files: give manifests with texts, --text or --books"
     ]
 
 
