@@ -31,9 +31,10 @@ INSTALL_REQUIRES = [
     "filelock>=3.20,<4",  # torch has it too
     "huggingface_hub>=2.4,<3",
 ]
+FLASHLIGHT = 'flashlight-text>=0.0.7,<0.1; python_version < "3.13"'  # KenLM is in its wheel; none for later Pythons
 EXTRAS = {
     "synth": ["espeakng-loader>=0.2.4,<0.3"],  # GPL-3: only the script that makes data imports it
-    "lm": ["kenlm>=0.3,<0.4", "pygtrie>=2.5,<3"],
+    "lm": ["kenlm>=0.3,<0.4", "pygtrie>=2.5,<3", FLASHLIGHT],
     "onnx": ["onnx>=1.23,<2", "onnxscript>=0.7.2,<0.8", "onnxruntime>=1.31,<2"],
     "ssl": ["transformers>=5.23,<6"],
     "report": ["plotly>=7.1,<8"],
@@ -49,6 +50,7 @@ EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],
     *EXTRAS["ssl"],
+    FLASHLIGHT,
     "mapie>=1.6,<2",  # a test compares p-values
     "playwright>=1.65,<2",  # drives Debian's chromium, where it is installed
 ]

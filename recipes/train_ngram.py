@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Estimate an n-gram language model over words, for `speechbrain-ee evaluate ... --decoding beam --lm FILE`.
+"""Estimate an n-gram language model over words, for `--decoding beam` or `lexicon` with `--lm FILE`.
 
-python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa [--text lines.txt] [--books book.txt] [--words words.txt]
+python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa
+    [--text lines.txt] [--books book.txt] [--words words.txt]
 
 Texts are those of the manifests, the lines of plain text files and the sentences of books, whose lines break anywhere,
-in lower case with nothing but letters and apostrophes. A list of words makes them known where no text has them. Kneser-Ney is left to KenLM's lmplz where it is on
-the PATH, else to IRSTLM (Debian: apt-get install irstlm). Writes an ARPA file, which KenLM reads.
+in lower case with nothing but letters and apostrophes. A list of words makes them known where no text has them.
+Kneser-Ney is left to KenLM's lmplz where it is on the PATH, else to IRSTLM (Debian: apt-get install irstlm). Writes an
+ARPA file, which KenLM reads.
 """
 
 import argparse
@@ -33,9 +35,9 @@ def normalize(text: str) -> str:
 
 
 def split_book(text: str) -> list[str]:
-    """Cut running text at empty lines and where a sentence ends.
+    r"""Cut running text at empty lines and where a sentence ends.
 
-    >>> split_book("Call me\\nIshmael. Some years ago--\\n\\nWhale!")
+    >>> split_book("Call me\nIshmael. Some years ago--\n\nWhale!")
     ['Call me Ishmael.', 'Some years ago--', 'Whale!']
     """
     paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]

@@ -35,19 +35,30 @@ class Decoding(StrEnum):
 
     greedy = "greedy"
     beam = "beam"
+    lexicon = "lexicon"
     rescore = "rescore"
     ctc = "ctc"
 
 
-BeamSizeOption = Annotated[int | None, typer.Option(help="Of a beam; 50 for CTC, 10 with attention.")]
+BeamSizeOption = Annotated[
+    int | None, typer.Option(help="Of a beam; 50 for CTC, 200 over a lexicon, 10 with attention.")
+]
 LMOption = Annotated[
-    Path | None, typer.Option(help="KenLM for a CTC beam; with attention the checkpoint of a TransformerLM.")
+    Path | None,
+    typer.Option(
+        help="KenLM for a CTC beam, for a lexicon the ARPA file; with attention the checkpoint of a TransformerLM."
+    ),
 ]
 LMWeightOption = Annotated[float | None, typer.Option(help="Of the language model; 0.5 for KenLM, 0.6 with attention.")]
-WordBonusOption = Annotated[float | None, typer.Option(help="Per word beside a KenLM, 1.5; more is longer texts.")]
+WordBonusOption = Annotated[
+    float | None, typer.Option(help="Per word beside a KenLM, 1.5, over a lexicon 0; more is longer texts.")
+]
 DecodingOption = Annotated[
     Decoding,
-    typer.Option(help="greedy or beam, with attention where the model has it; rescore: CTC beam, then attention; ctc."),
+    typer.Option(
+        help="greedy or beam, with attention where the model has it; lexicon: CTC beam over the words of --lm; "
+        "rescore: CTC beam, then attention; ctc."
+    ),
 ]
 
 
@@ -161,7 +172,7 @@ def evaluate(
             ("--word-bonus", word_bonus),
         ):
             if value is not None:
-                raise typer.BadParameter(f"{name} needs --decoding beam, or rescore")
+                raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
     test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
     asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)

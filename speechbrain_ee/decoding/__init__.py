@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from speechbrain_ee.decoding.attention import BeamAttention, GreedyAttention, RescoreAttention
 from speechbrain_ee.decoding.base import Decoded
 from speechbrain_ee.decoding.ctc import BeamCTC, GreedyCTC
+from speechbrain_ee.decoding.lexicon import LexiconCTC
 from speechbrain_ee.language_model import load_language_model
 from speechbrain_ee.model import LOBES
 
@@ -26,12 +27,13 @@ __all__ = [
     "Decoded",
     "GreedyAttention",
     "GreedyCTC",
+    "LexiconCTC",
     "RescoreAttention",
     "greedy_name",
     "make_decoder",
 ]
 
-DECODINGS = ("greedy", "beam", "rescore", "ctc")
+DECODINGS = ("greedy", "beam", "lexicon", "rescore", "ctc")
 
 
 def make_decoder(
@@ -50,8 +52,9 @@ def make_decoder(
     Arguments
     ---------
     decoding : str
-        ``greedy`` or ``beam``, with attention where the heads have decoders, else with CTC; ``rescore``: CTC beam,
-        chosen anew by attention; ``ctc``: the best path of CTC, whatever there is.
+        ``greedy`` or ``beam``, with attention where the heads have decoders, else with CTC; ``lexicon``: CTC
+        beam over the words of ``lm``; ``rescore``: CTC beam, chosen anew by attention; ``ctc``: the best path of CTC,
+        whatever there is.
     heads : CTCHeads
         Of the model.
     tokenizer : Tokenizer
@@ -61,7 +64,8 @@ def make_decoder(
     beam_size : int | None
         Of a beam; None is the decoder's own default.
     lm : str | Path | None
-        For a CTC beam a KenLM over words, for a beam with attention a TransformerLM over the model's tokens.
+        For a CTC beam a KenLM over words (for ``lexicon`` an ARPA file), for a beam with attention a TransformerLM over
+        the model's tokens.
     lm_weight : float | None
         Of the language model; None is the decoder's own default.
     word_bonus : float | None
@@ -86,6 +90,8 @@ def make_decoder(
         raise ValueError("rescore needs attention decoders, and this model has none: give greedy or beam")
     if decoding in ("greedy", "ctc") and (lm is not None or beam_size is not None):
         raise ValueError(f"{decoding} has no beam, for which a beam size or a language model would be: give beam")
+    if decoding == "lexicon" and lm is None:
+        raise ValueError("lexicon takes its words from a language model: give lm, an ARPA file")
     if lm is None and (lm_weight is not None or word_bonus is not None):
         raise ValueError("a language model's weight and a bonus per word are for a language model: give lm too")
     is_joint = decoding == "beam" and heads.has_decoders
@@ -96,8 +102,7 @@ def make_decoder(
     if is_joint:
         language_model = None if lm is None else load_language_model(lm)
         return BeamAttention(tokenizer, blank_index, language_model=language_model, **options)
-    if decoding in ("beam", "rescore"):
-        kind = BeamCTC if decoding == "beam" else RescoreAttention
+    if kind := {"beam": BeamCTC, "lexicon": LexiconCTC, "rescore": RescoreAttention}.get(decoding):
         return kind(tokenizer, blank_index, kenlm_model_path=lm, **options)
     return (GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC)(tokenizer, blank_index)
 

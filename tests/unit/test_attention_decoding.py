@@ -249,7 +249,7 @@ def test_decoders_by_name(tokenizer):
             make_decoder("beam", ctc, tokenizer, 0, **options)
     with pytest.raises(ValueError, match="a bonus per word is for a KenLM over words"):
         make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt", word_bonus=1.0)
-    with pytest.raises(ValueError, match="'best' is not one of greedy, beam, rescore, ctc"):
+    with pytest.raises(ValueError, match="'best' is not one of greedy, beam, lexicon, rescore, ctc"):
         make_decoder("best", joint, tokenizer, 0)
 
 

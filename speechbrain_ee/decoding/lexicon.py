@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CTC beam search over the words of a language model and no others, by torchaudio's Flashlight decoder."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from speechbrain_ee.decoding.base import Decoded, check_output
+from speechbrain_ee.words import WORD_START, Span, frame_confidences, word_positions
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+    from speechbrain_ee.tokenizer import Tokenizer
+
+N_BEST = 10  # hypotheses that share the posterior
+
+
+class LexiconCTC:
+    """CTC beam search in which every word is one of a language model's, spelled in letters.
+
+    For models that hear better than they spell: few hours of training, early exits. A word that the language model
+    does not know cannot come out.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+        Of letters: every piece a single character.
+    blank_index : int
+        Index of the CTC blank.
+    kenlm_model_path : str or Path
+        ARPA file over words; its unigrams are the lexicon.
+    beam_size : int
+        Hypotheses kept after each frame; more = slower.
+    alpha : float
+        Weight of the language model, whose logarithms are natural here.
+    beta : float
+        Bonus per word; more = longer texts.
+
+    Raises
+    ------
+    ValueError
+        If ``beam_size`` is below 1, tokens are no letters, or the language model is missing, no ARPA file, or has no
+        word of these letters.
+    ImportError
+        If Flashlight is not installed.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        blank_index: int = 0,
+        *,
+        kenlm_model_path: str | Path,
+        beam_size: int = 200,
+        alpha: float = 0.5,
+        beta: float = 0.0,
+    ):
+        if beam_size < 1:
+            raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
+        pieces = tokenizer.vocab_list
+        if long := [piece for piece in pieces[3:] if len(piece) > 1]:
+            raise ValueError(
+                f"a lexicon spells words in letters, and this model has tokens like {long[0]!r}: give beam"
+            )
+        self.name = (
+            f"CTC beam {beam_size} over the words of {Path(kenlm_model_path).name}, weight {alpha}, bonus {beta}"
+        )
+        self.tokenizer = tokenizer
+        self.blank_index = blank_index
+        self.space = pieces.index(WORD_START)
+        words = _words_of_arpa(Path(kenlm_model_path))
+        letters = set(pieces[3:]) - {WORD_START}
+        if not (words := [word for word in words if set(word) <= letters]):
+            raise ValueError(f"no word of {kenlm_model_path} is of this model's letters: {''.join(sorted(letters))}")
+        self.searcher = _make_searcher(
+            words,
+            tokens=pieces,
+            blank=pieces[blank_index],
+            lm=kenlm_model_path,
+            beam_size=beam_size,
+            lm_weight=alpha * math.log(10),  # Flashlight takes KenLM's decimal logarithms as they are
+            word_score=beta,
+        )
+
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Texts with the frames of their words, and ``posterior``: their share of the n-best list's probability."""
+        check_output(output, self.tokenizer.vocab_size)
+        confidences, _ = frame_confidences(output.log_probs, self.blank_index)
+        log_probs = output.log_probs.detach().float().cpu()
+        rows = zip(log_probs, output.lengths.tolist(), confidences, strict=True)
+        return [self._decode(one[:length], confidence) for one, length, confidence in rows]
+
+    def _decode(self, log_probs: torch.Tensor, confidences: list[float]) -> Decoded:
+        if log_probs.isnan().any():
+            return Decoded("", [], {"posterior": math.nan})
+        # A word ends with the space behind it: the last one gets a frame of nothing else.
+        space = torch.full((1, log_probs.shape[1]), -1e4)
+        space[0, self.space] = 0.0
+        hypotheses = self.searcher(torch.cat([log_probs, space])[None].contiguous())[0]
+        best = hypotheses[0]
+        spans = [
+            Span.of_frames(word, frames[0], frames[-1] + 1, confidences)
+            for word, frames in zip(best.words, self._frames(best), strict=False)  # a word that is not whole is none
+        ]
+        scores = torch.tensor([one.score for one in hypotheses], dtype=torch.float64)
+        return Decoded(" ".join(best.words), spans, {"posterior": float(scores.softmax(0)[0])})
+
+    def _frames(self, hypothesis) -> list[list[int]]:
+        """Frames of each word's letters; the decoder counts from 1, since its first step is before the first frame."""
+        tokens, frames = hypothesis.tokens.tolist(), hypothesis.timesteps.tolist()
+        return [[frames[one] - 1 for one in word] for word in word_positions(tokens, self.tokenizer)]
+
+
+def _make_searcher(words: list[str], *, tokens: list[str], blank: str, lm: str | Path, **options):
+    try:
+        from torchaudio.models.decoder import ctc_decoder
+    except ImportError:
+        raise ImportError('a lexicon needs Flashlight, not installed here: pip install "speechbrain_ee[lm]"') from None
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as lexicon:
+        lexicon.writelines(f"{word} {' '.join(word)} {WORD_START}\n" for word in words)
+        lexicon.flush()
+        try:
+            return ctc_decoder(
+                lexicon=lexicon.name,
+                tokens=tokens,
+                lm=str(lm),
+                nbest=min(options["beam_size"], N_BEST),
+                blank_token=blank,
+                sil_token=WORD_START,
+                **options,
+            )
+        except RuntimeError as error:  # KenLM's own
+            raise ValueError(f"cannot read language model {lm}; give an ARPA file of order 2 or more") from error
+
+
+def _words_of_arpa(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ValueError(f"language model {path} does not exist; give an ARPA file")
+    words, is_unigram = [], False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file):
+            if line.startswith("\\"):
+                if is_unigram:
+                    break
+                is_unigram = line.strip() == "\\1-grams:"
+            elif is_unigram and len(fields := line.split()) >= 2:
+                words.append(fields[1])
+            elif number > 1000 and not words:
+                break
+    if not words:
+        raise ValueError(f"{path} is no ARPA file, from which the words of a lexicon are read: a KenLM binary has none")
+    return sorted({word for word in words if not word.startswith("<")})
