@@ -7,7 +7,7 @@ python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages r
 What follows ``--`` goes to train.py for every way alike. ``last`` trains the last exit alone, ``two_stages`` the heads
 on the body that ``last`` left, ``retrofit`` the heads on the pretrained body; ``shorter`` is ``joint`` on half the
 frames and ``shorter_last`` its last exit alone. The same command again resumes. With ``--lm`` every set is decoded a
-second time, with a beam and that language model. ``--compare`` puts the exits of other run folders beside. Writes
+second time, over the words of that language model. ``--compare`` puts the exits of other run folders beside. Writes
 OUT/ways.json and OUT/ways-<set>.png, and prints Markdown tables.
 """
 
@@ -40,11 +40,12 @@ def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
     }
 
 
-def evaluate_with(lm: Path, folder: Path, manifests: list[str]) -> None:
-    """Decode every set with a beam and a language model, unless it has been done."""
+def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]) -> None:
+    """Decode every set over the words of a language model, unless it has been done."""
     for manifest in manifests:
-        if not (folder / "eval" / f"{Path(manifest).stem}-beam-lm" / "exits.json").exists():
-            words = ["evaluate", str(folder), "--manifest", manifest, "--decoding", "beam", "--lm", str(lm)]
+        if not (folder / "eval" / f"{Path(manifest).stem}-lexicon-lm" / "exits.json").exists():
+            words = ["evaluate", str(folder), "--manifest", manifest, "--decoding", "lexicon", "--lm", str(lm)]
+            words += ["--lm-weight", str(lm_weight)]
             subprocess.run([sys.executable, "-m", "speechbrain_ee.cli", *words], check=True)
 
 
@@ -60,7 +61,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["joint", "last", "two_stages", "retrofit"])
     parser.add_argument("--out", type=Path, default=Path("results/ways"))
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
-    parser.add_argument("--lm", type=Path, help="KenLM over words")
+    parser.add_argument("--lm", type=Path, help="ARPA file over words")
+    parser.add_argument("--lm-weight", type=float, default=0.5, help="of it")
     parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=RUN", help="other run folders")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
@@ -86,7 +88,7 @@ def main() -> None:
     folders = {name: args.out / name for name in jobs} | compared
     for name, folder in folders.items():
         if args.lm is not None:
-            evaluate_with(args.lm, Path(folder), manifests)
+            evaluate_with(args.lm, args.lm_weight, Path(folder), manifests)
         results["runs"][name] = {"sets": read(Path(folder), last_only=name.endswith("last"))}
         if name in jobs:
             results["runs"][name]["minutes"] = round(jobs[name].result(), 1)
