@@ -41,6 +41,20 @@ def zero_padding(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return x.masked_fill(mask.view(*mask.shape, *(1,) * (x.ndim - 2)), 0.0)
 
 
+def reverse_within(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Turn each row of ``x`` (batch, time, ...) around within its length; what lies behind stays where it is.
+
+    Example
+    -------
+    >>> reverse_within(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), torch.tensor([4, 2]))
+    tensor([[4, 3, 2, 1],
+            [6, 5, 7, 8]])
+    """
+    position = torch.arange(x.shape[1], device=x.device)
+    position = torch.where(padding_mask(lengths, x.shape[1]), position, lengths[:, None] - 1 - position)
+    return x[torch.arange(len(x), device=x.device)[:, None], position]
+
+
 def absolute_lengths(wav_lens: torch.Tensor, max_length: int) -> torch.Tensor:
     """Turn relative lengths into integers, exactly for any tensor that SpeechBrain padded.
 

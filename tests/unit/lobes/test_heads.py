@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from unit.models import D_MODEL, VOCAB, make_heads
 
 from speechbrain_ee.lobes import CTCHeads, ExitOutput
@@ -51,6 +52,18 @@ def test_law_4_a_recurrent_head_begins_at_the_end_of_the_utterance():
     together = heads.head(0, state, lengths).log_probs
     alone = heads.head(0, state[1:, :4], lengths[1:]).log_probs
     torch.testing.assert_close(together[1, :4], alone[0], atol=1e-6, rtol=1e-5)
+
+
+def test_a_recurrent_head_is_one_bidirectional_lstm_over_a_packed_batch():
+    head, lengths = make_heads(num_exits=1, kind="blstm", hidden_size=7).heads[0][1], torch.tensor([3, 9, 4])
+    stock = torch.nn.LSTM(D_MODEL, 7, bidirectional=True, batch_first=True)
+    for name, parameter in stock.named_parameters():
+        own = head.back if name.endswith("_reverse") else head.ahead
+        parameter.data = own.state_dict()[name.removesuffix("_reverse")]
+    state = torch.randn(3, 9, D_MODEL)
+    packed = pack_padded_sequence(state, lengths, batch_first=True, enforce_sorted=False)
+    expected, _ = pad_packed_sequence(stock(packed)[0], batch_first=True)
+    torch.testing.assert_close(head(state, lengths), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_log_probs_are_float32_under_autocast():
