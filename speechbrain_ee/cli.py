@@ -51,7 +51,7 @@ LMOption = Annotated[
 ]
 LMWeightOption = Annotated[float | None, typer.Option(help="Of the language model; 0.5 for KenLM, 0.6 with attention.")]
 WordBonusOption = Annotated[
-    float | None, typer.Option(help="Per word beside a KenLM, 1.5, over a lexicon 0; more is longer texts.")
+    float | None, typer.Option(help="Per word beside a KenLM, 1.5, over a lexicon 1; more is longer texts.")
 ]
 DecodingOption = Annotated[
     Decoding,

@@ -58,7 +58,7 @@ class LexiconCTC:
         kenlm_model_path: str | Path,
         beam_size: int = 200,
         alpha: float = 0.5,
-        beta: float = 0.0,
+        beta: float = 1.0,
     ):
         if beam_size < 1:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
@@ -132,6 +132,7 @@ def _make_searcher(words: list[str], *, tokens: list[str], blank: str, lm: str |
                 nbest=min(options["beam_size"], N_BEST),
                 blank_token=blank,
                 sil_token=WORD_START,
+                log_add=True,  # all paths of a text count, as in CTC's loss
                 **options,
             )
         except RuntimeError as error:  # KenLM's own

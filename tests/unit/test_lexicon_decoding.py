@@ -43,14 +43,16 @@ def language_model(words):
 
 
 def best_by_hand(log_probs, tokenizer, alpha, beta):
-    """Text of the best one of all paths whose words are listed."""
-    best = (-math.inf, None)
+    """The text with listed words whose paths together are the likeliest, with the language model's opinion."""
+    sums = {}
     for path in itertools.product(range(tokenizer.vocab_size), repeat=len(log_probs)):
         words = tokenizer.decode([token for token, _ in itertools.groupby(path)]).split()
         if set(words) <= set(UNIGRAMS):
             score = sum(log_probs[frame, token].item() for frame, token in enumerate(path))
-            best = max(best, (score + alpha * language_model(words) + beta * len(words), " ".join(words)))
-    return best[1]
+            sums[tuple(words)] = sums.get(tuple(words), 0.0) + math.exp(score)
+    return " ".join(
+        max(sums, key=lambda words: math.log(sums[words]) + alpha * language_model(words) + beta * len(words))
+    )
 
 
 def texts(decoder, log_probs, lengths):
@@ -65,7 +67,7 @@ def peaked(tokenizer, pieces, peak=0.9):
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.5, 0.0), (1.5, 2.0)])
-def test_it_finds_the_best_of_all_paths(tokenizer, arpa, alpha, beta):
+def test_it_finds_the_text_whose_paths_are_the_likeliest(tokenizer, arpa, alpha, beta):
     decoder = LexiconCTC(tokenizer, kenlm_model_path=arpa, alpha=alpha, beta=beta)
     generator = torch.Generator().manual_seed(0)
     found = []
