@@ -6,11 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 from speechbrain_ee.lobes.padding import check_lengths
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.words import Span
+
+N_BEST = 10  # hypotheses of a beam that share the posterior
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,17 @@ class Decoded:
     ctc_text: str | None = None
 
 
+def share_of_first(scores: list[float]) -> float:
+    """Share of the first hypothesis in the probability of an n-best list, by their logarithms.
+
+    Example
+    -------
+    >>> share_of_first([-1.0, -1.0])
+    0.5
+    """
+    return float(torch.tensor(scores, dtype=torch.float64).softmax(0)[0])
+
+
 def check_output(output: ExitOutput, vocab_size: int) -> None:
     """Refuse the output of another model, and relative lengths.
 
@@ -55,7 +70,6 @@ def check_output(output: ExitOutput, vocab_size: int) -> None:
 
     Example
     -------
-    >>> import torch
     >>> from speechbrain_ee.lobes.heads import ExitOutput
     >>> check_output(ExitOutput(torch.zeros(1, 5, 3), torch.tensor([5])), 3)
     """

@@ -13,17 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
-from speechbrain_ee.decoding.base import Decoded, check_output
+from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
 from speechbrain_ee.words import Span, frame_confidences, greedy_spans
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.tokenizer import Tokenizer
-
-N_BEST = 10  # hypotheses that share the posterior
 
 # Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
@@ -41,6 +38,7 @@ class GreedyCTC:
 
     Example
     -------
+    >>> import torch
     >>> from speechbrain_ee.lobes.heads import ExitOutput
     >>> class Letters:
     ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
@@ -110,6 +108,7 @@ class BeamCTC:
 
     Example
     -------
+    >>> import torch
     >>> from speechbrain_ee.lobes.heads import ExitOutput
     >>> class Letters:
     ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
@@ -179,16 +178,13 @@ class BeamCTC:
 def _decoded(n_best: list, confidences: list[float]) -> Decoded:
     if not n_best:  # nothing but NaN
         return Decoded("", [], {"posterior": math.nan})
-    return Decoded(n_best[0].text, _spans(n_best[0], confidences), {"posterior": _share_of_first(n_best)})
+    return Decoded(
+        n_best[0].text, _spans(n_best[0], confidences), {"posterior": share_of_first([one.lm_score for one in n_best])}
+    )
 
 
 def _spans(hypothesis, confidences: list[float]) -> list[Span]:
     return [Span.of_frames(word, start, end, confidences) for word, (start, end) in hypothesis.text_frames]
-
-
-def _share_of_first(n_best: list) -> float:
-    scores = torch.tensor([one.lm_score for one in n_best], dtype=torch.float64)
-    return float(scores.softmax(0)[0])
 
 
 def _check_kenlm(path: Path) -> None:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from speechbrain_ee.decoding.base import Decoded, check_output
+from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
 from speechbrain_ee.words import WORD_START, Span, frame_confidences, word_positions
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.tokenizer import Tokenizer
-
-N_BEST = 10  # hypotheses that share the posterior
 
 
 class LexiconCTC:
@@ -107,8 +105,8 @@ class LexiconCTC:
             Span.of_frames(word, frames[0], frames[-1] + 1, confidences)
             for word, frames in zip(best.words, self._frames(best), strict=False)  # a word that is not whole is none
         ]
-        scores = torch.tensor([one.score for one in hypotheses], dtype=torch.float64)
-        return Decoded(" ".join(best.words), spans, {"posterior": float(scores.softmax(0)[0])})
+        posterior = share_of_first([one.score for one in hypotheses])
+        return Decoded(" ".join(best.words), spans, {"posterior": posterior})
 
     def _frames(self, hypothesis) -> list[list[int]]:
         """Frames of each word's letters; the decoder counts from 1, since its first step is before the first frame."""
