@@ -3,8 +3,9 @@
 
 python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/exits --out results/aed_and_ctc
 
-Each run is NAME=FOLDER; its sets are those in FOLDER/eval. Writes OUT.json and OUT-<set>.png, prints Markdown. Where a
-text is an attention decoder's, the WER of the same exit's CTC head stands behind it.
+Each run is NAME=FOLDER, its sets those in FOLDER/eval, or NAME=FILE.json#RUN, a run of a file that this script,
+twins.py or ways.py wrote. Writes OUT.json and OUT-<set>.png, prints Markdown. Where a text is an attention decoder's,
+the WER of the same exit's CTC head stands behind it.
 """
 
 import argparse
@@ -14,21 +15,25 @@ from pathlib import Path
 from speechbrain_ee.errors import one_line_errors
 
 
-def named_runs(given: list[str]) -> dict[str, Path]:
-    """Run folders by name, out of NAME=FOLDER; each must have been evaluated."""
+def named_runs(given: list[str]) -> dict[str, str]:
+    """Places of evaluated runs by name, out of NAME=PLACE."""
     runs = {}
     for one in given:
-        name, equals, folder = one.partition("=")
-        if not (name and equals and any(Path(folder).glob("eval/*/exits.json"))):
-            raise ValueError(f"{one!r}: give NAME=FOLDER, a run folder with eval/<set>/exits.json")
-        runs[name] = Path(folder)
+        name, _, place = one.partition("=")
+        if not (name and place and read(place)):
+            raise ValueError(f"{one!r}: give NAME=FOLDER, a run with eval/<set>/exits.json, or NAME=FILE.json#RUN")
+        runs[name] = place
     return runs
 
 
-def read(folder: Path, *, last_only: bool = False) -> dict[str, list[dict]]:
+def read(place: str | Path, *, last_only: bool = False) -> dict[str, list[dict]]:
     """Layer, WER with its interval and MACs of every exit, by set; or of the last one, where no other was trained."""
+    file, is_file, run = str(place).partition("#")
+    if is_file:
+        results = json.loads(Path(file).read_text("utf-8")) if Path(file).exists() else {"runs": {}}
+        return results["runs"].get(run, {}).get("sets", {})
     found = {}
-    for path in sorted(folder.glob("eval/*/exits.json")):
+    for path in sorted(Path(place).glob("eval/*/exits.json")):
         keys = ("layer", "wer", "wer_ci95", "wer_ctc", "macs_per_s")
         exits = json.loads(path.read_text("utf-8"))["exits"][-1 if last_only else 0 :]
         found[path.parent.name] = [{key: one[key] for key in keys if key in one} for one in exits]
@@ -83,11 +88,11 @@ def plot(results: dict, test_set: str, path: Path) -> None:
 def main() -> None:
     """Read, write, draw, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("runs", nargs="+", metavar="NAME=PLACE")
     parser.add_argument("--out", type=Path, required=True, help="beginning of the files' names")
     args = parser.parse_args()
     runs = named_runs(args.runs)
-    publish({"runs": {name: {"sets": read(folder)} for name, folder in runs.items()}}, args.out)
+    publish({"runs": {name: {"sets": read(place)} for name, place in runs.items()}}, args.out)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 python benchmarks/twins.py hparams/conformer_ee.yaml --depths 2 4 --out results/twins -- --number_of_epochs 8
 
 What follows ``--`` goes to train.py for every model alike: same data, seed, steps. A twin of depth k has k layers and
-one exit. The same command again resumes. Prints a Markdown table and writes OUT/twins.json. With ``--jobs 2`` two
+one exit. The same command again resumes. Prints a Markdown
+table per set and writes OUT/twins.json and OUT/twins-<set>.png. With ``--jobs 2`` two
 models train at a time, each with half of the cores; what they print goes to OUT/NAME.log.
 """
 
@@ -51,36 +52,10 @@ def without(overrides: list[str], names: list[str]) -> list[str]:
     return kept
 
 
-def read_exits(folder: Path) -> dict[str, dict[int, dict]]:
-    """Results by test set and exit layer."""
-    tables = {}
-    for path in sorted(folder.glob("eval/*/exits.json")):
-        exits = json.loads(path.read_text("utf-8"))["exits"]
-        tables[path.parent.name] = {one["layer"]: {key: one[key] for key in ("wer", "wer_ci95")} for one in exits}
-    return tables
-
-
-def markdown(results: dict) -> str:
-    """One table per test set: exit layer, the exit's WER, its twin's."""
-    lines = []
-    for test_set, exits in results["exits"]["sets"].items():
-        lines += [f"\n{test_set}\n", "| layer | exit WER % [95 %] | twin WER % [95 %] |", "|---|---|---|"]
-        for layer, one in exits.items():
-            twin = results.get(f"twin_{layer}", {}).get("sets", {}).get(test_set, {}).get(layer)
-            lines.append(f"| {layer} | {cell(one)} | {cell(twin)} |")
-    return "\n".join(lines)
-
-
-def cell(one: dict | None) -> str:
-    """WER with its interval; empty where there is no twin."""
-    if one is None:
-        return ""
-    low, high = one["wer_ci95"]
-    return f"{one['wer']:.2f} [{low:.2f}, {high:.2f}]"
-
-
 def main() -> None:
     """Train, collect, print."""
+    from side_by_side import publish, read
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("hparams", help="yaml of the model with exits")
     parser.add_argument("--depths", type=int, nargs="*", default=[], help="depths of the twins")
@@ -91,7 +66,7 @@ def main() -> None:
     runs = {"exits": []} | {
         f"twin_{depth}": ["--num_layers", str(depth), "--exit_layers", f"[{depth}]"] for depth in args.depths
     }
-    results = {"command": " ".join(sys.argv)}
+    results = {"command": " ".join(sys.argv), "runs": {}}
     args.out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(args.jobs) as pool:
         minutes = {
@@ -99,9 +74,8 @@ def main() -> None:
             for name, own in runs.items()
         }
     for name in runs:
-        results[name] = {"minutes": round(minutes[name].result(), 1), "sets": read_exits(args.out / name)}
-    (args.out / "twins.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-    print(markdown(results))
+        results["runs"][name] = {"minutes": round(minutes[name].result(), 1), "sets": read(args.out / name)}
+    publish(results, args.out / "twins")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
 python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages retrofit --out results/whisper \
     [--lm lm.arpa] [--jobs 2] [--compare scratch=results/real/exits] -- --source FOLDER --number_of_epochs 10
 
-What follows ``--`` goes to train.py for every way alike. ``last`` trains the last exit alone, ``two_stages`` the heads
-on the body that ``last`` left, ``retrofit`` the heads on the pretrained body; ``shorter`` is ``joint`` on half the
-frames and ``shorter_last`` its last exit alone. The same command again resumes. With ``--lm`` every set is decoded a
-second time, over the words of that language model. ``--compare`` puts the exits of other run folders beside. Writes
-OUT/ways.json and OUT/ways-<set>.png, and prints Markdown tables.
+What follows ``--`` goes to train.py for every way alike, but for the options that make the way. ``last`` trains the
+last exit alone, ``two_stages`` the heads on the body that ``last`` left, ``retrofit`` the heads on the pretrained body;
+``shorter`` is ``joint`` on half the frames and ``shorter_last`` its last exit alone. The same command again resumes.
+With ``--lm`` every set is decoded a second time, over the words of that language model. ``--compare`` puts the exits of
+other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and prints Markdown
+tables.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
         "shorter_last": ["--downsample", "2", *last],
         "two_stages": [
             *heads_alone,
-            *("--init_from", str(first_stage), "--tokenizer_file", str(first_stage / "save" / "tokenizer.model")),
+            *("--init_from", str(first_stage), "--tokenizer_file", str(first_stage / "tokenizer.model")),
             *("--exit_weights", str([1] * (num_exits - 1) + [0]), "--select", "mean"),
         ],
     }
@@ -52,7 +53,7 @@ def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]
 def main() -> None:
     """Train, decode, collect, draw."""
     from side_by_side import named_runs, publish, read
-    from twins import train
+    from twins import train, without
 
     from speechbrain_ee.hparams import load_hparams, parse_arguments
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
     parser.add_argument("--lm", type=Path, help="ARPA file over words")
     parser.add_argument("--lm-weight", type=float, default=0.5, help="of it")
-    parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=RUN", help="other run folders")
+    parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=PLACE", help="other runs")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
     compared = named_runs(args.compare)  # before hours are spent
@@ -80,16 +81,17 @@ def main() -> None:
         def run(name: str) -> float:
             if name == "two_stages":
                 jobs["last"].result()
-            return train(args.hparams, args.out / name, overrides + options[name], args.jobs)
+            own = options[name]
+            return train(args.hparams, args.out / name, without(overrides, own[::2]) + own, args.jobs)
 
         for name in sorted({*args.ways, *(["last"] if "two_stages" in args.ways else [])}, key=list(options).index):
             jobs[name] = pool.submit(run, name)
     results = {"command": " ".join(sys.argv), "runs": {}}
-    folders = {name: args.out / name for name in jobs} | compared
-    for name, folder in folders.items():
-        if args.lm is not None:
-            evaluate_with(args.lm, args.lm_weight, Path(folder), manifests)
-        results["runs"][name] = {"sets": read(Path(folder), last_only=name.endswith("last"))}
+    places = {name: args.out / name for name in jobs} | compared
+    for name, place in places.items():
+        if args.lm is not None and Path(place).is_dir():
+            evaluate_with(args.lm, args.lm_weight, Path(place), manifests)
+        results["runs"][name] = {"sets": read(place, last_only=name.endswith("last"))}
         if name in jobs:
             results["runs"][name]["minutes"] = round(jobs[name].result(), 1)
     publish(results, args.out / "ways")

@@ -6,7 +6,7 @@ import torch
 from unit.models import make_asr
 
 from benchmarks.batch_mean import Batch
-from benchmarks.side_by_side import markdown, named_runs
+from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.ways import ways
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.policies import ScoreThreshold
@@ -65,7 +65,19 @@ def test_a_table_leaves_out_what_was_not_trained():
     ]
 
 
-@pytest.mark.parametrize("given", ["nonsense", "=folder", "a=/nothing"])
+@pytest.mark.parametrize("given", ["nonsense", "=folder", "a=/nothing", "a=/nothing.json#exits"])
 def test_a_run_that_is_none_is_refused(given):
-    with pytest.raises(ValueError, match="give NAME=FOLDER, a run folder with eval"):
+    with pytest.raises(ValueError, match="give NAME=FOLDER, a run with eval"):
         named_runs([given])
+
+
+def test_a_run_is_read_from_what_was_published(tmp_path):
+    exits = [{"layer": 1, "wer": 10.0, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9}]
+    runs = {"joint": {"sets": {"dev": exits}}, "last": {"sets": {"dev": exits[-1:]}}}
+    publish({"runs": runs}, tmp_path / "ways")
+    assert (tmp_path / "ways-dev.png").exists()
+    place = f"{tmp_path / 'ways.json'}#joint"
+    assert named_runs([f"pretrained={place}"]) == {"pretrained": place}
+    assert read(place) == {"dev": exits}
+    with pytest.raises(ValueError, match="FILE.json#RUN"):
+        named_runs([f"pretrained={tmp_path / 'ways.json'}#nothing"])
