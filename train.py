@@ -38,7 +38,7 @@ from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import exits_table
-from speechbrain_ee.state_dicts import average_checkpoints, load_strict
+from speechbrain_ee.state_dicts import average_checkpoints, interpolate, load_strict
 from speechbrain_ee.tokenizer import Tokenizer
 from speechbrain_ee.utterances import read_utterances
 from speechbrain_ee.warm_start import warm_start
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
     run_on_main(write_hparams, [hparams["output_folder"], hparams_file, overrides])
     sb.create_experiment_directory(hparams["output_folder"])
 
-    check_last_exit(hparams)
+    check_settings(hparams)
     prepare_data(hparams)
     train, evaluation_sets = read_manifests(hparams)
     hparams["tokenizer"] = get_tokenizer(hparams, train)
@@ -69,8 +69,12 @@ def main(argv: list[str]) -> None:
         evaluate_all(hparams, evaluation_sets, brain.device)
 
 
-def check_last_exit(hparams: dict) -> None:
-    """Refuse settings that go by the last exit where it is not trained."""
+def check_settings(hparams: dict) -> None:
+    """Refuse settings that contradict each other."""
+    if not 0 <= (share := hparams["init_share"]) < 1:
+        raise ValueError(f"init_share {share} is no share: give 0 (all is what was trained) or more, below 1")
+    if share > 0 and hparams["init_from"] is None:
+        raise ValueError(f"init_share {share} mixes in the weights of init_from, and there is none: give --init_from")
     if hparams["loss"].weights[-1] > 0:
         return
     if hparams["select"] == "last":
@@ -133,12 +137,23 @@ def start(hparams: dict, train: list) -> None:
     if hparams["checkpointer"].find_checkpoint() is not None and hparams["state_cache"] is None:
         return
     if hparams["init_from"] is not None:
-        parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
-        warm_start(parts, hparams["init_from"], tokenizer_file=hparams["tokenizer_file"])
+        load_initial(hparams)
         return
     rate = hparams["features"].sample_rate
     some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
     hparams["features"].fit(load_audio(one.audio_filepath, rate) for one in some)
+
+
+def load_initial(hparams: dict) -> None:
+    """Load the weights of init_from; all of them where they are to be mixed with the trained ones."""
+    parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
+    taken = warm_start(parts, hparams["init_from"], tokenizer_file=hparams["tokenizer_file"])
+    new = [layer for layer in hparams["exit_layers"] if layer not in taken]
+    if new and hparams["init_share"] > 0:
+        raise ValueError(
+            f"init_share {hparams['init_share']} mixes in the heads of {hparams['init_from']}, which has none like "
+            f"those of the layers {new}: give 0, or a run of the same heads and tokenizer"
+        )
 
 
 def cache_states(hparams: dict, device: str, *sets: list) -> list[StateCache]:
@@ -216,11 +231,14 @@ def leave_group_as_main() -> bool:
 
 
 def save_best(hparams: dict) -> None:
-    """Average the best checkpoints and write the model folder."""
-    for name in ("features", "encoder", "heads"):
-        state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
-        load_strict(hparams[name], state, what=f"the average of the checkpoints in {hparams['save_folder']}")
+    """Average the best checkpoints, mix in what training began with, and write the model folder."""
     parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
+    if hparams["init_share"] > 0:
+        load_initial(hparams)
+    for name, part in parts.items():
+        state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
+        state = interpolate(state, part.state_dict(), share=hparams["init_share"])
+        load_strict(part, state, what=f"the average of the checkpoints in {hparams['save_folder']}")
     tokenizer_file = hparams["tokenizer_file"]
     save_model(hparams["output_folder"], parts, tokenizer=tokenizer_file, blank_index=hparams["blank_index"])
     forget_calibration_of_another_model(hparams["output_folder"])

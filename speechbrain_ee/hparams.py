@@ -20,6 +20,7 @@ FREE_TO_CHANGE = {
     "check_audio",
     "ckpt_interval_minutes",
     "ckpt_interval_steps",
+    "init_share",
     "max_wer_increase",
     "num_workers",
     "number_of_epochs",

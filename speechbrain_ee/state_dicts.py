@@ -111,6 +111,42 @@ def average_checkpoints(
     return sb_checkpoints.average_checkpoints(best, recoverable_name, averager=averager)
 
 
+def interpolate(
+    trained: Mapping[str, torch.Tensor], initial: Mapping[str, torch.Tensor], *, share: float
+) -> dict[str, torch.Tensor]:
+    """Point on the line between two state dicts of one model; whole numbers are taken from the trained one.
+
+    Between what a pretrained model knew and what fine-tuning taught it lies a model that is often better on both
+    (Wortsman et al., arXiv 2109.01903).
+
+    Arguments
+    ---------
+    trained : Mapping
+        State after the training.
+    initial : Mapping
+        State before it, of the same names and shapes.
+    share : float
+        Of ``initial``, from 0 to 1.
+
+    Returns
+    -------
+    State dict, each entry of the type it has in ``trained``.
+
+    Example
+    -------
+    >>> interpolate({"weight": torch.tensor([4.0])}, {"weight": torch.tensor([0.0])}, share=0.25)
+    {'weight': tensor([3.])}
+    """
+    if share == 0:
+        return dict(trained)
+    return {
+        key: ((1 - share) * value.double() + share * initial[key].double()).to(value.dtype)
+        if _is_averaged(value)
+        else value
+        for key, value in trained.items()
+    }
+
+
 def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str, torch.Tensor]:
     """Mean over pairs of (path for the message, state dict); they are loaded one after another."""
     iterator = iter(named_state_dicts)

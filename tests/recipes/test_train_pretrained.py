@@ -132,6 +132,30 @@ def test_two_stages_keep_the_body_and_the_last_head(corpus, sources, tmp_path):
         assert torch.equal(value, after[name]) != moved, name
 
 
+def test_a_finished_run_gets_a_share_of_what_it_began_with(corpus, sources, gradual, tmp_path):
+    begun = {"init_from": gradual, "tokenizer_file": gradual / "save" / "tokenizer.model", "number_of_epochs": 1}
+    begun |= options(sources, warmup_steps=1, lr=1e-2)
+    run = run_of(corpus, tmp_path / "run", **begun)
+    before, trained = weights_of(gradual), weights_of(run)
+    mixed = weights_of(run_of(corpus, run, **begun, init_share=0.25))
+    assert any(not torch.equal(before[name], trained[name]) for name in before)
+    for name, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * trained[name] + 0.25 * before[name])
+    assert len(curve(run)) == 1, "nothing is trained again"
+    ended = train(arguments(corpus, tmp_path / "new", **begun | {"head_kind": "mlp"}, init_share=0.25), tmp_path)
+    assert ended.status == 1
+    assert "which has none like those of the layers [" in ended.error_lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("share", "message"), [(0.5, "there is none: give --init_from"), (1, "give 0 (all is what was trained) or more")]
+)
+def test_a_share_of_nothing_is_refused(corpus, sources, tmp_path, share, message):
+    ended = train(arguments(corpus, tmp_path / "run", **options(sources, init_share=share)), tmp_path)
+    assert ended.status == 1
+    assert message in ended.error_lines[-1]
+
+
 def test_distillation_and_downsampling_run(corpus, sources, tmp_path):
     more = {"distillation": 0.5, "downsample": 2, "head_kind": "blstm", "number_of_epochs": 1, "warmup_steps": 1}
     run = run_of(corpus, tmp_path / "run", **options(sources, **more))
