@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from speechbrain_ee.tokenizer import Tokenizer
 
 
+TOKENS_PER_FRAME = 10  # that are looked at
+SCORE_BAND = 15.0  # natural logarithms below the best, in which hypotheses are kept
+
+
 class LexiconCTC:
     """CTC beam search in which every word is one of a language model's, spelled in letters.
 
@@ -33,7 +37,7 @@ class LexiconCTC:
     kenlm_model_path : str or Path
         ARPA file over words; its unigrams are the lexicon.
     beam_size : int
-        Hypotheses kept after each frame; more = slower.
+        Hypotheses kept after each frame, but none that is 15 nats below the best; more = slower.
     alpha : float
         Weight of the language model, whose logarithms are natural here.
     beta : float
@@ -130,6 +134,8 @@ def _make_searcher(words: list[str], *, tokens: list[str], blank: str, lm: str |
                 nbest=min(options["beam_size"], N_BEST),
                 blank_token=blank,
                 sil_token=WORD_START,
+                beam_size_token=min(TOKENS_PER_FRAME, len(tokens)),
+                beam_threshold=SCORE_BAND,
                 log_add=True,  # all paths of a text count, as in CTC's loss
                 **options,
             )
