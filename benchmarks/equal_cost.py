@@ -3,10 +3,11 @@
 
 python benchmarks/equal_cost.py RUN [--fit dev] [--shares 0.5 0.6 0.7 0.8 0.9] [--out FILE]
 
-Every set in RUN/eval but the one that the learned score is fitted on is judged. At each share of the full model's MACs
-the threshold is the one that costs this much on the judged set; between two neighbouring thresholds, and for static
-between the two exits around, utterances are mixed in proportion. Prints JSON: WER of static, and of every policy its
-WER, the difference and its 95 % interval; below 0 is better than static. null: the policy cannot cost this much.
+Judged is every set in RUN/eval that was decoded as the one that the learned score is fitted on. At each share of the
+full model's MACs the threshold is the one that costs this much on the judged set; between two neighbouring thresholds,
+and for static between the two exits around, utterances are mixed in proportion. Prints JSON: WER of static, and of
+every policy its WER, the difference and its 95 % interval; below 0 is better than static. null: the policy cannot cost
+this much.
 """
 
 import argparse
@@ -89,6 +90,16 @@ def _cell(one: dict | None) -> str:
     return f"**{text}**" if one["ci95"][1] < 0 else text
 
 
+def judged_sets(run: Path, fit: str) -> dict[str, Path]:
+    """Sets decoded as the one that a score is fitted on, without it: the score knows the errors of one decoding."""
+
+    def decoding(file: Path) -> str:
+        return json.loads((file.parent / "exits.json").read_text("utf-8"))["decoding"]
+
+    files = {one.parent.name: one for one in sorted(run.glob("eval/*/utterances.jsonl"))}
+    return {name: one for name, one in files.items() if name != fit and decoding(one) == decoding(files[fit])}
+
+
 def main() -> None:
     """Compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -100,8 +111,7 @@ def main() -> None:
     with one_line_errors("equal_cost.py"):
         fitting = read_utterances(args.run / "eval" / args.fit / "utterances.jsonl")
         learned = LearnedThreshold(fit_learned_score(fitting, usable_scores(fitting), per_second=True), 0.0)
-        files = sorted(args.run.glob("eval/*/utterances.jsonl"))
-        sets = {path.parent.name: path for path in files if path.parent.name != args.fit}
+        sets = judged_sets(args.run, args.fit)
         found = {name: compare(read_utterances(path), learned, args.shares) for name, path in sets.items()}
         text = json.dumps({"fitted_on": args.fit, "sets": found}, indent=1)
     print(text)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lay the exits of several runs side by side: WER with intervals and MACs, a table and a picture per set.
 
-python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/exits --out results/aed_and_ctc
+python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/exits --out results/aed_and_ctc \
+    [--sets dev]
 
 Each run is NAME=FOLDER, its sets those in FOLDER/eval, or NAME=FILE.json#RUN, a run of a file that this script,
 twins.py or ways.py wrote. Writes OUT.json and OUT-<set>.png, prints Markdown. Where a text is an attention decoder's,
@@ -90,9 +91,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", metavar="NAME=PLACE")
     parser.add_argument("--out", type=Path, required=True, help="beginning of the files' names")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="these alone")
     args = parser.parse_args()
-    runs = named_runs(args.runs)
-    publish({"runs": {name: {"sets": read(place)} for name, place in runs.items()}}, args.out)
+    results = {name: read(place) for name, place in named_runs(args.runs).items()}
+    known = {one for sets in results.values() for one in sets}
+    if missing := sorted(set(args.sets or []) - known):
+        parser.error(f"--sets {' '.join(missing)}: the runs have {' '.join(sorted(known))}")
+    chosen = known if args.sets is None else set(args.sets)
+    runs = {name: {"sets": {one: sets[one] for one in sets if one in chosen}} for name, sets in results.items()}
+    publish({"runs": runs}, args.out)
 
 
 if __name__ == "__main__":

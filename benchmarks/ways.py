@@ -7,9 +7,9 @@ python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages r
 What follows ``--`` goes to train.py for every way alike, but for the options that make the way. ``last`` trains the
 last exit alone, ``two_stages`` the heads on the body that ``last`` left, ``retrofit`` the heads on the pretrained body;
 ``shorter`` is ``joint`` on half the frames and ``shorter_last`` its last exit alone. The same command again resumes.
-With ``--lm`` every set is decoded a second time, over the words of that language model. ``--compare`` puts the exits of
-other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and prints Markdown
-tables.
+With ``--lm`` every set is decoded again over the words of each language model, as <set>-<model>. ``--compare`` puts the
+exits of other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and prints
+Markdown tables.
 """
 
 import argparse
@@ -44,9 +44,10 @@ def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
 def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]) -> None:
     """Decode every set over the words of a language model, unless it has been done."""
     for manifest in manifests:
-        if not (folder / "eval" / f"{Path(manifest).stem}-lexicon-lm" / "exits.json").exists():
+        out = folder / "eval" / f"{Path(manifest).stem}-{lm.stem}"
+        if not (out / "exits.json").exists():
             words = ["evaluate", str(folder), "--manifest", manifest, "--decoding", "lexicon", "--lm", str(lm)]
-            words += ["--lm-weight", str(lm_weight)]
+            words += ["--lm-weight", str(lm_weight), "--out", str(out)]
             subprocess.run([sys.executable, "-m", "speechbrain_ee.cli", *words], check=True)
 
 
@@ -62,8 +63,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["joint", "last", "two_stages", "retrofit"])
     parser.add_argument("--out", type=Path, default=Path("results/ways"))
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
-    parser.add_argument("--lm", type=Path, help="ARPA file over words")
-    parser.add_argument("--lm-weight", type=float, default=0.5, help="of it")
+    parser.add_argument("--lm", type=Path, nargs="*", default=[], help="ARPA files over words")
+    parser.add_argument("--lm-weight", type=float, default=0.5, help="of each")
     parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=PLACE", help="other runs")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
@@ -89,8 +90,8 @@ def main() -> None:
     results = {"command": " ".join(sys.argv), "runs": {}}
     places = {name: args.out / name for name in jobs} | compared
     for name, place in places.items():
-        if args.lm is not None and Path(place).is_dir():
-            evaluate_with(args.lm, args.lm_weight, Path(place), manifests)
+        for lm in args.lm if Path(place).is_dir() else []:
+            evaluate_with(lm, args.lm_weight, Path(place), manifests)
         results["runs"][name] = {"sets": read(place, last_only=name.endswith("last"))}
         if name in jobs:
             results["runs"][name]["minutes"] = round(jobs[name].result(), 1)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the benchmark scripts compute by themselves."""
 
+import json
+
 import pytest
 import torch
 from unit.models import make_asr
 
+from benchmarks import side_by_side
 from benchmarks.batch_mean import Batch
+from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.ways import ways
 from speechbrain_ee.cost import exit_macs
@@ -81,3 +85,25 @@ def test_a_run_is_read_from_what_was_published(tmp_path):
     assert read(place) == {"dev": exits}
     with pytest.raises(ValueError, match="FILE.json#RUN"):
         named_runs([f"pretrained={tmp_path / 'ways.json'}#nothing"])
+
+
+def test_sets_are_chosen(tmp_path, monkeypatch, capsys):
+    exits = [{"layer": 1, "wer": 10.0, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9}]
+    publish({"runs": {"joint": {"sets": {"dev": exits, "test": exits}}}}, tmp_path / "ways")
+    command = ["side_by_side.py", f"a={tmp_path / 'ways.json'}#joint", "--out", str(tmp_path / "one"), "--sets"]
+    monkeypatch.setattr("sys.argv", [*command, "test"])
+    side_by_side.main()
+    assert json.loads((tmp_path / "one.json").read_text("utf-8")) == {"runs": {"a": {"sets": {"test": exits}}}}
+    monkeypatch.setattr("sys.argv", [*command, "tset"])
+    with pytest.raises(SystemExit):
+        side_by_side.main()
+    assert "--sets tset: the runs have dev test" in capsys.readouterr().err
+
+
+def test_a_score_is_judged_where_texts_were_decoded_as_those_it_is_fitted_to(tmp_path):
+    for test_set, decoding in (("dev", "greedy"), ("test", "greedy"), ("test-lm", "beam")):
+        folder = tmp_path / "eval" / test_set
+        folder.mkdir(parents=True)
+        (folder / "exits.json").write_text(json.dumps({"decoding": decoding}), "utf-8")
+        (folder / "utterances.jsonl").touch()
+    assert judged_sets(tmp_path, "dev") == {"test": tmp_path / "eval" / "test" / "utterances.jsonl"}
