@@ -6,10 +6,10 @@ python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages r
 
 What follows ``--`` goes to train.py for every way alike, but for the options that make the way. ``last`` trains the
 last exit alone, ``two_stages`` the heads on the body that ``last`` left, ``retrofit`` the heads on the pretrained body;
-``shorter``, ``shorter_last`` and ``shorter_retrofit`` are those of half the frames. The same command again resumes. With
-``--lm`` every set is decoded again over the words of each language model, as <set>-<model>. ``--compare`` puts the exits
-of other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and prints
-Markdown tables.
+``shorter``, ``shorter_last`` and ``shorter_retrofit`` are those of half the frames. The same command again resumes.
+With ``--lm`` every set is decoded again over the words of each language model, as <set>-<model>. ``--compare`` puts
+the exits of other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and
+prints Markdown tables.
 """
 
 import argparse
