@@ -4,10 +4,11 @@
 python benchmarks/batch_mean.py RUN --manifest data/speech/test.jsonl [--batch-sizes 1 16] [--out FILE]
 
 The loop is the one that "Fine-tuning strategies for faster inference using speech self-supervised models" (arXiv
-2303.06740) describes: utterances sorted by duration; at each exit the entropy of all frames of the batch, padding
-included, is averaged, and below a threshold the whole batch stops. Ours: entropy of the utterance's own frames, each
-utterance stops by itself and leaves the batch. Same model, heads, batches and thresholds; the cost counts what is
-computed, padding included, in both. Texts and errors are those of RUN/eval/<manifest's stem>. Prints JSON.
+2303.06740) describes: utterances sorted by duration; at each exit the entropy of all frames of the batch is averaged,
+those of the padding included, which are computed as silence would be, and below a threshold the whole batch stops.
+Ours: entropy of the utterance's own frames, each utterance stops by itself and leaves the batch. Same model, heads,
+batches and thresholds; the cost counts what is computed, padding included, in both. Texts and errors are those of
+RUN/eval/<manifest's stem>. Prints JSON.
 """
 
 import argparse
@@ -32,11 +33,13 @@ class Batch:
 
     def __init__(self, asr: EarlyExitASR, waveforms: list[torch.Tensor]):
         encoder, heads = asr.mods.encoder, asr.mods.heads
+        padded = pad_sequence(waveforms, batch_first=True)
         num_samples = torch.tensor([len(one) for one in waveforms])
-        feats, self.frames = asr.mods.features(pad_sequence(waveforms, batch_first=True), num_samples)
+        feats, self.frames = asr.mods.features(padded, num_samples)
         outputs = heads(*encoder(feats, self.frames))
+        as_silence = heads(*encoder(*asr.mods.features(padded, torch.full_like(num_samples, padded.shape[1]))))
         log_vocab = math.log(outputs[0].log_probs.shape[2])
-        self.of_batch = [float(-(one.log_probs.exp() * one.log_probs).sum(2).mean() / log_vocab) for one in outputs]
+        self.of_batch = [float(-(one.log_probs.exp() * one.log_probs).sum(2).mean() / log_vocab) for one in as_silence]
         own = [compute_scores(one.log_probs, one.lengths, names=["entropy"])["entropy"] for one in outputs]
         self.of_utterances = torch.stack(own, dim=1).tolist()
         self.encoder, self.heads = encoder, heads
