@@ -104,18 +104,15 @@ def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: i
 
 
 def markdown(found: dict) -> str:
-    """A table per set and batch size: threshold, WER and MACs of both."""
+    """A table per set: a row per threshold, WER at a share of the full MACs for every batch size and way."""
     lines = []
     for test_set, sizes in found["sets"].items():
-        for size, rows in sizes.items():
-            lines += [f"\n{test_set}, batches of {size}\n"]
-            lines += [
-                "| threshold | batch mean: WER % | MACs % | each utterance: WER % | MACs % |",
-                "|---|---|---|---|---|",
-            ]
-            for row in rows:
-                cells = [f"{row[way]['wer']:.2f} | {100 * row[way]['macs_share']:.1f}" for way in list(row)[1:]]
-                lines.append(f"| {row['threshold']:.4f} | " + " | ".join(cells) + " |")
+        heads = [f"{way}, batches of {size}" for size, rows in sizes.items() for way in list(rows[0])[1:]]
+        lines += [f"\n{test_set}\n", "| threshold | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+        for of_threshold in zip(*sizes.values(), strict=True):
+            ways = [way for row in of_threshold for way in list(row.values())[1:]]
+            cells = [f"{way['wer']:.1f} at {100 * way['macs_share']:.1f} %" for way in ways]
+            lines.append(f"| {of_threshold[0]['threshold']:.4f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

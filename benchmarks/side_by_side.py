@@ -75,14 +75,15 @@ def plot(results: dict, test_set: str, path: Path) -> None:
     """WER against MACs, a line per run; a single exit is a point."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for name, run in results["runs"].items():
         exits = run["sets"].get(test_set, [])
-        axes.plot([one["macs_per_s"] / 1e6 for one in exits], [one["wer"] for one in exits], "o-", label=name)
+        millions = [one["macs_per_s"] / 1e6 for one in exits]
+        axes.plot(millions, [one["wer"] for one in exits], "o-", label=name.replace("_", " "))
     axes.set(xlabel="million MACs per second of audio", ylabel="WER %", title=test_set, xscale="log")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path, dpi=120)
 
 
