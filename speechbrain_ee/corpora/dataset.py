@@ -2,8 +2,10 @@
 """From utterances to items: what a training step is made of."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -128,9 +130,15 @@ class SpeechDataset(DynamicItemDataset):
 
     def _fill_cache(self) -> None:
         """Here and not when asked for: what a worker process caches is lost with its epoch."""
-        for name in tqdm(self.data_ids, desc="audio into memory", delay=2, leave=False):
+
+        def as_int16(name: str) -> torch.Tensor:
             scaled = (load_audio(self.data[name]["wav"], self.sample_rate) * INT16_SCALE).round()
-            self._cache[name] = scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
+            return scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+            recordings = pool.map(as_int16, self.data_ids)
+            bar = tqdm(recordings, desc="audio into memory", total=len(self.data_ids), delay=2, leave=False)
+            self._cache = dict(zip(self.data_ids, bar, strict=True))
 
 
 def make_dataset(
