@@ -140,7 +140,7 @@ def interpolate(
     if share == 0:
         return dict(trained)
     return {
-        key: ((1 - share) * value.double() + share * initial[key].double()).to(value.dtype)
+        key: ((1 - share) * value.double() + share * initial[key].to(value.device).double()).to(value.dtype)
         if _is_averaged(value)
         else value
         for key, value in trained.items()

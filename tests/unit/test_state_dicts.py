@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch import nn
 from unit.models import model_with_heads
 
 from speechbrain_ee.checkpoints import AtomicCheckpointer
 from speechbrain_ee.errors import CheckpointError
-from speechbrain_ee.state_dicts import average_checkpoints, load_strict
+from speechbrain_ee.state_dicts import average_checkpoints, interpolate, load_strict
 
 
 def test_strict_load_of_the_same_model():
@@ -119,3 +120,12 @@ def test_average_of_nothing(tmp_path, name, num, min_key, message):
     checkpointer = save_models(tmp_path, [Counted([1.0], 1)], [1.0])
     with pytest.raises((CheckpointError, ValueError), match=message):
         average_checkpoints(checkpointer, name, num, min_key=min_key)
+
+
+def test_interpolate_takes_the_device_of_what_was_trained():
+    trained = {"weight": torch.ones(3)}
+    initial = {"weight": torch.ones(3, device="meta")}
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        on_gpu = FakeTensor(mode, initial["weight"], torch.device("cuda:0"))
+        mixed = interpolate({"weight": mode.from_tensor(trained["weight"])}, {"weight": on_gpu}, share=0.5)
+    assert mixed["weight"].device.type == "cpu"
