@@ -46,6 +46,7 @@ class PretrainedExitEncoder(ExitEncoder):
     fixed_settings: dict  # what must be so whatever the source says
     not_supported: tuple[str, ...] = ()  # settings of a source that would change what the encoder gives
     lobe_options: dict = {}
+    attention = "sdpa"  # our mask is of truth values, which the library's eager form would add to the scores
     ignored_weights: tuple[str, ...] = ()  # beginnings of names that the encoder does not use
 
     def __init__(
@@ -113,7 +114,9 @@ class PretrainedExitEncoder(ExitEncoder):
     def _make_shape(self, settings: dict):
         """The library's configuration."""
         try:
-            return import_transformers().AutoConfig.for_model(self.model_type, **settings | self.fixed_settings)
+            shape = import_transformers().AutoConfig.for_model(self.model_type, **settings | self.fixed_settings)
+            shape._attn_implementation = self.attention
+            return shape
         except ImportError:
             raise
         except Exception as error:  # the library has classes of its own for a value of another type
@@ -125,7 +128,7 @@ class PretrainedExitEncoder(ExitEncoder):
         """Load the weights through SpeechBrain's lobe."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        settings = self.config["backbone"] | self.fixed_settings
+        settings = self.config["backbone"] | self.fixed_settings | {"_attn_implementation": self.attention}
 
         class Lobe(self.stock_lobe()):
             def override_config(self, config):

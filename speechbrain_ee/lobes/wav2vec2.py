@@ -185,6 +185,7 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
     model_type = "wavlm"
     settings = (*Wav2Vec2ExitEncoder.settings, "num_buckets", "max_bucket_distance")
+    attention = "eager"  # the only name the library has for it; torch's own takes the mask
 
     @staticmethod
     def stock_lobe() -> type:

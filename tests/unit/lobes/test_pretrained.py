@@ -198,6 +198,19 @@ def test_a_shape_that_cannot_be_is_one_line(tmp_path, changes, message):
     one_line(raised)
 
 
+@pytest.mark.parametrize("family", PRETRAINED)
+@torch.no_grad()
+def test_padding_stays_masked_where_the_source_asks_for_eager_attention(tmp_path, family):
+    _, source = make_source(tmp_path, family)
+    plain = from_source(family, source)
+    change_config(tmp_path, {"attn_implementation": "eager", "_attn_implementation": "eager"})
+    encoder = from_source(family, source)
+    feats = torch.randn(2, 8000 if family != "whisper" else 120, encoder.frame_size)
+    lengths = torch.tensor([feats.shape[1], feats.shape[1] // 2])
+    for ours, theirs in zip(encoder(feats, lengths)[0], plain(feats, lengths)[0], strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_unknown_and_private_settings_are_refused():
     for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config", "add_adapter"):
         with pytest.raises(ValueError, match=f"backbone has {name}: wav2vec2 goes by hidden_size"):
