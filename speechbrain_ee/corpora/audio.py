@@ -84,14 +84,14 @@ def check_durations(
     utterances : Sequence[Utterance]
         As read_manifest gives them.
     tolerance_s : float
-        Differences up to this many seconds are left as they are.
+        Differences up to this many seconds are not reported.
     progress : bool
         Show a progress bar when it takes more than two seconds.
 
     Returns
     -------
     list[Utterance]
-        The same utterances, with the file's duration where the manifest's is wrong.
+        The same utterances, with the files' durations.
 
     Raises
     ------
@@ -115,8 +115,7 @@ def check_durations(
             continue
         if abs(seconds - utterance.duration) > tolerance_s:
             wrong.append((utterance, seconds))
-            utterance = replace(utterance, duration=seconds)
-        checked.append(utterance)
+        checked.append(replace(utterance, duration=seconds))
     if broken:
         raise AudioError(
             f"{len(broken)} of {len(utterances)} utterances have no usable audio "
