@@ -93,7 +93,7 @@ def main() -> None:
     for name, place in places.items():
         for lm in args.lm if Path(place).is_dir() else []:
             evaluate_with(lm, args.lm_weight, Path(place), manifests)
-        results["runs"][name] = {"sets": read(place, last_only=name.endswith("last"))}
+        results["runs"][name] = {"sets": read(place, last_only=name in jobs and name.endswith("last"))}
         if name in jobs:
             results["runs"][name]["minutes"] = round(jobs[name].result(), 1)
     publish(results, args.out / "ways")

@@ -65,7 +65,8 @@ class WhisperExitEncoder(PretrainedExitEncoder):
 
     @staticmethod
     def encoder_of(model: nn.Module) -> nn.Module:
-        """See :meth:`PretrainedExitEncoder.encoder_of`."""
+        """See :meth:`PretrainedExitEncoder.encoder_of`; its table of positions is no parameter to train."""
+        model.encoder.embed_positions.requires_grad_(False)
         return model.encoder
 
     @property

@@ -211,6 +211,12 @@ def test_padding_stays_masked_where_the_source_asks_for_eager_attention(tmp_path
         assert torch.equal(ours, theirs)
 
 
+def test_whisper_positions_are_not_trained(tmp_path):
+    _, source = make_source(tmp_path, "whisper")
+    encoder = from_source("whisper", source)
+    assert [n for n, one in encoder.named_parameters() if not one.requires_grad] == ["backbone.embed_positions.weight"]
+
+
 def test_unknown_and_private_settings_are_refused():
     for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config", "add_adapter"):
         with pytest.raises(ValueError, match=f"backbone has {name}: wav2vec2 goes by hidden_size"):
