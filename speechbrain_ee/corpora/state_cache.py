@@ -148,10 +148,11 @@ class StateCache:
         write_whole(self._index_path, json.dumps(index).encode())
 
     def _batches(self, max_batch_seconds: float) -> list[list[Utterance]]:
-        """Utterances of like length together."""
+        """Utterances of like length together, the longest first: what does not fit fails at once, not after hours."""
         batches: list[list[Utterance]] = []
-        for one in sorted(self.utterances, key=lambda utterance: utterance.duration):
-            if not batches or (len(batches[-1]) + 1) * one.duration > max_batch_seconds:
+        for one in sorted(self.utterances, key=lambda utterance: utterance.duration, reverse=True):
+            longest = max((batches[-1][0] if batches else one).duration, self.features.min_seconds)
+            if not batches or (len(batches[-1]) + 1) * longest > max_batch_seconds:
                 batches.append([])
             batches[-1].append(one)
         return batches

@@ -119,3 +119,10 @@ def test_a_state_that_half_precision_cannot_hold_is_refused(tmp_path, utterances
     cache.encoder.transformer.encoder.norm.norm.weight.data *= 1e6
     with pytest.raises(ValueError, match="does not fit into half precision: train without state_cache"):
         cache.fill()
+
+
+def test_the_longest_come_first_and_silence_behind_them_counts(tmp_path, utterances):
+    cache = cache_of(tmp_path / "states", utterances)
+    assert [[one.id for one in batch] for batch in cache._batches(0.8)] == [["0"], ["2", "1"]]
+    cache.features.min_seconds = 30.0
+    assert [[one.id for one in batch] for batch in cache._batches(60.0)] == [["0", "2"], ["1"]]
