@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from unit.models import model_with_heads
 
 from speechbrain_ee.checkpoints import AtomicCheckpointer
