@@ -132,9 +132,15 @@ def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
 def start(hparams: dict, train: list) -> None:
     """Set what training begins with: another run's weights, or else the features' mean and deviation.
 
-    A checkpoint brings its own, but states in a cache are computed before it is loaded.
+    A checkpoint brings its own; states in a cache are computed before it is loaded, so for them its frozen encoder is
+    taken here: init_from may have been trained on since.
     """
-    if hparams["checkpointer"].find_checkpoint() is not None and hparams["state_cache"] is None:
+    if (checkpoint := hparams["checkpointer"].find_checkpoint()) is not None:
+        for name in ("features", "encoder") if hparams["state_cache"] is not None else ():
+            file = checkpoint.paramfiles[name]
+            load_strict(
+                hparams[name], torch.load(file, map_location="cpu", weights_only=True), what=f"the checkpoint {file}"
+            )
         return
     if hparams["init_from"] is not None:
         load_initial(hparams)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from recipes.test_train import SAVING_OFTEN, assert_same_training, command, ranks, torchrun
 from recipes.tiny import arguments, curve, train
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from recipes import tiny
 from speechbrain_ee.lobes.sources import pretrained_source
@@ -112,24 +112,25 @@ def test_a_cache_of_an_encoder_that_is_trained_is_refused(corpus, sources, tmp_p
 
 def test_two_stages_keep_the_body_and_the_last_head(corpus, sources, tmp_path):
     first = run_of(corpus, tmp_path / "last", **options(sources, exit_weights="[0, 0, 1]"))
-    second = run_of(
-        corpus,
-        tmp_path / "stage2",
-        **options(
-            sources,
-            init_from=first,
-            freeze="encoder",
-            exit_weights="[1, 1, 0]",
-            select="mean",
-            state_cache=tmp_path / "states",
-        ),
-        number_of_epochs=1,
+    stage2 = options(
+        sources,
+        init_from=first,
+        freeze="encoder",
+        exit_weights="[1, 1, 0]",
+        select="mean",
+        state_cache=tmp_path / "states",
         tokenizer_file=first / "save" / "tokenizer.model",
     )
+    second = run_of(corpus, tmp_path / "stage2", **stage2, number_of_epochs=1)
     before, after = weights_of(first), weights_of(second)
     for name, value in before.items():
         moved = name.startswith(("heads.heads.0.", "heads.heads.1."))
         assert torch.equal(value, after[name]) != moved, name
+
+    save_file({name: value + 1 for name, value in before.items()}, first / "model.safetensors")  # as if trained on
+    run_of(corpus, second, **stage2, number_of_epochs=2)
+    assert len(list((tmp_path / "states").glob("*.f16"))) == 2, "the states of the body that the heads began with"
+    assert torch.equal(weights_of(second)["encoder.backbone.conv1.weight"], before["encoder.backbone.conv1.weight"])
 
 
 def test_a_finished_run_gets_a_share_of_what_it_began_with(corpus, sources, gradual, tmp_path):
