@@ -12,8 +12,8 @@ INIT = (ROOT / "speechbrain_ee" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.MULTILINE).group(1)
 
 INSTALL_REQUIRES = [
-    "torch>=2.11,<2.12",  # torchaudio ends at 2.11 and must be of the same release
-    "torchaudio>=2.11,<2.12",  # speechbrain imports it
+    "torch>=2.11",
+    "torchaudio>=2.11",  # speechbrain imports it
     "speechbrain>=1.1.2,<1.2",  # 1.1.2 fixes the padding mask of a batch without a full-length one
     "hyperpyyaml>=1.2.3,<1.3",
     "ruamel.yaml>=0.18.17,<0.19",  # hyperpyyaml 1.2.3 fails with 0.19
