@@ -138,8 +138,12 @@ def transcribe(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
     manifest: Annotated[
-        list[Path], typer.Option(help="Test manifest, JSON lines or SpeechBrain CSV; may be repeated.")
+        list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be repeated.")
     ],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that audio paths and $data_root start from; that of the manifest by default."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam etc. behind it.")
     ] = None,
@@ -173,7 +177,8 @@ def evaluate(
         ):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
-    test_sets = [read_manifest(path) for path in manifest]  # all of them, before hours are spent on the first
+    # All of them, before hours are spent on the first.
+    test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
     asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
     for path, utterances in zip(manifest, test_sets, strict=True):

@@ -1,14 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all, and disks that are full."""
+"""Files that appear whole or not at all, locks between processes, and disks that are full."""
 
 import errno
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 TORCH_WRITER = "PytorchStreamWriter|inline_container"  # in the messages of torch.save
+
+
+def lfs_hint(data: bytes) -> str:
+    """Say what to do about a file that Git LFS has not fetched; empty for any other file.
+
+    Arguments
+    ---------
+    data : bytes
+        The file's beginning.
+
+    Example
+    -------
+    >>> lfs_hint(b"version https://git-lfs.github.com/spec/v1")
+    'is a pointer of Git LFS, not the file itself: run git lfs pull, or download the file'
+    >>> lfs_hint(b"RIFF")
+    ''
+    """
+    if not data.startswith(b"version https://git-lfs.github.com/spec/"):
+        return ""
+    return "is a pointer of Git LFS, not the file itself: run git lfs pull, or download the file"
+
+
+@contextmanager
+def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
+    """Hold a lock between processes; it is released where its holder dies.
+
+    Arguments
+    ---------
+    path : Path
+        The lock file, made if missing; its folder is made too.
+    waiting_for : str
+        What the log says where another process holds the lock.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made, or the file system has no locks.
+
+    Example
+    -------
+    >>> with locked(getfixture("tmp_path") / "a.lock", waiting_for="the corpus"):
+    ...     pass
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            logger.info("another process holds %s: waiting for %s", path, waiting_for)
+            lock.acquire()
+    except NotImplementedError:
+        raise OSError(f"{path.parent} is on a file system without locks: give a folder on another one") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests: the list of utterances of a corpus, as JSON lines or as SpeechBrain CSV."""
+"""Manifests: the list of utterances of a corpus, as JSON lines, SpeechBrain JSON or SpeechBrain CSV."""
 
-import csv
+import hashlib
 import json
+import math
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from speechbrain_ee.corpora.manifest_rows import read_rows
+from speechbrain_ee.corpora.manifest_text import PARTS, ManifestError, shortened
 from speechbrain_ee.files import write_whole
 
-CSV_COLUMNS = {"ID": "id", "wav": "audio_filepath", "wrd": "text", "spk_id": "speaker"}
+__all__ = ["ManifestError", "Utterance", "digest", "read_manifest", "write_manifest"]
+
 REQUIRED = ("audio_filepath", "duration", "text")
-# Other tools cut an utterance out of a long file this way; reading the whole file would be wrong.
-UNSUPPORTED = ("offset", "start", "stop")
 MAX_DURATION_S = 100 * 3600
-
-
-class ManifestError(ValueError):
-    """A manifest cannot be read; the message is one line that says what to do."""
+DATA_ROOT = re.compile(r"\$\{?(?:data_root|data_folder)\b\}?|\{(?:data_root|data_folder)\}")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -53,29 +54,31 @@ class Utterance:
 
 
 def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> list[Utterance]:
-    """Reads a manifest: `.csv` as SpeechBrain CSV, every other suffix as JSON lines.
+    """Reads a manifest: `.csv` as SpeechBrain CSV, every other suffix as JSON lines or SpeechBrain JSON.
 
-    A JSON line has `audio_filepath`, `duration`, `text` and may have `speaker` and `id`; a CSV has
-    the columns `ID,duration,wav,spk_id,wrd`. Where a JSON line has no id, the file's stem is it
-    (or the path without its suffix where two files have the same stem).
+    A JSON line has `audio_filepath`, `duration`, `text` and may have `speaker` and `id`; a CSV has the columns
+    `ID,duration,wav,spk_id,wrd`; SpeechBrain JSON is an object of utterances by id. The names of the one form, and
+    other usual ones, are taken in the others too. Where a JSON line has no id, the file's stem is it (or the path
+    without its suffix where two files have the same stem).
 
     Arguments
     ---------
     path : str | Path
         The manifest.
     data_root : str | Path | None
-        What `{data_root}` and `$data_root` in audio paths stand for; None: the manifest's folder.
+        The folder that relative audio paths start from, and that `{data_root}` and `$data_root` at their beginning
+        stand for; None: the manifest's folder.
 
     Returns
     -------
     list[Utterance]
-        In the manifest's order; relative audio paths are taken from the manifest's folder.
+        In the manifest's order, with absolute audio paths.
 
     Raises
     ------
     ManifestError
-        If the file is missing or empty, a line is no JSON object, a key is missing or has a wrong
-        value, or an id is repeated.
+        If the file is missing or empty or has no known form, a key is missing or has a wrong value, an id is repeated,
+        or data_root is no folder.
 
     Example
     -------
@@ -86,14 +89,16 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     'a'
     """
     path = Path(path)
-    root = Path(data_root) if data_root is not None else path.parent
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+    if data_root is not None and not Path(data_root).is_dir():
+        raise ManifestError(f"data_root {data_root} is no folder: give the one that the audio paths start from")
+    root = Path(os.path.abspath(path.parent if data_root is None else data_root))
     utterances, without_id = [], []
-    for number, row in rows:
-        where = f"{path}, line {number}"
-        if row.get("id") is None:
-            without_id.append((len(utterances), str(row.get("audio_filepath"))))
-        utterances.append(_utterance(row, path.parent, root, where))
+    for where, row in read_rows(path):
+        where = f"{path}, {where}"
+        if row["id"] in (None, ""):
+            row["id"] = None
+            without_id.append((len(utterances), str(row["audio_filepath"])))
+        utterances.append(_utterance(row, root, where))
     if not utterances:
         raise ManifestError(f"{path} has no utterances: give a manifest with at least one line")
     _name_the_unnamed(utterances, without_id)
@@ -114,6 +119,11 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     utterances : Iterable[Utterance]
         In the order to write.
 
+    Raises
+    ------
+    ManifestError
+        If a text, id, speaker or path has a character that UTF-8 cannot hold.
+
     Example
     -------
     >>> folder = getfixture("tmp_path")
@@ -127,99 +137,84 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     write_whole(path, "".join(rows).encode())
 
 
-def _lines(path: Path) -> list[str]:
-    """The file's lines; a byte order mark at the start is dropped."""
-    if not path.is_file():
-        raise ManifestError(f"manifest {path} does not exist: check the path")
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not UTF-8 text ({error}): convert it") from None
+def digest(utterances: Sequence[Utterance]) -> str:
+    """Gives a fingerprint of ids and texts in their order: the same wherever the audio lies.
+
+    Example
+    -------
+    >>> one = Utterance("a", Path("/here/a.wav"), 1.5, "the cat")
+    >>> digest([one]) == digest([replace(one, audio_filepath=Path("/there/a.wav"))])
+    True
+    """
+    rows = json.dumps([[utterance.id, utterance.text] for utterance in utterances])
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ManifestError(
-                f"{path}, line {number} is not JSON ({error.msg}): "
-                "each line must be one object with audio_filepath, duration and text"
-            ) from None
-        if not isinstance(row, dict):
-            raise ManifestError(
-                f"{path}, line {number} is a JSON {type(row).__name__}: "
-                "each line must be one object with audio_filepath, duration and text"
-            )
-        yield number, row
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
-    reader = csv.DictReader(_lines(path), skipinitialspace=True)
-    columns = reader.fieldnames or []
-    missing = [name for name in ("ID", "duration", "wav", "wrd") if name not in columns]
-    if columns and missing:
-        raise ManifestError(
-            f"{path} has no column {', '.join(missing)}: its first line must name ID,duration,wav,spk_id,wrd"
-        )
-    for row in _whole_rows(reader, path):
-        # A short row gives None, a long one puts what is left under the key None.
-        if None in row or None in row.values():
-            raise ManifestError(
-                f"{path}, line {reader.line_num} does not have {len(columns)} columns: quote texts that contain a comma"
-            )
-        named = {CSV_COLUMNS.get(name, name): value for name, value in row.items()}
-        named["speaker"] = named.get("speaker") or None
-        yield reader.line_num, {**named, "duration": _csv_number(named["duration"])}
-
-
-def _whole_rows(reader: csv.DictReader, path: Path) -> Iterator[dict]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise ManifestError(f"{path}, after line {reader.line_num}, is not CSV ({error}): mend the line") from None
-
-
-def _csv_number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # refused, and shown, by the check that JSON lines go through too
-
-
-def _utterance(row: dict, folder: Path, data_root: Path, where: str) -> Utterance:
+def _utterance(row: dict, root: Path, where: str) -> Utterance:
     """Checks one row, whatever file form it came from."""
     for key in REQUIRED:
-        if row.get(key) is None:
-            raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} on every line")
-    for key in UNSUPPORTED:
-        if row.get(key) not in (None, "", 0, 0.0):
+        if row[key] is None:
+            raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} for every utterance")
+    for key in PARTS:
+        if row.get(key) not in (None, "", 0):
             raise ManifestError(
-                f"{where} has {key} {row[key]}, parts of a file are not supported: "
+                f"{where} has {key} {shortened(row[key])}, parts of a file are not supported: "
                 "cut the audio into one file per utterance"
             )
     for key in ("audio_filepath", "text"):
         if not isinstance(row[key], str) or (key == "audio_filepath" and not row[key].strip()):
-            raise ManifestError(f"{where} has {key} {row[key]!r}: it must be a string")
-    audio = row["audio_filepath"]
-    for name in ("{data_root}", "$data_root"):
-        audio = audio.replace(name, str(data_root))
+            raise ManifestError(f"{where} has {key} {shortened(row[key])}: it must be a string")
+    names = {key: _name(row[key], key, where) for key in ("id", "speaker")}
+    audio = _audio_path(row["audio_filepath"], root, where)
+    for key, text in {**names, "text": row["text"], "audio path": str(audio)}.items():
+        _check_characters(text or "", f"{where} has {key}")
     return Utterance(
-        id=str(row["id"]) if row.get("id") is not None else "",
-        audio_filepath=Path(os.path.abspath(folder / audio)),  # without `..`
+        id=names["id"] or "",
+        audio_filepath=audio,
         duration=_duration(row["duration"], where),
         text=row["text"],
-        speaker=str(row["speaker"]) if row.get("speaker") is not None else None,
+        speaker=names["speaker"],
     )
+
+
+def _name(value: object, key: str, where: str) -> str | None:
+    """An id or a speaker as a string; NaN is what pandas writes where there is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ManifestError(f"{where} has {key} {shortened(value)}: it must be a string or a number")
+    return str(value)
+
+
+def _audio_path(audio: str, root: Path, where: str) -> Path:
+    match = DATA_ROOT.search(audio)
+    if match and match.start() > 0:
+        raise ManifestError(
+            f"{where} has {match[0]} in the middle of the path {shortened(audio)}: it must stand at the beginning"
+        )
+    if match:
+        rest = audio[match.end() :]
+        audio = rest.lstrip("/") if rest[:1] in ("", "/") else f"{root}{rest}"
+    return Path(os.path.abspath(root / audio))  # without `..`
+
+
+def _check_characters(text: str, what: str) -> None:
+    """Refuses what no UTF-8 file can hold, such as half an emoji: results with it could not be written."""
+    if found := SURROGATE.search(text):
+        raise ManifestError(
+            f"{what} {shortened(text)} with half of a surrogate pair (U+{ord(found[0]):04X}), which UTF-8 cannot hold: "
+            "remove the character, or rename the file"
+        )
+    if "\0" in text:
+        raise ManifestError(f"{what} {shortened(text)} with a null character: remove it")
 
 
 def _duration(value: object, where: str) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= MAX_DURATION_S:
         raise ManifestError(
-            f"{where} has duration {value!r}: it must be a number of seconds above 0 and at most {MAX_DURATION_S}"
+            f"{where} has duration {shortened(value)}: it must be a number of seconds above 0 and at most "
+            f"{MAX_DURATION_S}"
         )
     return float(value)
 
@@ -243,6 +238,8 @@ def _check_unique(path: Path, utterances: list[Utterance]) -> None:
 
 
 def _row(utterance: Utterance, folder: Path) -> dict:
+    for text in (utterance.id, utterance.text, utterance.speaker or "", str(utterance.audio_filepath)):
+        _check_characters(text, f"utterance {shortened(utterance.id)} has")
     audio = Path(os.path.abspath(utterance.audio_filepath))
     near = audio.is_relative_to(folder) or (
         audio.is_relative_to(folder.parent) and folder.parent != Path(folder.anchor)

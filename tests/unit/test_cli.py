@@ -206,6 +206,17 @@ def test_evaluate_writes_where_out_says(run, model, audio, tmp_path):
     assert not (model / "eval").exists()
 
 
+def test_evaluate_finds_the_audio_of_a_manifest_that_lies_elsewhere(run, model, audio, tmp_path):
+    (tmp_path / "results").mkdir()
+    rows = [f"u{number},0.3,$data_root/{path.name},s,the cat\n" for number, path in enumerate(audio)]
+    path = tmp_path / "results" / "test.csv"
+    path.write_text("ID,duration,wav,spk_id,wrd\n" + "".join(rows))
+    status, out, _ = run("evaluate", model, "--manifest", path, "--data-root", tmp_path)
+    assert status == 0 and "test: 2 utterances, 4 words" in out
+    status, _, err = run("evaluate", model, "--manifest", path)
+    assert status == 1 and f"{tmp_path / 'results' / '0.wav'} does not exist" in err
+
+
 def test_results_of_the_beam_do_not_replace_the_greedy_ones(run, model, audio, tmp_path):
     path = manifest(tmp_path / "test.jsonl", audio)
     for arguments in ([], ["--decoding", "beam", "--beam-size", 4]):

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests in CSV, as SpeechBrain's recipes write them."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from speechbrain_ee.corpora.manifest_text import NAMES, PARTS, ManifestError
+
+DELIMITERS = (",", ";", "\t")
+CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}  # that must be there
+
+
+def csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
+    r"""Gives where each utterance stands, and its values by column.
+
+    Raises
+    ------
+    ManifestError
+        If a column is missing or stands twice, a row has other fields than the first line, or a quotation mark stands
+        where it makes rows part of a text.
+
+    Example
+    -------
+    >>> next(csv_rows(Path("a.csv"), "ID;duration;wav;wrd\nu1;1.5;a.wav;the cat\n"))[1]["wrd"]
+    'the cat'
+    """
+    lines = text.split("\n")
+    header = next((number for number, line in enumerate(lines) if line.strip()), None)
+    if header is None:
+        return
+    delimiter, columns = _header(path, lines[header])
+    # With its line ends, a field that goes on over one is seen; strict: a quotation mark inside a field is an error.
+    reader = csv.reader(
+        (f"{line}\n" for line in lines[header + 1 :]), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    begin = header + 2
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ManifestError(
+                f"{path}, line {begin} is not CSV ({_csv_reason(error)}): put a text with a quotation mark or a "
+                "delimiter between quotation marks, and write each mark inside it twice"
+            ) from None
+        end = header + 1 + reader.line_num
+        if end > begin:
+            raise ManifestError(
+                f"{path}, line {begin} has a quotation mark that is not closed on its line (but on line {end}): close "
+                "it, or put the text between quotation marks and write each mark inside it twice"
+            )
+        if any(field.strip() for field in row):
+            yield f"line {begin}", _csv_row(path, row, columns, begin)
+        begin = end + 1
+
+
+def _csv_reason(error: csv.Error) -> str:
+    reason = str(error)
+    if "unexpected end" in reason:
+        return "a quotation mark is never closed"
+    return "text behind a closing quotation mark" if "expected after" in reason else reason
+
+
+def _header(path: Path, line: str) -> tuple[str, list[str]]:
+    """The delimiter and the columns: the delimiter under which all that is needed is there."""
+    tried = {}
+    for delimiter in DELIMITERS:
+        columns = [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+        lacking = [column for key, column in CSV_COLUMNS.items() if not set(NAMES[key]) & set(columns)]
+        tried[delimiter] = columns, lacking
+    delimiter = min(tried, key=lambda one: len(tried[one][1]))
+    columns, lacking = tried[delimiter]
+    if lacking:
+        raise ManifestError(
+            f"{path} has no column {', '.join(lacking)}: its first line must name ID,duration,wav,spk_id,wrd"
+        )
+    if repeated := [name for name, count in Counter(columns).items() if name and count > 1]:
+        raise ManifestError(
+            f"{path} has the column {repeated[0]} {columns.count(repeated[0])} times: leave one of them"
+        )
+    return delimiter, columns
+
+
+def _csv_row(path: Path, row: list[str], columns: list[str], line: int) -> dict:
+    if len(row) != len(columns):
+        raise ManifestError(
+            f"{path}, line {line} has {len(row)} fields and the first line {len(columns)} columns: "
+            "put a text with a delimiter between quotation marks"
+        )
+    named = dict(zip(columns, row, strict=True))
+    for key in ("duration", "speaker", "id"):
+        for name in NAMES[key]:
+            if name in named:
+                named[name] = named[name].strip() or None
+    for name in (*NAMES["duration"], *PARTS):
+        if name in named:
+            named[name] = _number(named[name])
+    return named
+
+
+def _number(text: str | None) -> float | str | None:
+    try:
+        return float(text) if text and "_" not in text else text
+    except ValueError:
+        return text  # refused, and shown, by the check that JSON goes through too

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests in JSON: lines of objects, a list of objects, or SpeechBrain's object of utterances by id."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from speechbrain_ee.corpora.manifest_text import ManifestError, line_of, shortened
+
+FORMS = (
+    "give JSON lines (on each line one object with audio_filepath, duration and text), "
+    "SpeechBrain's JSON (an object of utterances by id), or a .csv file"
+)
+
+
+def json_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
+    """Gives where each utterance stands, and its values: one JSON value is a table or a list, several are JSON lines.
+
+    Raises
+    ------
+    ManifestError
+        If a line, or the file, is no JSON of these forms.
+
+    Example
+    -------
+    >>> [where for where, _ in json_rows(Path("a.json"), '{"u1": {"wav": "a.wav"}, "u2": {"wav": "b.wav"}}')]
+    ["utterance 'u1'", "utterance 'u2'"]
+    """
+    start = len(text) - len(text.lstrip())
+    if start == len(text):
+        return
+    value, end = _decode(path, text, start)
+    if not text[end:].strip():
+        yield from _rows_of_value(path, value, line_of(text, start))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            value, end = _decode(path, line, len(line) - len(line.lstrip()), line=number)
+            if line[end:].strip():
+                raise ManifestError(f"{path}, line {number} is not JSON (text behind the object): {FORMS}")
+            yield f"line {number}", _object(path, value, f"line {number}")
+
+
+def _decode(path: Path, text: str, start: int, line: int = 1) -> tuple[object, int]:
+    """Decodes the JSON value that begins at ``start``; gives it and its end."""
+    try:
+        return _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        line, reason = line + error.lineno - 1, error.msg
+    except _RepeatedKey as error:
+        raise ManifestError(
+            f"{path} has the key {shortened(error.args[0])} twice in one object: give each utterance an id of its own"
+        ) from None
+    except RecursionError:
+        reason = "nested too deep"
+    except ValueError:  # Python's limit of the digits of a number
+        reason = "a number of thousands of digits"
+    raise ManifestError(f"{path}, line {line} is not JSON ({reason}): {FORMS}") from None
+
+
+class _RepeatedKey(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    """An object whose keys stand once: of two, ``json`` would keep the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def _rows_of_value(path: Path, value: object, line: int) -> Iterator[tuple[str, dict]]:
+    """Utterances of a list, of SpeechBrain's table by id, of either under a single key, or the object itself."""
+    if isinstance(value, dict) and len(value) == 1:
+        inner = next(iter(value.values()))
+        value = inner if isinstance(inner, list) or (inner and _is_table(inner)) else value
+    if isinstance(value, list):
+        for number, row in enumerate(value, start=1):
+            yield f"utterance {number}", _object(path, row, f"line {line}, item {number}")
+    elif _is_table(value):
+        for name, row in value.items():
+            yield f"utterance {shortened(name)}", {**row, "id": name}
+    else:
+        yield f"line {line}", _object(path, value, f"line {line}")
+
+
+def _is_table(value: object) -> bool:
+    """Whether an object holds nothing but objects; one utterance has a number and texts."""
+    return isinstance(value, dict) and all(isinstance(row, dict) for row in value.values())
+
+
+def _object(path: Path, value: object, where: str) -> dict:
+    if not isinstance(value, dict):
+        raise ManifestError(f"{path}, {where} is a JSON {type(value).__name__}: {FORMS}")
+    return value
