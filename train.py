@@ -37,7 +37,7 @@ from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.policies import FixedExit
-from speechbrain_ee.report import exits_table
+from speechbrain_ee.report import exits_table, missing_line
 from speechbrain_ee.state_dicts import average_checkpoints, interpolate, load_strict
 from speechbrain_ee.tokenizer import Tokenizer
 from speechbrain_ee.utterances import read_utterances
@@ -198,6 +198,7 @@ def make_loaders(hparams: dict, run_opts, train: list, valid: list) -> tuple:
     train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], read=readers[0], **common)
     valid_data = make_dataset(valid, tokenizer, read=readers[1], **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
+    batches["min_seconds"] = features.min_seconds
     return (
         make_loader(train_data, shuffle=True, seed=hparams["seed"], **batches),
         make_loader(valid_data, shuffle=False, shard=False, **batches),
@@ -254,11 +255,16 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     """Evaluate every exit on dev and the test sets; choose the entropy threshold on dev."""
     run = Path(hparams["output_folder"])
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts={"device": device})
+    incomplete = []
     for test_set, utterances in evaluation_sets.items():
         exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
+        if exits.get("missing"):
+            incomplete.append(missing_line(exits, run / "eval" / test_set))
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
     calibrate_run(hparams, asr.fingerprint)
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
+    if incomplete:
+        raise ValueError("; ".join(incomplete))
 
 
 def calibrate_run(hparams: dict, model: str) -> None:

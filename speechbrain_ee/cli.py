@@ -136,7 +136,7 @@ def transcribe(
 
 @app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --manifest data/synthetic/test.jsonl")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, bundle, or name on the HuggingFace Hub with --out.")],
     manifest: Annotated[
         list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be repeated.")
     ],
@@ -154,13 +154,17 @@ def evaluate(
     word_bonus: WordBonusOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder."""
+    """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder.
+
+    Results are written as they come: the same command continues what was stopped. An utterance that cannot be evaluated
+    is named and left out, with exit status 1; once it is mended, the same command computes only what is missing.
+    """
     from speechbrain_ee.calibration_file import shift_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation import evaluate as run_evaluation
     from speechbrain_ee.inference import EarlyExitASR
     from speechbrain_ee.policies import FixedExit
-    from speechbrain_ee.report import exits_table
+    from speechbrain_ee.report import exits_table, missing_line
     from speechbrain_ee.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
@@ -177,10 +181,13 @@ def evaluate(
         ):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
+    if out is None and not run.is_dir():  # made here, it would hide the name from then on
+        raise typer.BadParameter(f"{run} is no folder here; for a model on the Hub, say with --out where results go")
     # All of them, before hours are spent on the first.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
     asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
+    failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding}") + ("" if lm is None else "-lm")
         folder = out or run / "eval" / (path.stem + suffix)
@@ -192,6 +199,11 @@ def evaluate(
         ):
             print(f"warning: {path.stem}: {warning}", file=sys.stderr)
         print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
+        if exits.get("missing"):
+            print_error(PROGRAM, ValueError(missing_line(exits, folder)))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")
@@ -222,6 +234,7 @@ def calibrate(
     from speechbrain_ee.model import CONFIG_FILE, MODEL_FILES, load_config
     from speechbrain_ee.utterances import read_utterances
 
+    _check_folder(run)
     targets = {"promise": promise, "average": average, "max_wer_increase": max_wer_increase}
     targets |= {"max_wer": max_wer, "mean_cost": mean_cost}
     given = {name: value for name, value in targets.items() if value is not None}
@@ -251,9 +264,18 @@ def report(
     """Make one page of everything evaluated in RUN/eval: policies, thresholds, exits, texts. It works offline."""
     from speechbrain_ee.explorer import write_report
 
+    _check_folder(run)
     page = out or run / "report.html"
     write_report(run, page)
     print(f"{page}: {page.stat().st_size / 2**20:.1f} MB; {page.with_suffix('.md').name} beside it", file=sys.stderr)
+
+
+def _check_folder(run: Path) -> None:
+    if not run.is_dir():
+        raise ValueError(
+            f"{run}: no such folder; give a run folder or a bundle, or fetch a model of the Hub into a folder: "
+            "hf download USER/MODEL --local-dir FOLDER"
+        )
 
 
 def _without_nan(value):

@@ -56,13 +56,18 @@ def print_error(program: str, error: Exception) -> None:
     ...     print_error("train.py", ValueError("exit_layers\n is empty"))
     train.py: error: exit_layers is empty
     """
-    message = _own_words(error) or type(error).__name__
-    print(f"{program}: error: {message}", file=sys.stderr)
+    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
 
 
-def _own_words(error: Exception) -> str:
-    """Give the error's own words in one line, also where a data loader's process sent them with its traceback."""
+def one_line(error: Exception) -> str:
+    r"""Give the error's own words in one line, also where a data loader's process sent them with its traceback.
+
+    Example
+    -------
+    >>> one_line(MemoryError())
+    'MemoryError'
+    """
     text = str(error).rstrip()
     if "Original Traceback" in text:
         text = text.splitlines()[-1].partition(": ")[2]
-    return " ".join(text.split())
+    return " ".join(text.split()) or type(error).__name__

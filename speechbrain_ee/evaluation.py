@@ -1,24 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over a test set: hypothesis, errors, scores and cost of every utterance at every exit."""
 
+import hashlib
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial as partial_function
 from pathlib import Path
 
 import torch
+from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.audio import check_durations, load_audio
+from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
 from speechbrain_ee.ctc_scores import output_scores
+from speechbrain_ee.errors import one_line
+from speechbrain_ee.files import size_and_time
 from speechbrain_ee.inference import CHUNKS_AT_ONCE, EarlyExitASR
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.model import PARTS
+from speechbrain_ee.partial_results import PartialResults, only_process
 from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.report import write_exits
+from speechbrain_ee.state_dicts import modules_digest
 from speechbrain_ee.utterances import write_utterances
+
+logger = get_logger(__name__)
+
+LIBRARIES = ("torch", "speechbrain", "transformers")  # whose versions scores depend on
 
 
 def evaluate(
@@ -31,6 +46,11 @@ def evaluate(
     rtf_seconds: float = 20.0,
 ) -> dict:
     """Run every exit once over a test set and write what follows from it.
+
+    Results are written as they come, to ``utterances.part-<key>.jsonl``. The same call after an interruption computes
+    what is missing there; the key is of model, decoding and code, and an utterance that has changed is computed again.
+    A batch that fails is run again one utterance at a time. What fails alone is left out: ``missing`` in ``exits.json``
+    says which utterances and why, and the same call computes them when they have been mended.
 
     Arguments
     ---------
@@ -55,53 +75,86 @@ def evaluate(
     Raises
     ------
     ValueError
-        Before anything is run, if an audio file is missing, broken or empty, or no reference has a word.
+        Before anything is run, if an audio file is missing, broken or empty, no reference has a word, or another
+        process is evaluating into the folder. Afterwards, if no utterance could be evaluated.
     """
     if not any(utterance.text.split() for utterance in utterances):
         raise ValueError(f"{test_set}: no reference has a word: give a manifest with texts")
     utterances = check_durations(utterances)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    lines: dict[str, dict] = {}
-    with tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
-        for batch in length_batches(utterances, batch_seconds):
-            lines |= {line["id"]: line for line in evaluate_batch(asr, batch)}
+    with only_process(out_dir):
+        partial = PartialResults(out_dir, _key(asr))
+        lines, failed = _all_lines(asr, utterances, partial, test_set=test_set, batch_seconds=batch_seconds)
+        evaluated = [utterance for utterance in utterances if utterance.id in lines]
+        if not evaluated:
+            raise ValueError(f"{test_set}: no utterance could be evaluated ({_first(failed)})")
+        ordered = [lines[utterance.id] for utterance in evaluated]
+        write_utterances(out_dir / "utterances.jsonl", ordered)
+        rtf = real_time_factors(asr, evaluated, seconds=rtf_seconds) if rtf_seconds else None
+        exits = write_exits(
+            out_dir,
+            ordered,
+            test_set=test_set,
+            decoding=asr.decoder.name,
+            params=exit_parameters(asr.mods.encoder, asr.mods.heads),
+            rtf=rtf and rtf["rtf"],
+            rtf_machine=rtf and rtf["machine"],
+            model=asr.fingerprint,
+            missing={identity: one_line(error) for identity, error in failed.items()},
+        )
+        if not failed:
+            partial.remove()
+    return exits
+
+
+def _key(asr: EarlyExitASR) -> str:
+    """What results depend on beside the utterances: model, decoding, precision and code."""
+    model = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
+    code = code_version("**/*.py", libraries=LIBRARIES)
+    facts = json.dumps([model, _plain(vars(asr.decoder)), asr.decoder.name, str(asr.precision), code])
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _plain(settings: Mapping) -> dict:
+    """Numbers, texts and files among a decoder's settings; of a file its size and time."""
+    plain = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, Path))}
+    return {name: [str(value), *size_and_time(str(value))] for name, value in plain.items()}
+
+
+def _all_lines(
+    asr: EarlyExitASR, utterances: Sequence[Utterance], partial: PartialResults, *, test_set: str, batch_seconds: float
+) -> tuple[dict[str, dict], dict[str, Exception]]:
+    """Lines of ``utterances.jsonl`` by id, and the errors of those utterances that have none."""
+    lines = partial.of(utterances)
+    failed: dict[str, Exception] = {}
+    if lines:
+        logger.warning(
+            "%s: %d of %d utterances were evaluated before, as %s says: only the others are run",
+            *(test_set, len(lines), len(utterances), partial.path),
+        )
+    seconds = padded_seconds([one.duration for one in utterances], asr.mods.features.min_seconds)
+    with partial, tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
+        for indices in length_batches(seconds, batch_seconds):
+            batch = [utterances[index] for index in indices]
+            # A batch is run as a whole, so that an interruption changes no digit of a score.
+            if any(one.id not in lines for one in batch):
+                results = run_batch(partial_function(evaluate_batch, asr), batch)
+                failed |= {one.id: line for one, line in zip(batch, results, strict=True) if _is_error(line)}
+                done = [pair for pair in zip(batch, results, strict=True) if not _is_error(pair[1])]
+                partial.append([one for one, _ in done], [line for _, line in done])
+                lines |= {one.id: line for one, line in done}
             bar.update(len(batch))
-    ordered = [lines[utterance.id] for utterance in utterances]
-    write_utterances(out_dir / "utterances.jsonl", ordered)
-    rtf = real_time_factors(asr, utterances, seconds=rtf_seconds) if rtf_seconds else None
-    return write_exits(
-        out_dir,
-        ordered,
-        test_set=test_set,
-        decoding=asr.decoder.name,
-        params=exit_parameters(asr.mods.encoder, asr.mods.heads),
-        rtf=rtf and rtf["rtf"],
-        rtf_machine=rtf and rtf["machine"],
-        model=asr.fingerprint,
-    )
+    return {identity: line for identity, line in lines.items() if identity not in failed}, failed
 
 
-def length_batches(utterances: Sequence[Utterance], batch_seconds: float) -> Iterator[list[Utterance]]:
-    """Group utterances of similar length, at most ``batch_seconds`` of padded audio together (one at least).
+def _is_error(result: dict | Exception) -> bool:
+    return isinstance(result, Exception)
 
-    The longest come first: what does not fit into the memory or the model fails at once, not after hours.
 
-    Example
-    -------
-    >>> from pathlib import Path
-    >>> make = lambda seconds: Utterance(str(seconds), Path("a.wav"), seconds, "a")
-    >>> [[one.duration for one in batch] for batch in length_batches([make(2), make(5), make(1)], 4)]
-    [[5], [2, 1]]
-    """
-    batch: list[Utterance] = []
-    for utterance in sorted(utterances, key=lambda one: one.duration, reverse=True):
-        if batch and batch[0].duration * (len(batch) + 1) > batch_seconds:
-            yield batch
-            batch = []
-        batch.append(utterance)
-    if batch:
-        yield batch
+def _first(failed: Mapping[str, Exception]) -> str:
+    identity, error = next(iter(failed.items()))
+    return f"first: {identity}: {one_line(error)}"
 
 
 @torch.inference_mode()

@@ -110,6 +110,21 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def size_and_time(path: str | Path) -> list[int]:
+    """Give size and time of a file, by which another one of the same name is known; -1 where it is not there.
+
+    Example
+    -------
+    >>> size_and_time("no such file")
+    [-1, -1]
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return [-1, -1]
+    return [found.st_size, found.st_mtime_ns]
+
+
 def fsync(path: str | Path) -> None:
     """Wait until a file's contents, or a folder's names, are on the disk."""
     if os.name == "nt" and os.path.isdir(path):

@@ -29,6 +29,7 @@ def write_exits(
     rtf: Sequence[float] | None = None,
     rtf_machine: Mapping | None = None,
     model: str | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> dict:
     """Compute and write exits.json, exits.csv, exits.png and policies.json.
 
@@ -50,6 +51,8 @@ def write_exits(
         The CPU's name, threads and GEMM rate beside ``rtf``; stored as ``"machine"``.
     model : str, optional
         Fingerprint of the model, by which a calibration is told from another model's.
+    missing : mapping, optional
+        Utterances of the test set that could not be evaluated: id and reason.
 
     Returns
     -------
@@ -78,6 +81,8 @@ def write_exits(
         exits["machine"] = dict(rtf_machine)
     if model is not None:
         exits["model"] = model
+    if missing:
+        exits["missing"] = dict(missing)
     curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -124,6 +129,23 @@ def exits_table(exits: Mapping) -> str:
         ]
         lines.append("  ".join(aligned))
     return "\n".join([*lines, *_footer(exits)])
+
+
+def missing_line(exits: Mapping, folder: str | Path) -> str:
+    """One sentence on the utterances that could not be evaluated.
+
+    Example
+    -------
+    >>> missing_line({"num_utterances": 9, "missing": {"a": "a.flac cannot be read"}}, "eval/test")[:75]
+    '1 of 10 utterances could not be evaluated (first: a: a.flac cannot be read)'
+    """
+    missing = exits["missing"]
+    identity, reason = next(iter(missing.items()))
+    return (
+        f"{len(missing)} of {exits['num_utterances'] + len(missing)} utterances could not be evaluated (first: "
+        f"{identity}: {reason}): the results of the others are in {folder}; mend or remove them and run the same "
+        "command again, it computes only what is missing"
+    )
 
 
 def exits_markdown(exits: Mapping) -> str:
@@ -217,6 +239,9 @@ def _cells(exits: Mapping) -> list[list[str]]:
 
 def _footer(exits: Mapping) -> list[str]:
     lines = ["oracle: WER {wer:.2f} % at mean layer {mean_layer:.2f}".format(**exits["oracle"])]
+    if missing := exits.get("missing"):
+        total = exits["num_utterances"] + len(missing)
+        lines.append(f"{len(missing)} of {total} utterances are missing, as they could not be evaluated")
     if exits.get("machine"):
         facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
         lines.append(f"RTF measured on: {facts}")

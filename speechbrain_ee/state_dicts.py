@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """State dicts: loaded exactly or not at all, and averaged over checkpoints."""
 
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -54,6 +56,27 @@ def load_strict(module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor],
     if found:
         raise CheckpointError(f"{what} {', '.join(found)}; build the model with the settings it was trained with")
     module.load_state_dict(state_dict)
+
+
+def modules_digest(modules: Sequence[torch.nn.Module]) -> str:
+    """Hash of the configurations and states of modules that have a ``config``.
+
+    Arguments
+    ---------
+    modules : Sequence
+        In an order of their own.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(json.dumps(module.config, sort_keys=True).encode())
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def average_checkpoints(

@@ -33,12 +33,24 @@ def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
     first: dict = {}
     for number, utterance in enumerate(utterances, start=1):
         _check_utterance(utterance, f"{path}:{number}", first)
-        exits = [
-            {**exit, "scores": {name: _finite(v) for name, v in exit["scores"].items()}} for exit in utterance["exits"]
-        ]
-        line = {**utterance, "exits": exits}
-        lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False, default=str))
+        lines.append(json_line(utterance))
     write_whole(Path(path), "".join(line + "\n" for line in lines).encode())
+
+
+def json_line(utterance: Mapping) -> str:
+    """Give an utterance as a line of JSON; a score that is no finite number becomes null."""
+    exits = [
+        {**exit, "scores": {name: _finite(v) for name, v in exit["scores"].items()}} for exit in utterance["exits"]
+    ]
+    return json.dumps({**utterance, "exits": exits}, ensure_ascii=False, allow_nan=False, default=str)
+
+
+def parse_line(text: str) -> dict:
+    """Read a line of :func:`json_line`; null scores come back as NaN."""
+    utterance = json.loads(text)
+    for exit in utterance.get("exits", ()) if isinstance(utterance, dict) else ():
+        exit["scores"] = {name: math.nan if v is None else v for name, v in exit["scores"].items()}
+    return utterance
 
 
 def read_utterances(path: str | Path) -> list[dict]:

@@ -10,6 +10,7 @@ from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.data_utils import batch_pad_right
 
+from speechbrain_ee.corpora.batching import length_batches, padded_seconds
 from speechbrain_ee.corpora.dataset import SpeechDataset, stable_seed
 
 
@@ -48,7 +49,8 @@ class BatchSampler(DynamicBatchSampler):
     """SpeechBrain's dynamic batches as a pure function of seed and epoch, a share per process.
 
     The stock sampler shuffles itself again whenever it is exhausted, so what it gives depends on
-    how often it ran; this one changes with `set_epoch` alone.
+    how often it ran; this one changes with `set_epoch` alone. Without shuffling, batches are those of
+    :func:`~speechbrain_ee.corpora.batching.length_batches`.
 
     Arguments
     ---------
@@ -67,6 +69,14 @@ class BatchSampler(DynamicBatchSampler):
     def __init__(self, *args, shard: bool = False, **kwargs):
         self._shard = shard
         super().__init__(*args, **kwargs)
+
+    def _generate_batches(self) -> None:
+        if self._shuffle_ex:
+            super()._generate_batches()
+            return
+        seconds = [self._ex_lengths[str(index)] for index in range(len(self._dataset))]
+        size = None if np.isinf(self._max_batch_ex) else self._max_batch_ex
+        self._batches = length_batches(seconds, self._max_batch_length, max_batch_size=size)
 
     def _share(self) -> list[list[int]]:
         if not (self._shard and torch.distributed.is_initialized()):
@@ -102,6 +112,7 @@ def make_loader(
     *,
     max_batch_seconds: float,
     max_batch_size: int | None = None,
+    min_seconds: float = 0.0,
     num_buckets: int = 10,
     shuffle: bool,
     seed: int = 0,
@@ -124,8 +135,10 @@ def make_loader(
         perturbation comes on top (at most 1 / 0.9).
     max_batch_size : int | None
         Upper limit of a batch's utterances; None: no limit.
+    min_seconds : float
+        Features of shorter utterances are padded to this length, and count as so long.
     num_buckets : int
-        More = less padding, less random batches.
+        More = less padding, less random batches; without shuffling there are no buckets.
     shuffle : bool
         False: longest batches first, for evaluation.
     seed : int
@@ -133,7 +146,7 @@ def make_loader(
     num_workers : int
         Processes that read audio; 0: the training process itself.
     drop_last : bool
-        Leave out the incomplete batch of each bucket.
+        Leave out the incomplete batch of each bucket; without shuffling every utterance is kept.
     shard : bool | None
         In a distributed run, whether the processes share the batches (equally many each; the first
         are used twice where they do not divide). None: as shuffle, so that evaluation sees all.
@@ -167,11 +180,12 @@ def make_loader(
     for name, value in {**limits, "max_batch_size": max_batch_size or 1}.items():
         if value <= 0:
             raise ValueError(f"{name} is {value}: it must be above 0")
+    seconds = padded_seconds(dataset.durations, min_seconds)
     sampler = BatchSampler(
         dataset,
         max_batch_seconds,
-        bucket_boundaries=_boundaries(dataset.durations, num_buckets),
-        lengths_list=dataset.durations,
+        bucket_boundaries=_boundaries(seconds, num_buckets),
+        lengths_list=seconds,
         max_batch_ex=max_batch_size,
         shuffle=shuffle,
         batch_ordering="random" if shuffle else "descending",

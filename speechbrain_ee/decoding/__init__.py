@@ -100,11 +100,15 @@ def make_decoder(
     names = {"beam_size": beam_size, "lm_weight" if is_joint else "alpha": lm_weight, "beta": word_bonus}
     options = {name: value for name, value in names.items() if value is not None}
     if is_joint:
-        language_model = None if lm is None else load_language_model(lm)
-        return BeamAttention(tokenizer, blank_index, language_model=language_model, **options)
-    if kind := {"beam": BeamCTC, "lexicon": LexiconCTC, "rescore": RescoreAttention}.get(decoding):
-        return kind(tokenizer, blank_index, kenlm_model_path=lm, **options)
-    return (GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC)(tokenizer, blank_index)
+        kind = BeamAttention
+        options["language_model"] = None if lm is None else load_language_model(lm)
+    elif kind := {"beam": BeamCTC, "lexicon": LexiconCTC, "rescore": RescoreAttention}.get(decoding):
+        options["kenlm_model_path"] = lm
+    else:
+        kind = GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC
+    decoder = kind(tokenizer, blank_index, **options)
+    decoder.lm_file = lm  # by which results of another language model of the same name are told apart
+    return decoder
 
 
 def greedy_name(config: dict) -> str:

@@ -158,6 +158,7 @@ def test_failures_are_one_line_and_status_1(run, model, audio, arguments, messag
         (["evaluate", "m", "--manifest", "a.jsonl", "--word-bonus", "1"], "--word-bonus needs --decoding beam"),
         (["evaluate", "m", "--manifest", "a.jsonl", "--manifest", "b.jsonl", "--out", "o"], "--out takes"),
         (["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"], "results go by the stem"),
+        (["evaluate", "user/m", "--manifest", "a.jsonl"], "on the Hub, say with --out where results go"),
     ],
 )
 def test_bad_calls_are_status_2(run, arguments, message):
@@ -321,6 +322,32 @@ def test_evaluate_says_when_a_test_set_is_not_like_the_calibration_set(run, eval
     write_calibration(evaluated, calibration)
     _, _, err = run("evaluate", evaluated, "--manifest", manifest(tmp_path / "test.jsonl", audio))
     assert "warning: test: 100 % of the scores lie outside the range of dev" in err
+
+
+def test_evaluate_names_what_it_left_out_and_goes_on_with_the_next_manifest(run, model, audio, tmp_path):
+    paths = [manifest(tmp_path / f"{name}.jsonl", audio) for name in ("test", "other")]
+    good = soundfile.read(audio[0])[0]
+    soundfile.write(tmp_path / "half.flac", good, RATE)
+    half = (tmp_path / "half.flac").read_bytes()
+    text = paths[0].read_text().replace("0.wav", "half.flac")
+    paths[0].write_text(text)
+    (tmp_path / "half.flac").write_bytes(half[: len(half) // 2])
+    status, out, err = run("evaluate", model, "--manifest", paths[0], "--manifest", paths[1])
+    assert status == 1
+    assert "1 of 2 utterances are missing" in out and "other: 2 utterances" in out
+    (line,) = [line for line in err.splitlines() if "error:" in line]
+    assert re.search("1 of 2 utterances could not be evaluated .first: 0: .*half.flac.*same command again", line)
+    (tmp_path / "half.flac").write_bytes(half)
+    status, out, _ = run("evaluate", model, "--manifest", paths[0])
+    assert status == 0 and "test: 2 utterances" in out and "missing" not in out
+
+
+@pytest.mark.parametrize("command", [("calibrate", "--mean-cost", 0.5), ("report",)])
+def test_a_hub_name_is_no_folder_to_work_on(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(command[0], "user/model", *command[1:])
+    assert status == 1 and "user/model: no such folder; give a run folder" in one_line_error(err)
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_reads_every_manifest_before_it_starts(run, model, audio, tmp_path):

@@ -14,7 +14,9 @@ from speechbrain_ee.calibration import calibrate
 from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters
-from speechbrain_ee.evaluation import evaluate, evaluate_batch, length_batches, real_time_factors
+from speechbrain_ee.evaluation import _key, evaluate, evaluate_batch, real_time_factors
+from speechbrain_ee.lobes import WhisperLogMel
+from speechbrain_ee.partial_results import only_process
 from speechbrain_ee.policies import FixedExit, Policy
 from speechbrain_ee.replay import replay, static_wer
 from speechbrain_ee.report import exits_table
@@ -124,12 +126,151 @@ def test_scores_and_texts_do_not_depend_on_the_batches(asr, utterances, tmp_path
             assert left["scores"] == pytest.approx(right["scores"], abs=1e-5)
 
 
-def test_batches_hold_everything_once_within_the_limit(utterances):
-    batches = list(length_batches(utterances, 1.0))
-    assert sorted(one.id for batch in batches for one in batch) == [f"u{index}" for index in range(6)]
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(one.duration for one in batch) <= 1.0
-    assert batches[0][0].duration == max(SECONDS), "the longest first, so that what does not fit fails at once"
+def test_silence_behind_short_utterances_counts(utterances, tmp_path):
+    asr = make_asr(tmp_path, "whisper")
+    asr.mods.features = WhisperLogMel(n_mels=20, pad_s=2)
+    sizes = []
+    asr.mods.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0, batch_seconds=4.0)
+    assert sizes == [2, 2, 2]
+
+
+class Stop:
+    """Ends an evaluation behind so many batches, as Ctrl-C or a kill does."""
+
+    def __init__(self, asr, after):
+        self.calls, self.after = 0, after
+        self.hook = asr.mods.encoder.register_forward_pre_hook(self)
+
+    def __call__(self, *_):
+        if self.calls == self.after:
+            raise KeyboardInterrupt
+        self.calls += 1
+
+
+def stopped(asr, utterances, out, after, **options):
+    stop = Stop(asr, after)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asr, utterances, out, test_set="tiny", rtf_seconds=0, batch_seconds=1.0, **options)
+    stop.hook.remove()
+
+
+def again(asr, utterances, out, **options):
+    """Run an evaluation to its end; gives the number of batches that were run."""
+    count = Stop(asr, None)
+    evaluate(asr, utterances, out, test_set="tiny", rtf_seconds=0, **{"batch_seconds": 1.0, **options})
+    count.hook.remove()
+    return count.calls
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+@pytest.mark.parametrize("family", ["conformer", "conformer_aed"])
+def test_a_stopped_evaluation_is_continued_and_equals_an_uninterrupted_one(tmp_path, utterances, after, family, caplog):
+    asr = make_asr(tmp_path, family)
+    total = again(asr, utterances, tmp_path / "whole")
+    stopped(asr, utterances, tmp_path / "out", after)
+    assert not (tmp_path / "out" / "exits.json").exists()
+    assert again(asr, utterances, tmp_path / "out") == total - after
+    assert (f"{min(after, 2)} of 6 utterances were evaluated before" in caplog.text) == (after > 0)
+    for name in ("utterances.jsonl", "exits.json", "policies.json", "exits.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert names(tmp_path / "out") == names(tmp_path / "whole")
+
+
+def test_a_line_that_a_kill_cut_off_is_computed_again(asr, utterances, tmp_path):
+    total = again(asr, utterances, tmp_path / "whole")
+    stopped(asr, utterances, tmp_path / "out", 2)
+    (part,) = (tmp_path / "out").glob("utterances.part-*.jsonl")
+    part.write_bytes(part.read_bytes()[:-20])
+    assert again(asr, utterances, tmp_path / "out") == total - 1
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+
+
+def test_results_of_another_model_decoding_or_code_are_not_continued(asr, utterances, tmp_path, monkeypatch):
+    total = again(asr, utterances, tmp_path / "whole")
+    stopped(asr, utterances, tmp_path / "out", 2)
+    asr.decoder = asr.make_decoder("beam", beam_size=2)
+    stopped(asr, utterances, tmp_path / "out", 0)
+    asr.decoder = asr.make_decoder("greedy")
+    asr.mods.heads.heads[0][1].bias.data += 1.0
+    stopped(asr, utterances, tmp_path / "out", 0)
+    asr.mods.heads.heads[0][1].bias.data -= 1.0
+    with monkeypatch.context() as patch:
+        patch.setattr("speechbrain_ee.evaluation.code_version", lambda *_, **__: "another")
+        stopped(asr, utterances, tmp_path / "out", 0)
+    assert len(list((tmp_path / "out").glob("utterances.part-*"))) == 4
+    changed = [replace(utterances[2], text="the hat"), *utterances[:2], *utterances[3:]]
+    assert again(asr, changed, tmp_path / "out") == total - 1  # the longest, alone in its batch, has another reference
+    assert not list((tmp_path / "out").glob("utterances.part-*"))
+
+
+def test_another_language_model_of_the_same_name_is_not_continued(asr, tmp_path):
+    keys = []
+    for text in ("one", "another"):
+        (tmp_path / "lm.arpa").write_text(text)
+        asr.decoder.lm_file = tmp_path / "lm.arpa"
+        keys.append(_key(asr))
+    assert len(set(keys)) == 2
+
+
+def break_body(path):
+    """Leave a FLAC file its header and half of what it says."""
+    samples, _ = soundfile.read(path)
+    soundfile.write(path.with_suffix(".flac"), samples, RATE, format="FLAC")
+    content = path.with_suffix(".flac").read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_broken_file_costs_one_file_and_once_mended_only_its_batch(asr, utterances, tmp_path):
+    total = again(asr, utterances, tmp_path / "whole")
+    good = utterances[2].audio_filepath.read_bytes()
+    break_body(utterances[2].audio_filepath)
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0.5, batch_seconds=1.0)
+    assert list(exits["missing"]) == ["u2"] and "2.wav" in exits["missing"]["u2"]
+    assert exits["num_utterances"] == 5
+    assert "1 of 6 utterances are missing" in exits_table(exits)
+    assert [line["id"] for line in lines(tmp_path / "out")] == ["u0", "u1", "u3", "u4", "u5"]
+    utterances[2].audio_filepath.write_bytes(good)
+    assert again(asr, utterances, tmp_path / "out") == 1 < total
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+    assert "missing" not in json.loads((tmp_path / "out" / "exits.json").read_text())
+    assert not list((tmp_path / "out").glob("utterances.part-*"))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of\nmemory"), MemoryError()])
+def test_an_utterance_that_fails_does_not_take_its_batch_along(asr, utterances, tmp_path, error):
+    def fail(_, inputs):
+        if inputs[1].max() > 80:  # frames of the longest
+            raise error
+
+    hook = asr.mods.encoder.register_forward_pre_hook(fail)
+    exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    assert exits["missing"] == {"u2": "out of memory" if str(error) else "MemoryError"}
+    assert len(lines(tmp_path / "out")) == 5
+    hook.remove()
+    evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    assert len(lines(tmp_path / "out")) == 6
+
+
+def test_where_everything_fails_nothing_is_written(asr, utterances, tmp_path):
+    def fail(*_):
+        raise RuntimeError("no kernel")
+
+    asr.mods.encoder.register_forward_pre_hook(fail)
+    with pytest.raises(ValueError, match="tiny: no utterance could be evaluated .first: u2: no kernel"):
+        evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    assert not (tmp_path / "out" / "exits.json").exists()
+
+
+def test_two_evaluations_into_one_folder_are_refused(asr, utterances, tmp_path):
+    (tmp_path / "out").mkdir()
+    with only_process(tmp_path / "out"), pytest.raises(ValueError, match="another process is evaluating into .*--out"):
+        evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
+    evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
 
 
 def test_real_time_factors_are_measured_on_one_thread(asr, utterances):

@@ -54,9 +54,9 @@ def test_empty_texts_make_a_batch(utterances, tokenizer, texts, lengths):
     empty = [replace(utt, text=text) for utt, text in zip(utterances, texts, strict=False)]
     dataset = make_dataset(empty, tokenizer)
     batch = next(iter(make_loader(dataset, max_batch_seconds=9, num_buckets=1, shuffle=False)))
-    assert batch.id == ["u00", "u01"]
+    assert batch.id == ["u01", "u00"]  # the longest first
     assert batch.tokens.data.shape == (2, 4 * max(lengths))
-    assert batch.tokens.lengths.tolist() == lengths
+    assert batch.tokens.lengths.tolist() == lengths[::-1]
 
 
 @pytest.mark.parametrize("num_buckets", [1, 3, 50])
@@ -113,6 +113,15 @@ def test_loader_sets_the_epoch_of_the_augmentation_too(utterances, tokenizer):
 def test_evaluation_order_is_longest_first(tokenizer):
     batches = batch_ids(fake([1.0, 3.0, 2.0]), tokenizer, max_batch_seconds=3.0, num_buckets=3, shuffle=False)
     assert batches == [["u1"], ["u2"], ["u0"]]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_silence_behind_short_utterances_counts(tokenizer, shuffle):
+    options = {"max_batch_seconds": 60.0, "num_buckets": 2, "shuffle": shuffle}
+    batches = batch_ids(fake([1.0, 1.5, 2.0, 2.5]), tokenizer, **options)
+    assert max(map(len, batches)) > 1
+    padded = batch_ids(fake([1.0, 1.5, 2.0, 2.5]), tokenizer, min_seconds=30.0, **options)
+    assert sorted(map(len, padded)) == [2, 2], "two times 30 s fill 60 s"
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
