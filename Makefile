@@ -1,34 +1,62 @@
-# make demo | test | lint | clean. Each makes .venv if it is missing; all share it.
+# make demo | test | lint | test-versions | lock | clean. Each installs what it needs into .venv; all share it.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock"
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint test-versions lock clean
 .DELETE_ON_ERROR:
 
-# The stamp is touched last, so that a broken installation is repeated and a whole one is not.
-$(STAMP): setup.py
+# The environment with uv, which installs the rest; a stamp is touched last, so that what was broken off is repeated.
+$(BIN)/.uv: locks/uv.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit("Python 3.10 or newer is needed and $(PYTHON) is %d.%d: give make PYTHON=python3.11" % v[:2])'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 	touch $@
 
-# Ten minutes on two cores: speech, six exits, a table, a picture, and one utterance with and without stopping early.
+$(BIN)/.run: $(BIN)/.uv locks/run.txt setup.py
+	$(INSTALL) -r locks/run.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(BIN)/.dev: $(BIN)/.run locks/dev.txt
+	$(INSTALL) -r locks/dev.txt
+	touch $@
+
+$(BIN)/.lint: $(BIN)/.uv locks/lint.txt
+	$(INSTALL) -r locks/lint.txt
+	touch $@
+
+# Ten minutes on two cores: speech, six exits, a table, a picture, and what stopping early saves.
 RUN := results/conformer_ee/1234
-demo: $(STAMP)
+demo: $(BIN)/.run
 	$(BIN)/python train.py hparams/conformer_ee.yaml
-	@echo; echo "One utterance, stopped where the entropy allows, then through the full encoder:"
+	@echo; echo "One utterance, stopped where the entropy allows:"
 	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json data/synthetic/audio/test/test-00000.wav
-	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json --full data/synthetic/audio/test/test-00000.wav
+	@echo; echo "All test utterances, with the calibrated policy and to full depth:"
+	@$(BIN)/python benchmarks/policy_speed.py $(RUN)
 	@echo; echo "The picture: $(RUN)/eval/test/exits.png"
 
-test: $(STAMP)
+test: $(BIN)/.dev
 	$(BIN)/python -m pytest
 
-lint: $(STAMP)
+lint: $(BIN)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
+
+# Half an hour: the tests but for the slow ones with the oldest, the locked and the newest packages; writes README's table.
+test-versions: $(BIN)/.uv
+	$(BIN)/python tests/versions.py
+
+# Renews the lock files; locks/held.txt says what is held back, and why.
+lock: $(BIN)/.uv
+	echo uv | $(COMPILE) - --output-file locks/uv.txt
+	$(COMPILE) --group lint --output-file locks/lint.txt
+	$(COMPILE) setup.py --extra synth --extra report --constraints locks/held.txt --output-file locks/run.txt
+	$(COMPILE) setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
 
 # Trained models and data stay: they cost hours.
 clean:

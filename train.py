@@ -11,6 +11,12 @@ The same command again resumes where it was stopped. torchrun --nproc_per_node=2
 import sys
 from pathlib import Path
 
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.startup import prepare_process
+
+with one_line_errors("train.py"):
+    prepare_process()  # before torch is imported
+
 import speechbrain as sb
 import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
@@ -31,7 +37,6 @@ from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache, check_room
-from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.evaluation import evaluate
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 from speechbrain_ee.inference import EarlyExitASR

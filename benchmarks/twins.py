@@ -18,6 +18,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from speechbrain_ee.startup import available_cpus
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,7 +32,7 @@ def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> fl
         if jobs == 1:
             subprocess.run(command, check=True)
         else:
-            threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+            threads = {"OMP_NUM_THREADS": str(max(1, available_cpus() // jobs))}
             with open(f"{folder}.log", "ab") as log:
                 subprocess.run(command, check=True, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
         record.write_text(json.dumps((time.monotonic() - begin) / 60), "utf-8")

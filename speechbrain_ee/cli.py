@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ import typer
 
 from speechbrain_ee import __version__
 from speechbrain_ee.errors import one_line_errors, print_error
+from speechbrain_ee.startup import prepare_process
 
 PROGRAM = "speechbrain-ee"
 app = typer.Typer(
@@ -28,9 +29,12 @@ app = typer.Typer(
 
 ModelOption = Annotated[str, typer.Option("--model", help="Run folder, bundle, or name on the HuggingFace Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; OMP_NUM_THREADS, or else the CPUs that this process may use.")
+]
 
 
-class Decoding(StrEnum):
+class Decoding(str, Enum):
     """Ways to turn what an exit gives into text."""
 
     greedy = "greedy"
@@ -102,17 +106,21 @@ def transcribe(
     word_bonus: WordBonusOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Transcribe files: FILE<tab>text a line, each stopped as early as the policy allows.
 
     Without --layer, --entropy or --full: the policy of the model's calibration.json, else the full encoder.
     """
+    prepare_process(threads)
     from speechbrain_ee.inference import EarlyExitASR
 
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=_run_opts(device))
-    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
+    asr.decoder = asr.make_decoder(
+        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
+    )
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
@@ -153,12 +161,14 @@ def evaluate(
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
     device: DeviceOption = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder.
 
     Results are written as they come: the same command continues what was stopped. An utterance that cannot be evaluated
     is named and left out, with exit status 1; once it is mended, the same command computes only what is missing.
     """
+    prepare_process(threads)
     from speechbrain_ee.calibration_file import shift_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation import evaluate as run_evaluation
@@ -186,10 +196,12 @@ def evaluate(
     # All of them, before hours are spent on the first.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=_run_opts(device))
-    asr.decoder = asr.make_decoder(decoding, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
+    asr.decoder = asr.make_decoder(
+        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
+    )
     failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
-        suffix = ("" if decoding is Decoding.greedy else f"-{decoding}") + ("" if lm is None else "-lm")
+        suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or run / "eval" / (path.stem + suffix)
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
@@ -222,6 +234,7 @@ def calibrate(
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
 ) -> None:
     """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
+    prepare_process()
     from speechbrain_ee.calibration import calibrate as choose
     from speechbrain_ee.calibration_file import (
         CALIBRATION_FILE,
@@ -262,6 +275,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html by default, report.md beside it.")] = None,
 ) -> None:
     """Make one page of everything evaluated in RUN/eval: policies, thresholds, exits, texts. It works offline."""
+    prepare_process()
     from speechbrain_ee.explorer import write_report
 
     _check_folder(run)

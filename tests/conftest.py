@@ -4,6 +4,10 @@
 import os
 import random
 
+from speechbrain_ee.startup import prepare_process
+
+prepare_process()  # before torch is imported
+
 import numpy as np
 import pytest
 import torch

@@ -14,6 +14,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.startup import prepare_process
+
+with one_line_errors("train_lm.py"):
+    prepare_process()  # before torch is imported
+
 import numpy as np
 import speechbrain as sb
 import torch
@@ -21,7 +27,6 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 from speechbrain_ee.losses import NO_TARGET, attention_targets
 from speechbrain_ee.tokenizer import BOS_INDEX, Tokenizer

@@ -2,7 +2,6 @@
 """From utterances to items: what a training step is made of."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.corpora.augment import Augmentation
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.startup import available_cpus
 from speechbrain_ee.tokenizer import Tokenizer
 
 SAMPLE_RATE = 16000
@@ -135,7 +135,7 @@ class SpeechDataset(DynamicItemDataset):
             scaled = (load_audio(self.data[name]["wav"], self.sample_rate) * INT16_SCALE).round()
             return scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding lets other threads run
+        with ThreadPoolExecutor(available_cpus()) as pool:  # decoding lets other threads run
             recordings = pool.map(as_int16, self.data_ids)
             bar = tqdm(recordings, desc="audio into memory", total=len(self.data_ids), delay=2, leave=False)
             self._cache = dict(zip(self.data_ids, bar, strict=True))

@@ -42,6 +42,7 @@ from speechbrain_ee.corpora.degrade import (
 from speechbrain_ee.corpora.espeak import SAMPLE_RATE, Espeak, Speaker, SynthesisError, say
 from speechbrain_ee.corpora.grammar import draw_fragments, draw_sentences
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
+from speechbrain_ee.startup import available_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -197,11 +198,6 @@ def _check_at_least_one(**numbers: int) -> None:
             raise ValueError(f"{name}={number}: give at least 1")
 
 
-def _num_cores() -> int:
-    available = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(available(0)) if available else os.cpu_count() or 1
-
-
 def prepare(
     out_dir: str | Path,
     *,
@@ -248,7 +244,7 @@ def prepare(
     """
     if not 0 < train_hours < math.inf:
         raise ValueError(f"train_hours={train_hours}: give a finite number above 0")
-    num_workers = _num_cores() if num_workers is None else num_workers
+    num_workers = available_cpus() if num_workers is None else num_workers
     _check_at_least_one(num_dev=num_dev, num_test=num_test, num_workers=num_workers)
     out_dir = Path(out_dir).absolute()
     settings = {"version": VERSION, "train_hours": float(train_hours)}

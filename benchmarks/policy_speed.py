@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stopping early saves on this machine: the calibrated policy beside full depth, over a test set.
+
+python benchmarks/policy_speed.py RUN [--test_set test] [--rounds N] [--out FILE]
+
+RUN is a run folder with a calibration.json. Every utterance of RUN/eval/<test set> is transcribed both ways, one at a
+time, in an order that alternates; the fastest round of each utterance counts. Reading files is not timed.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.startup import prepare_process
+
+with one_line_errors("policy_speed.py"):
+    prepare_process()  # before torch is imported
+
+from tqdm import tqdm
+
+from speechbrain_ee.cost import machine
+from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.policies import FixedExit, Policy
+from speechbrain_ee.utterances import read_utterances
+
+WARM_UP = 10  # utterances: the first calls allocate, and choose kernels
+
+
+def compare(asr: EarlyExitASR, utterances: list[dict], *, num_rounds: int) -> dict[str, dict]:
+    """Transcribe all utterances with each policy; WER, mean exit layer, MACs and seconds by policy.
+
+    Arguments
+    ---------
+    asr : EarlyExitASR
+        With its calibrated policy.
+    utterances : list of dict
+        Lines of ``utterances.jsonl``, whose audio files are there.
+    num_rounds : int
+        How often each utterance is transcribed with each policy.
+
+    Returns
+    -------
+    dict
+        ``full depth`` and ``calibrated``, each with ``wer`` (percent), ``mean_layer``, ``macs`` and ``seconds``.
+    """
+    policies: dict[str, Policy] = {"full depth": FixedExit(), "calibrated": asr.policy}
+    waveforms = [asr.load_audio(one["audio_filepath"]) for one in utterances]
+    for waveform in waveforms[:WARM_UP]:
+        for policy in policies.values():
+            asr.transcribe_waveforms([waveform], policy=policy)
+    sums = {name: {"errors": 0, "layers": 0, "macs": 0, "seconds": 0.0} for name in policies}
+    for number, (one, waveform) in enumerate(zip(tqdm(utterances, delay=2, leave=False), waveforms, strict=True)):
+        best = dict.fromkeys(policies, float("inf"))
+        results = {}
+        for turn in range(num_rounds):
+            for name in sorted(policies, reverse=bool((number + turn) % 2)):
+                begin = time.perf_counter()
+                (results[name],) = asr.transcribe_waveforms([waveform], policy=policies[name])
+                best[name] = min(best[name], time.perf_counter() - begin)
+        for name, result in results.items():
+            errors = sum(word_errors(one["reference"], result.text).values())
+            found = {"errors": errors, "layers": result.exit_layer, "macs": result.macs, "seconds": best[name]}
+            sums[name] = {key: value + found[key] for key, value in sums[name].items()}
+    words = sum(one["num_words"] for one in utterances)
+    return {
+        name: {
+            "wer": 100 * total["errors"] / words,
+            "mean_layer": total["layers"] / len(utterances),
+            "macs": total["macs"],
+            "seconds": total["seconds"],
+        }
+        for name, total in sums.items()
+    }
+
+
+def table(found: dict[str, dict]) -> str:
+    """Lay both ways side by side, as shares of full depth."""
+    full = found["full depth"]
+    lines = [f"{'':12} {'WER %':>6} {'mean layer':>11} {'MACs':>8} {'time':>8}"]
+    for name, row in found.items():
+        macs, seconds = row["macs"] / full["macs"], row["seconds"] / full["seconds"]
+        lines.append(f"{name:12} {row['wer']:6.2f} {row['mean_layer']:11.2f} {macs:8.1%} {seconds:8.1%}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder with a calibration.json")
+    parser.add_argument("--test_set", default="test", help="an evaluated set of the run")
+    parser.add_argument("--rounds", type=int, default=2, help="of each utterance and policy")
+    parser.add_argument("--out", type=Path, help="write the figures there, as JSON")
+    args = parser.parse_args()
+    with one_line_errors("policy_speed.py"):
+        if args.rounds < 1:
+            raise ValueError(f"--rounds {args.rounds}: give 1 or more")
+        utterances = read_utterances(args.run / "eval" / args.test_set / "utterances.jsonl")
+        asr = EarlyExitASR.from_hparams(args.run)
+        if asr.calibration is None:
+            raise ValueError(f"{args.run} has no calibration.json: run speechbrain-ee calibrate first")
+        found = compare(asr, utterances, num_rounds=args.rounds)
+        here = machine()
+        audio = sum(one["duration"] for one in utterances)
+        print(table(found))
+        print(
+            f"{len(utterances)} utterances of {args.test_set} ({audio / 60:.1f} min), one at a time, after a warm-up; "
+            f"full depth took {found['full depth']['seconds'] / audio:.4f} s for each second of audio on "
+            f"{here['threads']} threads of a {here['cpu']} ({here['gemm_gflops']:.0f} GFLOP/s)"
+        )
+        if args.out:
+            args.out.write_text(
+                json.dumps({"policies": found, "audio_s": audio, "machine": here}, indent=2) + "\n", "utf-8"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Run the tests with the oldest, the locked and the newest packages, and write README's table "tried with".
+
+python tests/versions.py [oldest] [locked] [newest] [--folder FOLDER]
+
+Each column gets an environment of its own in FOLDER (.venv/versions), made anew: the lowest versions that setup.py
+allows on the oldest Python, the lock files, and the newest versions on the newest Python. The slow tests of the recipes
+are left out. Python versions that are not installed are looked for, and fetched, by uv.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = ROOT / ".venv" / "bin" / "uv"
+README = ROOT / "README.md"
+START, END = "<!-- versions: make test-versions -->", "<!-- /versions -->"
+SHOWN = ("torch", "torchaudio", "speechbrain", "transformers", "numpy", "scipy", "scikit-learn", "soundfile")
+PYTHONS = {"oldest": "3.10", "locked": "3.11", "newest": "3.13"}
+# The tools that test are the locked ones, also beside the oldest packages: nobody's environment depends on them.
+TOOLS = ("pytest", "pytest-timeout", "mapie", "playwright")
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
+    """Run a command in the project's folder; an error ends the script."""
+    return subprocess.run([str(one) for one in command], cwd=ROOT, check=True, **options)
+
+
+def install(column: str, folder: Path) -> Path:
+    """Make the environment of a column; returns its Python."""
+    run(UV, "venv", "--quiet", "--clear", "--python", PYTHONS[column], folder)
+    python = folder / "bin" / "python"
+    pip = (UV, "pip", "install", "--quiet", "--python", python)
+    if column == "locked":
+        run(*pip, "--require-hashes", "-r", "locks/run.txt")
+        run(*pip, "--require-hashes", "-r", "locks/dev.txt")
+        run(*pip, "--no-deps", "--editable", ".")
+    elif column == "newest":
+        run(*pip, "--upgrade", "--editable", ".[dev,lm]")
+    else:
+        lowest = folder / "lowest.txt"
+        extras = [word for extra in ("synth", "report", "ssl", "tensorboard", "lm") for word in ("--extra", extra)]
+        compile_ = (
+            UV,
+            "pip",
+            "compile",
+            "--quiet",
+            "--python-version",
+            PYTHONS[column],
+            "--resolution",
+            "lowest-direct",
+        )
+        run(*compile_, "setup.py", *extras, "--output-file", lowest)
+        run(*pip, "-r", lowest, "--no-deps", "--editable", ".")
+        run(*pip, *TOOLS, "--constraints", lowest)
+    return python
+
+
+def try_column(column: str, folder: Path) -> dict:
+    """Install and test; versions, counts and minutes."""
+    begin = time.monotonic()
+    python = install(column, folder / column)
+    installed = time.monotonic()
+    # A test that starts programs finds them beside the Python that runs it.
+    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    tests = [python, "-m", "pytest", "-q", "--ignore", "tests/recipes", "--deselect", "tests/test_readme.py"]
+    done = subprocess.run([str(one) for one in tests], cwd=ROOT, env=environment, capture_output=True, text=True)
+    (folder / f"{column}.log").write_text(done.stdout + done.stderr, "utf-8")
+    counts = {
+        name: int(number) for number, name in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout[-300:])
+    }
+    listed = run(UV, "pip", "list", "--quiet", "--format", "json", "--python", python, capture_output=True, text=True)
+    versions = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
+    row = {"python": run(python, "--version", capture_output=True, text=True).stdout.split()[1], "counts": counts}
+    row |= {"packages": {name: versions.get(name) for name in SHOWN}, "status": done.returncode}
+    row |= {"install_min": (installed - begin) / 60, "test_min": (time.monotonic() - installed) / 60}
+    print(
+        f"{column}: {counts}, {row['install_min']:.1f} min to install, {row['test_min']:.1f} min of tests", flush=True
+    )
+    return row
+
+
+def table(found: dict[str, dict]) -> str:
+    """Markdown: a column each."""
+    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
+    lines.append("| Python | " + " | ".join(row["python"] for row in found.values()) + " |")
+    for name in SHOWN:
+        lines.append(f"| {name} | " + " | ".join(row["packages"][name] or "" for row in found.values()) + " |")
+    tests = [", ".join(f"{number} {name}" for name, number in row["counts"].items()) for row in found.values()]
+    lines.append("| tests | " + " | ".join(tests) + " |")
+    return "\n".join(lines)
+
+
+def write_table(text: str) -> None:
+    """Put the table between its marks in the README."""
+    before, _, rest = README.read_text("utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
+
+
+def main() -> int:
+    """Try the columns; the table is written where all of them were tried."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("columns", nargs="*", metavar="COLUMN", help="oldest, locked, newest; all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".venv" / "versions", help="of the environments and logs")
+    args = parser.parse_args()
+    if unknown := set(args.columns) - set(PYTHONS):
+        parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(PYTHONS)}")
+    folder = args.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {column: try_column(column, folder) for column in args.columns or PYTHONS}
+    print(table(found))
+    if len(found) == len(PYTHONS):
+        write_table(table(found))
+    return int(any(row["status"] for row in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
