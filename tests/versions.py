@@ -33,9 +33,16 @@ def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
     return subprocess.run([str(one) for one in command], cwd=ROOT, check=True, **options)
 
 
+def find_python(wanted: str) -> str:
+    """The newest Python of a minor version that pyenv has; else its number, for uv to look for."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = sorted(versions.glob(f"{wanted}.*/bin/python"), key=lambda path: int(path.parts[-3].split(".")[2]))
+    return str(found[-1]) if found else wanted
+
+
 def install(column: str, folder: Path) -> Path:
     """Make the environment of a column; returns its Python."""
-    run(UV, "venv", "--quiet", "--clear", "--python", PYTHONS[column], folder)
+    run(UV, "venv", "--quiet", "--clear", "--python", find_python(PYTHONS[column]), folder)
     python = folder / "bin" / "python"
     pip = (UV, "pip", "install", "--quiet", "--python", python)
     if column == "locked":
