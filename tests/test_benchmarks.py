@@ -7,7 +7,7 @@ import pytest
 import torch
 from unit.models import make_asr
 
-from benchmarks import side_by_side
+from benchmarks import demo, side_by_side
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
@@ -107,3 +107,64 @@ def test_a_score_is_judged_where_texts_were_decoded_as_those_it_is_fitted_to(tmp
         (folder / "exits.json").write_text(json.dumps({"decoding": decoding}), "utf-8")
         (folder / "utterances.jsonl").touch()
     assert judged_sets(tmp_path, "dev") == {"test": tmp_path / "eval" / "test" / "utterances.jsonl"}
+
+
+def demo_run(folder):
+    """Two utterances of 10 words and 1 s, exits 1 and 2: the first is sure at exit 1, where it has one error."""
+    test = folder / "eval" / "test"
+    test.mkdir(parents=True)
+    lines = []
+    for number, (entropy, errors) in enumerate(((0.1, 1), (0.9, 5))):
+        exits = [
+            {
+                "layer": layer,
+                "errors": {"S": found, "D": 0, "I": 0},
+                "scores": {"entropy": entropy},
+                "macs": 100 * layer,
+            }
+            for layer, found in ((1, errors), (2, 0))
+        ]
+        lines.append({"id": f"u{number}", "duration": 1.0, "reference": "a", "num_words": 10, "exits": exits})
+    (test / "utterances.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    row = {"wer": 0.0, "wer_ci95": [0.0, 0.0], "cer": 0.0, "params": 1, "rtf": 0.1}
+    exits = {"exits": [row | {"layer": layer, "macs_per_s": 100.0 * layer} for layer in (1, 2)]}
+    exits |= {"oracle": {"wer": 0.0, "mean_layer": 2.0}, "machine": {"cpu": "x"}}
+    (test / "exits.json").write_text(json.dumps(exits), "utf-8")
+    (test / "exits.png").write_bytes(b"png")
+    policy = {"policy": "score_threshold", "score": "entropy", "threshold": 0.5}
+    (folder / "calibration.json").write_text(json.dumps({"policy": policy}), "utf-8")
+    return folder
+
+
+def test_the_demo_renews_its_files_and_the_readme(tmp_path):
+    run = demo_run(tmp_path / "run")
+    readme = "before\n<!-- results: docs/demo/exits.json -->\nstale\n<!-- /results -->\nbetween\n"
+    readme += "<!-- table: docs/demo/policy.json by benchmarks.demo -->\n<!-- /table -->\nafter\n"
+    (tmp_path / "README.md").write_text(readme, "utf-8")
+    demo.renew(run, tmp_path)
+    out = tmp_path / "docs" / "demo"
+    assert sorted(path.name for path in out.iterdir()) == ["calibration.json", "exits.json", "exits.png", "policy.json"]
+    figures = json.loads((out / "policy.json").read_text("utf-8"))
+    assert (figures["wer"], figures["mean_layer"], figures["macs_per_s"]) == (5.0, 1.5, 150.0)
+    assert figures["histogram"] == {"1": 1, "2": 1} and figures["full"] == {"layer": 2, "macs_per_s": 200.0}
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert "stale" not in page and page.startswith("before\n") and page.endswith("<!-- /table -->\nafter\n")
+    assert "the mean exit is layer 1.50 of 2 at a WER of 5.00 %,\nand 75.0 % of the full encoder's MACs" in page
+    assert "| exit | layer |" in page
+    demo.renew(run, tmp_path)
+    assert (tmp_path / "README.md").read_text("utf-8") == page
+
+
+def test_a_demo_that_was_not_run_is_refused_and_nothing_is_written(tmp_path):
+    run = demo_run(tmp_path / "run")
+    (run / "calibration.json").unlink()
+    with pytest.raises(ValueError, match="calibration.json: train it with python train.py hparams/conformer_ee.yaml"):
+        demo.renew(run, tmp_path)
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_page_without_the_markers_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("no markers\n", "utf-8")
+    with pytest.raises(ValueError, match="the page has <!-- results: docs/demo/exits.json --> 0 times"):
+        demo.renew(demo_run(tmp_path / "run"), tmp_path)
+    assert not (tmp_path / "docs").exists()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Renew the demo's published figures from its run folder: the files of docs/demo, and what README.md shows of them.
+
+python benchmarks/demo.py [results/conformer_ee/1234]
+
+Copies exits.json and exits.png of the test set and calibration.json, and writes policy.json: what the calibrated policy
+does on the test set, replayed from the cached scores. In README.md the table and the sentence between the markers that
+name these files are written anew.
+"""
+
+import argparse
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from speechbrain_ee.calibration_file import CALIBRATION_FILE
+from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.policies import policy_from_dict
+from speechbrain_ee.replay import replay
+from speechbrain_ee.report import exits_markdown
+from speechbrain_ee.utterances import read_utterances
+
+ROOT = Path(__file__).parents[1]
+TEST_SET = "test"
+
+
+def policy_figures(run: Path) -> dict:
+    """What the calibrated policy of a run does on its test set."""
+    folder = run / "eval" / TEST_SET
+    policy = json.loads((run / CALIBRATION_FILE).read_text("utf-8"))["policy"]
+    result = asdict(replay(policy_from_dict(policy), read_utterances(folder / "utterances.jsonl")))
+    del result["exit_indices"]
+    last = json.loads((folder / "exits.json").read_text("utf-8"))["exits"][-1]
+    return (
+        {"policy": policy, "test_set": TEST_SET}
+        | result
+        | {"full": {key: last[key] for key in ("layer", "macs_per_s")}}
+    )
+
+
+def markdown(figures: dict) -> str:
+    """The sentence of the README."""
+    full = figures["full"]
+    return (
+        f"With the {figures['policy']['score']} threshold that was chosen on dev, the mean exit is layer "
+        f"{figures['mean_layer']:.2f} of {full['layer']} at a WER of {figures['wer']:.2f} %,\nand "
+        f"{100 * figures['macs_per_s'] / full['macs_per_s']:.1f} % of the full encoder's MACs are computed "
+        "([policy.json](docs/demo/policy.json), replayed from the same scores)."
+    )
+
+
+def between_markers(page: str, marker: str, end: str, content: str) -> str:
+    r"""A page with other content between two markers.
+
+    Raises
+    ------
+    ValueError
+        If the page does not have them exactly once.
+
+    Example
+    -------
+    >>> between_markers("a <!-- x --> old <!-- /x --> b", "<!-- x -->", "<!-- /x -->", "new")
+    'a <!-- x -->\nnew\n<!-- /x --> b'
+    """
+    page, count = re.subn(
+        f"({re.escape(marker)}).*?({re.escape(end)})",
+        lambda found: f"{found[1]}\n{content}\n{found[2]}",
+        page,
+        flags=re.S,
+    )
+    if count != 1:
+        raise ValueError(f"the page has {marker} {count} times: it is needed once, with {end} behind it")
+    return page
+
+
+def renew(run: Path, root: Path) -> None:
+    """Write the files and the page."""
+    folder, out = run / "eval" / TEST_SET, root / "docs" / "demo"
+    files = [folder / "exits.json", folder / "exits.png", run / CALIBRATION_FILE]
+    if missing := [str(file) for file in (*files, folder / "utterances.jsonl") if not file.is_file()]:
+        raise ValueError(f"{run} lacks {', '.join(missing)}: train it with python train.py hparams/conformer_ee.yaml")
+    figures = policy_figures(run)
+    exits = json.loads(files[0].read_text("utf-8"))
+    page = (root / "README.md").read_text("utf-8")
+    page = between_markers(
+        page, "<!-- results: docs/demo/exits.json -->", "<!-- /results -->", exits_markdown(exits).strip()
+    )
+    page = between_markers(
+        page, "<!-- table: docs/demo/policy.json by benchmarks.demo -->", "<!-- /table -->", markdown(figures)
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copyfile(file, out / file.name)
+    (out / "policy.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    (root / "README.md").write_text(page, "utf-8")
+
+
+def main() -> None:
+    """Read the command line and renew."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="?", default=ROOT / "results" / "conformer_ee" / "1234")
+    renew(parser.parse_args().run, ROOT)
+
+
+if __name__ == "__main__":
+    with one_line_errors("demo.py"):
+        main()
