@@ -42,7 +42,7 @@ INSTALL_REQUIRES = [
 FLASHLIGHT = 'flashlight-text>=0.0.7; python_version < "3.13"'
 EXTRAS = {
     "synth": ["espeakng-loader>=0.2.4"],  # GPL-3: only the script that makes data imports it
-    "lm": ["kenlm>=0.3", "pygtrie>=2.5", FLASHLIGHT],
+    "lm": ["ufal.kenlm>=26.4", "pygtrie>=2.5", FLASHLIGHT],  # kenlm itself has no wheels: it wants a compiler
     "onnx": ["onnx>=1.23", "onnxscript>=0.7.2", "onnxruntime>=1.31"],
     "ssl": ["transformers>=4.50"],
     "report": ["plotly>=6.0"],
@@ -55,7 +55,7 @@ EXTRAS["dev"] = [
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],
     *EXTRAS["ssl"],
-    FLASHLIGHT,
+    *EXTRAS["lm"],
     "mapie>=1.1",  # a test compares p-values
     "playwright>=1.48",  # drives Debian's chromium, where it is installed
 ]

@@ -144,8 +144,6 @@ def test_missing_language_model_is_refused(tokenizer, monkeypatch, tmp_path):
 
 
 def test_language_model_changes_the_text(tokenizer, tmp_path):
-    pytest.importorskip("kenlm", reason='needs pip install "speechbrain_ee[lm]"')
-    pytest.importorskip("pygtrie", reason='needs pip install "speechbrain_ee[lm]"')
     arpa = tmp_path / "lm.arpa"
     unigrams = "-3\t<unk>\n0\t<s>\t0\n-1\t</s>\n-5\ta\t0\n-0.1\tb\t0\n"
     counts = "\\data\\\nngram 1=5\nngram 2=1\n\n"
