@@ -9,6 +9,7 @@ The same command again resumes where it was stopped. torchrun --nproc_per_node=2
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from speechbrain_ee.errors import one_line_errors
@@ -222,13 +223,12 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
             "of an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
         )
     total_steps = steps_per_epoch * hparams["number_of_epochs"]
-    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=total_steps)
+    brain.hparams.lr_scheduler = partial(hparams["lr_scheduler"], total_steps=total_steps)
     hparams["freezing"].check_steps(total_steps)
     # An exit of weight 0, a decoder that is not drawn or a frozen layer gives no gradient, for which DDP would wait.
     brain.find_unused_parameters |= 0 in hparams["loss"].weights or hparams["heads"].may_skip_parameters
     brain.find_unused_parameters |= hparams["freezing"].frees_later
     brain.train_loader = train_loader
-    brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
     brain.checkpointer.add_recoverable("train_loader", train_loader)
     return brain
 
@@ -251,8 +251,7 @@ def save_best(hparams: dict) -> None:
         state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
         state = interpolate(state, part.state_dict(), share=hparams["init_share"])
         load_strict(part, state, what=f"the average of the checkpoints in {hparams['save_folder']}")
-    tokenizer_file = hparams["tokenizer_file"]
-    save_model(hparams["output_folder"], parts, tokenizer=tokenizer_file, blank_index=hparams["blank_index"])
+    save_model(hparams["output_folder"], parts, tokenizer=hparams["tokenizer_file"])
     forget_calibration_of_another_model(hparams["output_folder"])
 
 

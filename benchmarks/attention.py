@@ -41,14 +41,13 @@ def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
     """Per drafting exit: what of its CTC text the last exit's decoder accepts, and the time."""
     from common import alternate, ratio  # a module beside this script
 
-    blank = asr.hparams.blank_index
     last = [exits[-1] for exits in outputs]
-    limits = [asr.decoder.limits(one, best_tokens(one, blank))[0] for one in last]
+    limits = [asr.decoder.limits(one, best_tokens(one))[0] for one in last]
     plain = [greedy_search(one, [limit])[0] for one, limit in zip(last, limits, strict=True)]
     runs = {"plain": lambda: [greedy_search(one, [limit]) for one, limit in zip(last, limits, strict=True)]}
     figures = {}
     for index, layer in enumerate(asr.exit_layers):
-        drafts = [best_tokens(exits[index], blank)[0] for exits in outputs]
+        drafts = [best_tokens(exits[index])[0] for exits in outputs]
         job = list(zip(last, limits, drafts, strict=True))
         found = [speculative_search(*one) for one in job]
         sums = {name: sum(counts[name] for _, counts in found) for name in ("passes", "offered", "accepted")}

@@ -43,7 +43,7 @@ def make_runs(features, encoder, heads, wavs: torch.Tensor) -> dict:
     def scores() -> None:
         with torch.inference_mode():
             for here, previous in zip(outputs, [None, *outputs], strict=False):
-                output_scores(here, previous, blank_index=0)
+                output_scores(here, previous)
 
     return {"full": full, "scores": scores, "last": outputs[-1]}
 

@@ -9,7 +9,7 @@ import torch
 
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.metrics import word_errors
-from speechbrain_ee.schedulers import give_lr_factor
+from speechbrain_ee.schedulers import give_lr_factor, load_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class ExitBrain(sb.Brain):
     :mod:`speechbrain_ee.decoding`), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``,
     ``freezing`` (called with the optimizer step before each batch), ``encoder_lr_factor``, ``select`` (``last`` or
     ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and ``lr_scheduler``,
-    called with the optimizer after each of its steps.
+    called with the optimizer to make a schedule, see :mod:`speechbrain_ee.schedulers`.
     """
 
     def compute_forward(self, batch, stage):
@@ -91,14 +91,16 @@ class ExitBrain(sb.Brain):
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the learning rate after every optimizer step."""
         if should_step:
-            self.hparams.lr_scheduler(self.optimizer)
+            self.lr_scheduler.step()
 
     def init_optimizers(self):
-        """Make the optimizer, with the schedule's rate for the first step too; else that would be the highest."""
+        """Make the optimizer and the schedule of its learning rate."""
         super().init_optimizers()
         if self.hparams.encoder_lr_factor != 1:
             give_lr_factor(self.optimizer, self.modules.encoder.parameters(), self.hparams.encoder_lr_factor)
-        self.hparams.lr_scheduler(self.optimizer)
+        self.lr_scheduler = self.hparams.lr_scheduler(optimizer=self.optimizer)
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("lr_scheduler", self.lr_scheduler, load_schedule)
 
     def on_fit_batch_start(self, batch, should_step):
         """Freeze or free layers; remember which utterances the next step is made of, to name them if it fails."""

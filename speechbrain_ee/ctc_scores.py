@@ -13,6 +13,7 @@ from torch import Tensor
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
 from speechbrain_ee.scores import COMPUTED, SCORES, check_score_names
+from speechbrain_ee.tokenizer import BLANK_INDEX
 
 ENTROPY_ORDER = 1 / 3  # of Tsallis and Renyi; below 1 weighs unlikely tokens more
 
@@ -21,7 +22,7 @@ def compute_scores(
     log_probs: Tensor,
     lengths: Tensor,
     *,
-    blank_index: int = 0,
+    blank_index: int = BLANK_INDEX,
     previous: Tensor | None = None,
     names: Sequence[str] = COMPUTED,
 ) -> dict[str, Tensor]:
@@ -34,7 +35,7 @@ def compute_scores(
     lengths : Tensor
         (batch,) number of valid frames, integers.
     blank_index : int
-        Index of the CTC blank.
+        Index of the CTC blank; of the heads of another recipe it may lie elsewhere than of our own.
     previous : Tensor | None
         The same of the exit before, (batch, frames or more, vocab); None at the first exit.
     names : sequence of str
@@ -73,7 +74,11 @@ def compute_scores(
 
 
 def output_scores(
-    output: ExitOutput, previous: ExitOutput | None, *, blank_index: int, names: Sequence[str] = COMPUTED
+    output: ExitOutput,
+    previous: ExitOutput | None,
+    *,
+    blank_index: int = BLANK_INDEX,
+    names: Sequence[str] = COMPUTED,
 ) -> list[dict[str, float]]:
     """Scores of an exit's output as plain numbers.
 
@@ -84,7 +89,7 @@ def output_scores(
     previous : ExitOutput | None
         What the exit before gave for the same utterances, None at the first.
     blank_index : int
-        Index of the CTC blank.
+        Index of the CTC blank; of the heads of another recipe it may lie elsewhere than of our own.
     names : sequence of str
         Which scores to compute.
 

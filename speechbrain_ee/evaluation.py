@@ -193,7 +193,7 @@ def _with_costs(exit_row: dict, macs: int, static_macs: int) -> dict:
 
 
 def _exit_rows(asr: EarlyExitASR, previous: ExitOutput | None, output: ExitOutput) -> list[dict]:
-    scores = output_scores(output, previous, blank_index=asr.hparams.blank_index)
+    scores = output_scores(output, previous)
     return [
         {
             "hypothesis": decoded.text,

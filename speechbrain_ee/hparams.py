@@ -9,9 +9,11 @@ from typing import TextIO
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.comments import TaggedScalar
 from speechbrain.utils.run_opts import RunOptions
 
 from speechbrain_ee.files import write_whole
+from speechbrain_ee.tokenizer import BLANK_INDEX
 
 # What may differ between a run and the command that goes on with it: none of it changes what has been trained so far.
 FREE_TO_CHANGE = {
@@ -28,6 +30,9 @@ FREE_TO_CHANGE = {
     "tensorboard",
     "test_manifests",
 }
+
+# Settings that earlier versions had, and the value that has the same effect as no setting.
+REMOVED = {"blank_index": BLANK_INDEX}
 
 # SpeechBrain's run options that our Brain does not follow: a loss that is no number stops the training at once.
 NOT_FOLLOWED = {"skip_nonfinite_grads", "nonfinite_patience"}
@@ -137,6 +142,7 @@ def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
         return
     with open(saved, encoding="utf-8") as file:
         before = _plain_settings(file)
+    before = {key: value for key, value in before.items() if key not in REMOVED or value != REMOVED[key]}
     with open(path, encoding="utf-8") as file:
         now = _plain_settings(resolve_references(file, overrides))
     if not any(Path(before.get("save_folder", Path(folder) / "save")).glob("CKPT*")):
@@ -174,9 +180,10 @@ def write_hparams(folder: str | Path, path: str, overrides: str = "") -> None:
 
 
 def _plain_settings(yaml: TextIO) -> dict:
-    """Top-level keys whose values are numbers, texts or lists of them."""
+    """Top-level keys whose values are numbers, texts or lists of them, and no objects."""
     values = YAML(typ="rt").load(yaml)
-    return {key: value for key, value in values.items() if not hasattr(value, "items") and "!" not in str(key)}
+    is_object = {key: hasattr(value, "items") or isinstance(value, TaggedScalar) for key, value in values.items()}
+    return {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
 
 
 def _top_level_keys(yaml: TextIO) -> set[str]:

@@ -71,13 +71,13 @@ class EarlyExitASR(Pretrained):
     ...     "encoder": ConformerExitEncoder(n_mels=20, num_layers=2, exit_layers=[1, 2], d_model=8, nhead=2, d_ffn=8),
     ...     "heads": CTCHeads(num_exits=2, d_model=8, vocab_size=size),
     ... }
-    >>> asr = EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer, "blank_index": 0}, policy=FixedExit(1))
+    >>> asr = EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer}, policy=FixedExit(1))
     >>> [result.exit_layer for result in asr.transcribe_batch(torch.randn(2, 8000), torch.tensor([1.0, 0.5]))]
     [1, 1]
     """
 
     MODULES_NEEDED = ["features", "encoder", "heads"]
-    HPARAMS_NEEDED = ["tokenizer", "blank_index"]
+    HPARAMS_NEEDED = ["tokenizer"]
 
     fingerprint: str | None = None
     calibration: dict | None = None
@@ -152,15 +152,14 @@ class EarlyExitASR(Pretrained):
             calibration = files.calibration(model, is_needed=policy is None)
         if policy is None and calibration is not None:
             policy = policy_from_dict(calibration["policy"])
-        hparams = {"tokenizer": tokenizer, "blank_index": config["blank_index"], "savedir": savedir}
+        hparams = {"tokenizer": tokenizer, "savedir": savedir}
         asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
         asr.fingerprint, asr.calibration = model, calibration
         return asr
 
     def make_decoder(self, decoding: str, **options):
         """A decoder for this model by its name, see :func:`speechbrain_ee.decoding.make_decoder`."""
-        tokenizer, blank_index = self.hparams.tokenizer, self.hparams.blank_index
-        return make_decoder(decoding, self.mods.heads, tokenizer, blank_index, **options)
+        return make_decoder(decoding, self.mods.heads, self.hparams.tokenizer, **options)
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -318,7 +317,7 @@ class EarlyExitASR(Pretrained):
     ) -> list[tuple[dict[str, float], Decoded | None]]:
         """Compute the scores that the policy asks for, and no others; a text where one of them needs it."""
         names = [name for name in policy.score_names if not SCORES[name].from_decoder]
-        scores = output_scores(output, previous, blank_index=self.hparams.blank_index, names=names)
+        scores = output_scores(output, previous, names=names)
         decoded_names = [name for name in policy.score_names if SCORES[name].from_decoder]
         if not decoded_names:
             return [(own, None) for own in scores]

@@ -5,13 +5,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from speechbrain.nnet.losses import ctc_loss
 
 from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.lobes.padding import zero_padding
-from speechbrain_ee.tokenizer import EOS_INDEX
+from speechbrain_ee.lobes.padding import padding_mask, zero_padding
+from speechbrain_ee.tokenizer import BLANK_INDEX, EOS_INDEX
 
 NO_TARGET = -100  # torch's
+REDUCTIONS = ("mean", "batchmean", "sum")
 
 
 def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> list[float]:
@@ -67,6 +67,9 @@ class ExitCTCLoss:
     over tokens from the last exit's, frame by frame, which gives no gradient to the last exit. It is in the exit's loss
     on the valid set too.
 
+    An utterance with fewer frames than CTC needs for its text has a loss of 0 and gives no gradient, in silence
+    (``zero_infinity``): leave it out of training, see :func:`~speechbrain_ee.corpora.checks.drop_too_short`.
+
     Arguments
     ---------
     exit_layers : Sequence[int]
@@ -74,11 +77,17 @@ class ExitCTCLoss:
     weights : str | Sequence[float]
         See :func:`exit_weights`.
     blank_index : int
-        Index of the CTC blank.
+        Index of the CTC blank; in a recipe with another tokenizer it may lie elsewhere than in our own.
     reduction : str
         SpeechBrain's: ``mean`` (per token, then over utterances), ``batchmean`` or ``sum``.
     distillation : float
         Of the divergence from the last exit, beside the loss of the targets; 0 is none.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range, the reduction unknown, or, at a call, the blank outside the vocabulary or a
+        label of a text.
 
     Example
     -------
@@ -94,12 +103,14 @@ class ExitCTCLoss:
         *,
         exit_layers: Sequence[int],
         weights: str | Sequence[float] = "uniform",
-        blank_index: int = 0,
+        blank_index: int = BLANK_INDEX,
         reduction: str = "mean",
         distillation: float = 0.0,
     ):
         if not distillation >= 0:
             raise ValueError(f"distillation={distillation}: give a number >= 0")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction is {reduction!r}: choose from {', '.join(REDUCTIONS)}")
         self.distillation = distillation
         self.weights = exit_weights(weights, exit_layers)
         self.blank_index = blank_index
@@ -124,6 +135,7 @@ class ExitCTCLoss:
         tuple[torch.Tensor, list[torch.Tensor | None]]
             The weighted sum, and the loss of each exit (None where its weight is 0).
         """
+        self._check_blank(outputs[0].log_probs.shape[-1], tokens, token_lengths)
         per_exit = [
             self.exit_loss(output, tokens, token_lengths) if weight else None
             for output, weight in zip(outputs, self.weights, strict=True)
@@ -136,26 +148,37 @@ class ExitCTCLoss:
         weighted = [weight * loss for weight, loss in zip(self.weights, per_exit, strict=True) if weight]
         return sum(weighted), per_exit
 
+    def _check_blank(self, vocab_size: int, tokens: torch.Tensor, token_lengths: torch.Tensor) -> None:
+        """Refuse what torch would train in silence: a text with the blank in it, for which there is no path."""
+        if not 0 <= self.blank_index < vocab_size:
+            raise ValueError(f"blank_index {self.blank_index} lies outside the vocabulary; choose 0..{vocab_size - 1}")
+        if ((tokens == self.blank_index) & ~padding_mask(token_lengths, tokens.shape[1])).any():
+            raise ValueError(f"a text has token {self.blank_index}, the blank: give the blank_index of the tokenizer")
+
     def _divergence(self, student: ExitOutput, teacher: ExitOutput, token_lengths: torch.Tensor) -> torch.Tensor:
         """Sum over frames, reduced as the CTC loss is."""
         target = teacher.log_probs.detach()
         by_frame = (target.exp() * (target - student.log_probs)).sum(-1)
-        losses = zero_padding(by_frame, student.lengths).sum(1)
-        if self.reduction == "mean":
-            losses = losses / token_lengths.clamp(min=1)
-        return losses.sum() if self.reduction == "sum" else losses.mean()
+        return self._reduce(zero_padding(by_frame, student.lengths).sum(1), token_lengths)
 
     def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
         """Loss of one exit for the targets, without its weight."""
-        # ctc_loss takes relative lengths and rounds them back; in double this is exact
-        return ctc_loss(
-            output.log_probs,
+        losses = torch.nn.functional.ctc_loss(
+            output.log_probs.transpose(0, 1),
             tokens,
-            output.lengths.double() / output.log_probs.shape[1],
-            token_lengths.double() / max(tokens.shape[1], 1),
+            output.lengths,
+            token_lengths,
             self.blank_index,
-            self.reduction,
+            reduction="none",
+            zero_infinity=True,
         )
+        return self._reduce(losses, token_lengths)
+
+    def _reduce(self, losses: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Losses of utterances, (batch,) -> of the batch."""
+        if self.reduction == "mean":
+            losses = losses / token_lengths.clamp(min=1)
+        return losses.sum() if self.reduction == "sum" else losses.mean()
 
 
 def attention_targets(tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
@@ -219,6 +242,4 @@ class ExitJointLoss(ExitCTCLoss):
         targets = attention_targets(tokens, token_lengths)
         options = {"ignore_index": NO_TARGET, "label_smoothing": self.label_smoothing, "reduction": "none"}
         losses = torch.nn.functional.cross_entropy(log_probs.transpose(1, 2), targets, **options).sum(1)
-        if self.reduction == "mean":
-            losses = losses / (token_lengths + 1)
-        return losses.sum() if self.reduction == "sum" else losses.mean()
+        return self._reduce(losses, token_lengths + 1)

@@ -14,6 +14,7 @@ from torch import nn
 from speechbrain_ee import lobes
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.state_dicts import load_strict
+from speechbrain_ee.tokenizer import BLANK_INDEX
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -97,9 +98,7 @@ def build_lobe(name: str, description: dict | None) -> nn.Module:
         raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {' '.join(str(error).split())}") from error
 
 
-def save_model(
-    folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path, blank_index: int = 0
-) -> None:
+def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path) -> None:
     """Write a model folder, each file whole or not at all.
 
     Arguments
@@ -110,8 +109,6 @@ def save_model(
         The parts ``features``, ``encoder`` and ``heads``.
     tokenizer : str | Path
         SentencePiece model, copied.
-    blank_index : int
-        Index of the CTC blank.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +116,8 @@ def save_model(
     write_whole(folder / WEIGHTS_FILE, save({key: value.contiguous().cpu() for key, value in state.items()}))
     if Path(tokenizer).resolve() != (folder / TOKENIZER_FILE).resolve():
         write_whole(folder / TOKENIZER_FILE, Path(tokenizer).read_bytes())
-    config = {"format": FORMAT, "blank_index": blank_index} | describe({name: modules[name] for name in PARTS})
+    # The blank is for readers without our tokenizer; the same bytes as ever keep the calibration of a saved model.
+    config = {"format": FORMAT, "blank_index": BLANK_INDEX} | describe({name: modules[name] for name in PARTS})
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
@@ -129,7 +127,7 @@ def load_config(path: str | Path) -> dict:
     Raises
     ------
     ModelError
-        If it is missing, broken, of another format, or has no blank index.
+        If it is missing, broken, of another format, or of a model with another blank than the tokenizer.
     """
     try:
         config = json.loads(Path(path).read_text("utf-8"))
@@ -140,8 +138,11 @@ def load_config(path: str | Path) -> dict:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         given = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise ModelError(f"{path}: format {given!r} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
-    if type(config.get("blank_index")) is not int:
-        raise ModelError(f"{path}: blank_index {config.get('blank_index')!r} is not an integer: save the model again")
+    if config.get("blank_index") != BLANK_INDEX:
+        raise ModelError(
+            f"{path}: blank_index is {config.get('blank_index')!r}, and the tokenizer's blank is {BLANK_INDEX}: a "
+            "model that was trained with another blank gives no text, train it again"
+        )
     return config
 
 
@@ -165,11 +166,11 @@ def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
         load_strict(modules, state, what=str(weights))
     except ValueError as error:
         raise ModelError(str(error)) from None
-    _check_fit(modules, config["blank_index"])
+    _check_fit(modules)
     return modules
 
 
-def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
+def _check_fit(modules: nn.ModuleDict) -> None:
     """Refuse parts that were made for different models."""
     features, encoder = modules["features"], modules["encoder"]
     heads = modules["heads"].config
@@ -183,5 +184,3 @@ def _check_fit(modules: nn.ModuleDict, blank_index: int) -> None:
     for what, (first, second) in pairs.items():
         if first != second:
             raise ModelError(f"{CONFIG_FILE}: {what} are {first} and {second}: they must be equal")
-    if not 0 <= blank_index < heads["vocab_size"]:
-        raise ModelError(f"{CONFIG_FILE}: blank_index {blank_index} is no token of the {heads['vocab_size']}")

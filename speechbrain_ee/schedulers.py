@@ -1,37 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules, each made for a known number of optimizer steps and checkpointed by SpeechBrain.
+"""Learning-rate schedules by optimizer step, as torch's ``LambdaLR``, which SpeechBrain's checkpointer saves.
 
-A parameter group can have a rate of its own: ``lr_factor`` times the schedule's, see :func:`give_lr_factor`.
+A parameter group can have a rate of its own, see :func:`give_lr_factor`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
-from speechbrain.nnet.schedulers import NoamScheduler
-from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from torch.optim.lr_scheduler import LambdaLR
 
 SCHEDULES = ("warmup_cosine", "noam")
+FINAL_SHARE = 0.02  # of the highest rate, left at the end of warmup_cosine
 
 
-def schedule(kind: str, *, total_steps: int, lr: float, warmup_steps: int):
-    """Make a schedule by name.
+def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
+    """Make a schedule by name and set the rate of the first step.
 
     Arguments
     ---------
     kind : str
-        ``warmup_cosine`` (:class:`WarmupCosine`) or ``noam`` (:func:`noam`).
+        ``warmup_cosine``: linear warm-up, then half a cosine to 2 % of the highest rate at the last step; ``noam``:
+        linear warm-up, then falling with the square root of the step, without an end.
+    optimizer : torch.optim.Optimizer
+        The rate of each of its groups is the highest of that group.
     total_steps : int
         Optimizer steps of the whole training.
-    lr : float
-        The highest rate.
     warmup_steps : int
-        Optimizer steps to reach it.
+        Optimizer steps to reach the highest rate.
 
     Returns
     -------
-    WarmupCosine | NoamScheduler
-        Called with the optimizer after each step.
+    LambdaLR
+        Its ``step`` is called after each step of the optimizer.
 
     Raises
     ------
@@ -40,18 +42,49 @@ def schedule(kind: str, *, total_steps: int, lr: float, warmup_steps: int):
 
     Example
     -------
-    >>> schedule("cosine", total_steps=100, lr=1.0, warmup_steps=10)
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    >>> made = schedule("warmup_cosine", optimizer=optimizer, total_steps=100, warmup_steps=10)
+    >>> made.get_last_lr()
+    [0.2]
+    >>> schedule("cosine", optimizer=optimizer, total_steps=100, warmup_steps=10)
     Traceback (most recent call last):
     ValueError: lr_schedule is 'cosine': choose from warmup_cosine, noam
     """
     if kind not in SCHEDULES:
         raise ValueError(f"lr_schedule is {kind!r}: choose from {', '.join(SCHEDULES)}")
-    make = noam if kind == "noam" else WarmupCosine
-    return make(total_steps=total_steps, lr=lr, warmup_steps=warmup_steps)
+    share = _noam(warmup_steps) if kind == "noam" else _warmup_cosine(warmup_steps, total_steps)
+    # Steps count from 1, and torch from 0: with a rate of 0 the first step would be none.
+    return LambdaLR(optimizer, lambda steps_done: share(steps_done + 1))
+
+
+def load_schedule(schedule: LambdaLR, path: str | Path, end_of_epoch: bool = False) -> None:
+    """Load how many steps are done; the rates are those of the command, which may train for more epochs.
+
+    The hook for SpeechBrain's checkpointer. Earlier versions saved the number of the next step, as text
+    (``warmup_cosine``) or in SpeechBrain's format (``noam``): these files are loaded too.
+
+    Arguments
+    ---------
+    schedule : LambdaLR
+        Of :func:`schedule`.
+    path : str | Path
+        The schedule's file of a checkpoint.
+    end_of_epoch : bool
+        Not used.
+    """
+    del end_of_epoch
+    try:
+        steps_done = int(Path(path).read_text("utf-8")) - 1
+    except ValueError:
+        state = torch.load(path, weights_only=True)
+        steps_done = state["n_steps"] - 1 if "n_steps" in state else state["last_epoch"]
+    schedule.load_state_dict(schedule.state_dict() | {"last_epoch": steps_done})
 
 
 def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Parameter], factor: float) -> None:
-    """Move parameters into groups of their own, whose rate is ``factor`` times the schedule's.
+    """Move parameters into groups of their own, whose rate is ``factor`` times that of the others.
+
+    Call it before :func:`schedule`, which takes the rate of each group as its highest.
 
     Arguments
     ---------
@@ -72,9 +105,9 @@ def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.
     >>> model = torch.nn.ModuleDict({"encoder": torch.nn.Linear(2, 2), "heads": torch.nn.Linear(2, 2)})
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     >>> give_lr_factor(optimizer, model["encoder"].parameters(), 0.1)
-    >>> _ = schedule("warmup_cosine", total_steps=10, lr=1.0, warmup_steps=1)(optimizer)
+    >>> _ = schedule("warmup_cosine", optimizer=optimizer, total_steps=10, warmup_steps=2)
     >>> [group["lr"] for group in optimizer.param_groups]
-    [1.0, 0.1]
+    [0.5, 0.05]
     """
     if not factor > 0:
         raise ValueError(f"the encoder's factor of the learning rate is {factor}: give more than 0, or freeze it")
@@ -83,111 +116,26 @@ def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.
         own = [parameter for parameter in group["params"] if id(parameter) in moved]
         if own:
             group["params"] = [parameter for parameter in group["params"] if id(parameter) not in moved]
-            optimizer.add_param_group({**group, "params": own, "lr_factor": factor})
+            optimizer.add_param_group({**group, "params": own, "lr": factor * group["lr"]})
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("lr_factor", 1.0)
+def _warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
+    if not 0 < warmup_steps < total_steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} do not fit into {total_steps} optimizer steps: "
+            "give fewer, or train for more epochs"
+        )
+
+    def share(step: int) -> float:
+        if step < warmup_steps:
+            return step / warmup_steps
+        progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+        return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return share
 
 
-@register_checkpoint_hooks
-class _Noam(NoamScheduler):
-    """SpeechBrain's, with rates per group."""
-
-    def __call__(self, optimizer):
-        before, after = super().__call__(optimizer)
-        _set_rate(optimizer, after)
-        return before, after
-
-
-def noam(*, total_steps: int, lr: float, warmup_steps: int) -> NoamScheduler:
-    """SpeechBrain's Noam schedule: linear warm-up to ``lr``, then falling with the square root of the step.
-
-    Arguments
-    ---------
-    total_steps : int
-        Not used: the schedule has no end.
-    lr : float
-        The highest rate.
-    warmup_steps : int
-        Optimizer steps to reach it.
-
-    Returns
-    -------
-    NoamScheduler
-        Called with the optimizer after each step.
-
-    Example
-    -------
-    >>> noam(total_steps=100, lr=1.0, warmup_steps=10).lr_initial
-    1.0
-    """
-    del total_steps
+def _noam(warmup_steps: int) -> Callable[[int], float]:
     if warmup_steps < 1:
         raise ValueError(f"warmup_steps={warmup_steps}: give at least 1")
-    return _Noam(lr_initial=lr, n_warmup_steps=warmup_steps)
-
-
-@register_checkpoint_hooks
-class WarmupCosine:
-    """Linear warm-up to ``lr``, then half a cosine to ``final_share * lr`` at the last step.
-
-    Arguments
-    ---------
-    total_steps : int
-        Optimizer steps of the whole training.
-    lr : float
-        The highest rate.
-    warmup_steps : int
-        Optimizer steps to reach it.
-    final_share : float
-        Share of ``lr`` that is left at the end.
-
-    Example
-    -------
-    >>> schedule = WarmupCosine(total_steps=20, lr=1.0, warmup_steps=10)
-    >>> [round(schedule.rate(step), 2) for step in (0, 5, 10, 15, 20)]
-    [0.0, 0.5, 1.0, 0.51, 0.02]
-    """
-
-    def __init__(self, *, total_steps: int, lr: float, warmup_steps: int, final_share: float = 0.02):
-        if not 0 < warmup_steps < total_steps:
-            raise ValueError(
-                f"warmup_steps={warmup_steps} do not fit into {total_steps} optimizer steps: "
-                "give fewer, or train for more epochs"
-            )
-        self.total_steps = total_steps
-        self.lr = lr
-        self.warmup_steps = warmup_steps
-        self.final_share = final_share
-        self.num_steps = 0
-
-    def rate(self, step: int) -> float:
-        """Learning rate at an optimizer step."""
-        if step < self.warmup_steps:
-            return self.lr * step / self.warmup_steps
-        progress = min(1.0, (step - self.warmup_steps) / (self.total_steps - self.warmup_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.lr * (self.final_share + (1 - self.final_share) * cosine)
-
-    def __call__(self, optimizer: torch.optim.Optimizer) -> tuple[float, float]:
-        """Set the rate of the next step; returns the rate before and after."""
-        before = optimizer.param_groups[0]["lr"]
-        self.num_steps += 1
-        after = self.rate(self.num_steps)
-        _set_rate(optimizer, after)
-        return before, after
-
-    @mark_as_saver
-    def save(self, path):
-        """Save the number of steps."""
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(str(self.num_steps))
-
-    @mark_as_loader
-    def load(self, path, end_of_epoch=False):
-        """Load the number of steps."""
-        del end_of_epoch
-        with open(path, encoding="utf-8") as file:
-            self.num_steps = int(file.read())
+    return lambda step: min(step / warmup_steps, math.sqrt(warmup_steps / step))

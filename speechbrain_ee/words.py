@@ -70,15 +70,13 @@ class Span(NamedTuple):
         return cls(text, start, end, min(confidences[start : max(end, start + 1)], default=0.0))
 
 
-def frame_confidences(log_probs: Tensor, blank_index: int) -> tuple[list[list[float]], list[list[int]]]:
+def frame_confidences(log_probs: Tensor) -> tuple[list[list[float]], list[list[int]]]:
     """Probability of the best token of every frame, and that token; a blank is sure: it says nothing of a word.
 
     Arguments
     ---------
     log_probs : Tensor
         (batch, frames, vocab).
-    blank_index : int
-        Index of the CTC blank.
 
     Returns
     -------
@@ -86,7 +84,7 @@ def frame_confidences(log_probs: Tensor, blank_index: int) -> tuple[list[list[fl
         Probabilities and tokens, (batch, frames) each.
     """
     surest, best = log_probs.detach().float().max(dim=-1)
-    return surest.exp().masked_fill(best == blank_index, 1.0).tolist(), best.tolist()
+    return surest.exp().masked_fill(best == BLANK_INDEX, 1.0).tolist(), best.tolist()
 
 
 def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int]]:
@@ -127,25 +125,23 @@ def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int
     return words
 
 
-def token_runs(path: Sequence[int], blank_index: int) -> list[tuple[int, int, int]]:
+def token_runs(path: Sequence[int]) -> list[tuple[int, int, int]]:
     """Tokens of a CTC path, each with its first frame and the frame after its last.
 
     Example
     -------
-    >>> token_runs([0, 5, 5, 0, 5, 6], blank_index=0)
+    >>> token_runs([0, 5, 5, 0, 5, 6])
     [(5, 1, 3), (5, 4, 5), (6, 5, 6)]
     """
     found, frame = [], 0
     for token, run in groupby(path):
         start, frame = frame, frame + len(list(run))
-        if token != blank_index:
+        if token != BLANK_INDEX:
             found.append((token, start, frame))
     return found
 
 
-def greedy_spans(
-    best: Sequence[int], confidences: Sequence[float], tokenizer: Tokenizer, blank_index: int
-) -> list[Span]:
+def greedy_spans(best: Sequence[int], confidences: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
     """Words of a CTC best path.
 
     Arguments
@@ -156,8 +152,6 @@ def greedy_spans(
         Of each frame, see :func:`frame_confidences`.
     tokenizer : Tokenizer
         Its pieces say where words start.
-    blank_index : int
-        Index of the CTC blank.
 
     Returns
     -------
@@ -169,10 +163,10 @@ def greedy_spans(
     >>> path = getfixture("tmp_path") / "char.model"
     >>> tokenizer = Tokenizer.train(["a b"], path=path, model_type="char")
     >>> space, a, b = (tokenizer.vocab_list.index(piece) for piece in "▁ab")
-    >>> greedy_spans([0, a, a, 0, space, b, b], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], tokenizer, blank_index=0)
+    >>> greedy_spans([0, a, a, 0, space, b, b], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], tokenizer)
     [Span(text='a', start=1, end=3, confidence=0.25), Span(text='b', start=5, end=7, confidence=0.5)]
     """
-    runs = token_runs(best, blank_index)
+    runs = token_runs(best)
     return [
         Span.of_frames(tokenizer.decode([runs[i][0] for i in word]), runs[word[0]][1], runs[word[-1]][2], confidences)
         for word in word_positions([token for token, _, _ in runs], tokenizer)

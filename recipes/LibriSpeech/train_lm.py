@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
 from speechbrain_ee.losses import NO_TARGET, attention_targets
+from speechbrain_ee.schedulers import load_schedule
 from speechbrain_ee.tokenizer import BOS_INDEX, Tokenizer
 
 
@@ -94,14 +95,15 @@ class LMBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(meta={"perplexity": perplexity}, min_keys=["perplexity"])
 
     def init_optimizers(self):
-        """Make the optimizer, with the schedule's rate for the first step too."""
+        """Make the optimizer and the schedule of its learning rate."""
         super().init_optimizers()
-        self.hparams.lr_scheduler(self.optimizer)
+        self.lr_scheduler = self.hparams.lr_scheduler(optimizer=self.optimizer)
+        self.checkpointer.add_recoverable("lr_scheduler", self.lr_scheduler, load_schedule)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Move the learning rate after every optimizer step."""
         if should_step:
-            self.hparams.lr_scheduler(self.optimizer)
+            self.lr_scheduler.step()
 
 
 def main(argv: list[str]) -> None:
@@ -122,8 +124,8 @@ def main(argv: list[str]) -> None:
     train = DataLoader(Texts(hparams["train_manifest"], hparams["text_file"]), shuffle=True, **options)
     valid = DataLoader(Texts(hparams["valid_manifest"]), **options)
     brain = LMBrain(hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"])
-    brain.hparams.lr_scheduler = hparams["lr_scheduler"](total_steps=len(train) * hparams["number_of_epochs"])
-    brain.checkpointer.add_recoverable("lr_scheduler", brain.hparams.lr_scheduler)
+    total_steps = len(train) * hparams["number_of_epochs"]
+    brain.hparams.lr_scheduler = partial(hparams["lr_scheduler"], total_steps=total_steps)
     brain.fit(hparams["epoch_counter"], train, valid)
     best = hparams["checkpointer"].find_checkpoint(min_key="perplexity")
     shutil.copyfile(best.paramfiles["model"], run / "model.ckpt")

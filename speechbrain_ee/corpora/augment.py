@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import torch
+from torchaudio.functional import add_noise
 from torchaudio.transforms import Resample
 
 from speechbrain_ee.corpora.audio import load_audio
@@ -119,11 +120,9 @@ class AddNoise:
             return waveform
         snr_db = _uniform(*self.snr_db, generator)
         noise = self._noise(len(waveform), generator)
-        signal_power, noise_power = waveform.square().mean(), noise.square().mean()
-        if signal_power == 0 or noise_power == 0:
-            return waveform  # silence has no signal-to-noise ratio
-        gain = (signal_power / noise_power / 10 ** (snr_db / 10)).sqrt()
-        return waveform + gain * noise
+        if noise.square().sum() == 0:
+            return waveform  # nothing that could be louder; noise for a silent waveform is silent
+        return add_noise(waveform, noise, torch.tensor(snr_db))
 
     def _noise(self, num_samples: int, generator: torch.Generator) -> torch.Tensor:
         if self._noise_files:

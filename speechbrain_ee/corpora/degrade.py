@@ -104,6 +104,8 @@ def add_reverb(samples: np.ndarray, rt60_s: float, rng: np.random.Generator) -> 
 def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """Adds noise, scaled so that mean speech power over mean noise power is `snr_db`.
 
+    In NumPy, not by torchaudio: torch's threads do not survive the fork of the processes that call this.
+
     Arguments
     ---------
     speech : np.ndarray

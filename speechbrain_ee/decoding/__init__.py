@@ -40,7 +40,6 @@ def make_decoder(
     decoding: str,
     heads: CTCHeads,
     tokenizer: Tokenizer,
-    blank_index: int,
     *,
     beam_size: int | None = None,
     lm=None,
@@ -59,8 +58,6 @@ def make_decoder(
         Of the model.
     tokenizer : Tokenizer
         Of the model.
-    blank_index : int
-        Index of the CTC blank.
     beam_size : int | None
         Of a beam; None is the decoder's own default.
     lm : str | Path | None
@@ -80,7 +77,7 @@ def make_decoder(
     -------
     >>> from speechbrain_ee.lobes import CTCHeads
     >>> heads = CTCHeads(num_exits=1, d_model=2, vocab_size=3)
-    >>> make_decoder("rescore", heads, None, 0)
+    >>> make_decoder("rescore", heads, None)
     Traceback (most recent call last):
     ValueError: rescore needs attention decoders, and this model has none: give greedy or beam
     """
@@ -106,7 +103,7 @@ def make_decoder(
         options["kenlm_model_path"] = lm
     else:
         kind = GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC
-    decoder = kind(tokenizer, blank_index, **options)
+    decoder = kind(tokenizer, **options)
     decoder.lm_file = lm  # by which results of another language model of the same name are told apart
     return decoder
 

@@ -10,6 +10,7 @@ import torch
 from torchaudio.functional import forced_align
 
 from speechbrain_ee.corpora.checks import ctc_frames_needed
+from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import Span, token_runs, word_positions
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from speechbrain_ee.tokenizer import Tokenizer
 
 
-def align_words(
-    output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer, blank_index: int
-) -> list[Span]:
+def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
     """Give the words of a text their frames.
 
     Arguments
@@ -32,8 +31,6 @@ def align_words(
         Of each token; a word is as sure as the least sure of its tokens.
     tokenizer : Tokenizer
         Its pieces say where words start.
-    blank_index : int
-        Index of the CTC blank.
 
     Returns
     -------
@@ -48,12 +45,12 @@ def align_words(
     >>> tokens = tokenizer.encode("b")
     >>> frames = torch.tensor([0, 0, tokens[0], tokens[1], 0])
     >>> log_probs = torch.nn.functional.one_hot(frames, tokenizer.vocab_size).float().mul(9).log_softmax(-1)
-    >>> align_words(ExitOutput(log_probs.unsqueeze(0), torch.tensor([5])), tokens, [0.9, 0.8], tokenizer, 0)
+    >>> align_words(ExitOutput(log_probs.unsqueeze(0), torch.tensor([5])), tokens, [0.9, 0.8], tokenizer)
     [Span(text='b', start=3, end=4, confidence=0.8)]
     """
     if not tokens:
         return []
-    places = _token_frames(output.log_probs, tokens, blank_index)
+    places = _token_frames(output.log_probs, tokens)
     return [
         Span(
             text=tokenizer.decode([tokens[i] for i in word]),
@@ -65,14 +62,14 @@ def align_words(
     ]
 
 
-def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int], blank_index: int) -> list[tuple[int, int]]:
+def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
     """First frame of each token and the frame after its last."""
     frames = log_probs.shape[1]
-    if ctc_frames_needed(tokens) > frames or blank_index in tokens:
+    if ctc_frames_needed(tokens) > frames or BLANK_INDEX in tokens:
         return [
             (frames * i // len(tokens), max(frames * i // len(tokens) + 1, frames * (i + 1) // len(tokens)))
             for i in range(len(tokens))
         ]
     targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
-    path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=blank_index)
-    return [(start, end) for _, start, end in token_runs(path[0].tolist(), blank_index)]
+    path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=BLANK_INDEX)
+    return [(start, end) for _, start, end in token_runs(path[0].tolist())]

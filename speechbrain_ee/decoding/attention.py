@@ -31,7 +31,7 @@ from speechbrain_ee.decoding.base import Decoded, check_output
 from speechbrain_ee.decoding.ctc import BeamCTC, GreedyCTC, best_tokens
 from speechbrain_ee.decoding.speculation import speculative_search
 from speechbrain_ee.scores import FROM_ATTENTION
-from speechbrain_ee.tokenizer import EOS_INDEX
+from speechbrain_ee.tokenizer import BLANK_INDEX, EOS_INDEX
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
@@ -41,11 +41,10 @@ if TYPE_CHECKING:
 class _AttentionText(ABC):
     """What the decoders of this module share: limits, and the way from tokens to text."""
 
-    def __init__(self, tokenizer: Tokenizer, blank_index: int, max_decode_ratio: float):
+    def __init__(self, tokenizer: Tokenizer, max_decode_ratio: float):
         if not max_decode_ratio > 0:
             raise ValueError(f"max_decode_ratio={max_decode_ratio}: give a number above 0, tokens per encoder frame")
         self.tokenizer = tokenizer
-        self.blank_index = blank_index
         self.max_decode_ratio = max_decode_ratio
 
     def limits(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Limit]:
@@ -59,7 +58,7 @@ class _AttentionText(ABC):
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """Texts, with words timed by aligning them to the CTC head's frames."""
         check_output(output, self.tokenizer.vocab_size)
-        said_by_ctc = best_tokens(output, self.blank_index)
+        said_by_ctc = best_tokens(output)
         if output.decoder is None:  # no decoder, no scores of one
             unknown = dict.fromkeys(FROM_ATTENTION, math.nan)
             return [
@@ -72,9 +71,7 @@ class _AttentionText(ABC):
             found.append(
                 Decoded(
                     text=self._text(tokens),
-                    spans=align_words(
-                        output.row(row), tokens, self._probs(hypothesis), self.tokenizer, self.blank_index
-                    ),
+                    spans=align_words(output.row(row), tokens, self._probs(hypothesis), self.tokenizer),
                     scores=_scores(hypothesis, ctc),
                     macs=hypothesis.macs,
                     ctc_text=self._text(ctc),
@@ -105,8 +102,6 @@ class GreedyAttention(_AttentionText):
     ---------
     tokenizer : Tokenizer
         Turns token indices into text.
-    blank_index : int
-        Index of the CTC blank.
     max_decode_ratio : float
         Tokens per encoder frame at most.
     draft : bool
@@ -126,11 +121,9 @@ class GreedyAttention(_AttentionText):
 
     name = "greedy attention"
 
-    def __init__(
-        self, tokenizer: Tokenizer, blank_index: int = 0, *, max_decode_ratio: float = 1.0, draft: bool = True
-    ):
-        super().__init__(tokenizer, blank_index, max_decode_ratio)
-        self.ctc = GreedyCTC(tokenizer, blank_index)
+    def __init__(self, tokenizer: Tokenizer, *, max_decode_ratio: float = 1.0, draft: bool = True):
+        super().__init__(tokenizer, max_decode_ratio)
+        self.ctc = GreedyCTC(tokenizer)
         self.draft = draft
 
     def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
@@ -149,8 +142,6 @@ class BeamAttention(_AttentionText):
     ---------
     tokenizer : Tokenizer
         Turns token indices into text.
-    blank_index : int
-        Index of the CTC blank.
     beam_size : int
         Hypotheses kept after each token.
     ctc_weight : float
@@ -171,7 +162,6 @@ class BeamAttention(_AttentionText):
     def __init__(
         self,
         tokenizer: Tokenizer,
-        blank_index: int = 0,
         *,
         beam_size: int = 10,
         ctc_weight: float = 0.4,
@@ -179,7 +169,7 @@ class BeamAttention(_AttentionText):
         lm_weight: float = 0.6,
         max_decode_ratio: float = 1.0,
     ):
-        super().__init__(tokenizer, blank_index, max_decode_ratio)
+        super().__init__(tokenizer, max_decode_ratio)
         if beam_size < 1:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
         if not 0 <= ctc_weight < 1:
@@ -191,7 +181,7 @@ class BeamAttention(_AttentionText):
         self.name = f"attention beam {beam_size}, CTC weight {ctc_weight}" + (
             "" if language_model is None else f", TransformerLM weight {lm_weight}"
         )
-        self.ctc = BeamCTC(tokenizer, blank_index, beam_size=beam_size)
+        self.ctc = BeamCTC(tokenizer, beam_size=beam_size)
 
     @torch.no_grad()
     def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
@@ -213,7 +203,7 @@ class BeamAttention(_AttentionText):
     def _scorer(self, output: ExitOutput) -> ScorerBuilder | None:
         scorers, weights = [], {}
         if self.ctc_weight:
-            scorers.append(CTCScorer(_Given(output.log_probs), self.blank_index, EOS_INDEX))
+            scorers.append(CTCScorer(_Given(output.log_probs), BLANK_INDEX, EOS_INDEX))
             weights["ctc"] = self.ctc_weight
         if self.language_model is not None:
             scorers.append(TransformerLMScorer(self.language_model))
@@ -250,8 +240,6 @@ class RescoreAttention(_AttentionText):
     ---------
     tokenizer : Tokenizer
         Turns token indices into text.
-    blank_index : int
-        Index of the CTC blank.
     ctc_weight : float
         Of the beam's score.
     max_decode_ratio : float
@@ -263,17 +251,16 @@ class RescoreAttention(_AttentionText):
     def __init__(
         self,
         tokenizer: Tokenizer,
-        blank_index: int = 0,
         *,
         ctc_weight: float = 0.5,
         max_decode_ratio: float = 1.0,
         **beam,
     ):
-        super().__init__(tokenizer, blank_index, max_decode_ratio)
+        super().__init__(tokenizer, max_decode_ratio)
         if not ctc_weight >= 0:
             raise ValueError(f"ctc_weight={ctc_weight}: give a number of at least 0")
         self.ctc_weight = ctc_weight
-        self.ctc = BeamCTC(tokenizer, blank_index, **{"beam_size": 10} | beam)
+        self.ctc = BeamCTC(tokenizer, **{"beam_size": 10} | beam)
         self.name = f"attention rescoring of {self.ctc.name}, CTC weight {ctc_weight}"
 
     @torch.no_grad()

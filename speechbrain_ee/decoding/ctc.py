@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
+from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import Span, frame_confidences, greedy_spans
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ class GreedyCTC:
     ---------
     tokenizer : Tokenizer
         Turns token indices into text.
-    blank_index : int
-        Index of the CTC blank.
 
     Example
     -------
@@ -51,28 +50,24 @@ class GreedyCTC:
 
     name = "greedy CTC"
 
-    def __init__(self, tokenizer: Tokenizer, blank_index: int = 0):
+    def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self.blank_index = blank_index
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """Texts with the frames and confidences of their words."""
         check_output(output, self.tokenizer.vocab_size)
-        confidences, paths = frame_confidences(output.log_probs, self.blank_index)
+        confidences, paths = frame_confidences(output.log_probs)
         rows = zip(confidences, paths, output.lengths.tolist(), strict=True)
-        spans = [
-            greedy_spans(path[:length], confidence[:length], self.tokenizer, self.blank_index)
-            for confidence, path, length in rows
-        ]
-        texts = [self.tokenizer.decode(ids) if ids else "" for ids in best_tokens(output, self.blank_index)]
+        spans = [greedy_spans(path[:length], confidence[:length], self.tokenizer) for confidence, path, length in rows]
+        texts = [self.tokenizer.decode(ids) if ids else "" for ids in best_tokens(output)]
         return [Decoded(*pair) for pair in zip(texts, spans, strict=True)]
 
 
-def best_tokens(output: ExitOutput, blank_index: int) -> list[list[int]]:
+def best_tokens(output: ExitOutput) -> list[list[int]]:
     """Tokens of the best path of each utterance, without repetitions and blanks."""
     best = output.log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
     return [
-        filter_ctc_output(path[:length], blank_id=blank_index)
+        filter_ctc_output(path[:length], blank_id=BLANK_INDEX)
         for path, length in zip(best, output.lengths.tolist(), strict=True)
     ]
 
@@ -84,8 +79,6 @@ class BeamCTC:
     ---------
     tokenizer : Tokenizer
         Its pieces are the vocabulary of the search.
-    blank_index : int
-        Index of the CTC blank.
     beam_size : int
         Hypotheses kept after each frame; more = slower, rarely better above 50 without an LM.
     kenlm_model_path : str or Path, optional
@@ -120,7 +113,6 @@ class BeamCTC:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        blank_index: int = 0,
         *,
         beam_size: int = 50,
         kenlm_model_path: str | Path | None = None,
@@ -137,7 +129,6 @@ class BeamCTC:
         if kenlm_model_path is not None:
             self.name += f", {Path(kenlm_model_path).name} weight {alpha}, bonus {beta}"
         self.vocab_size = tokenizer.vocab_size
-        self.blank_index = blank_index
         options = {
             "alpha": alpha,
             "beta": beta,
@@ -148,7 +139,7 @@ class BeamCTC:
         vocab_list = ["" if p in _CONTROL_PIECES else p for p in tokenizer.vocab_list]
         try:
             self.searcher = CTCBeamSearcher(
-                blank_index=blank_index,
+                blank_index=BLANK_INDEX,
                 vocab_list=vocab_list,
                 kenlm_model_path=None if kenlm_model_path is None else str(kenlm_model_path),
                 topk=min(beam_size, N_BEST),
@@ -164,7 +155,7 @@ class BeamCTC:
 
         A share of exactly 1 means that a single hypothesis survived the pruning.
         """
-        confidences, _ = frame_confidences(output.log_probs, self.blank_index)
+        confidences, _ = frame_confidences(output.log_probs)
         return [_decoded(*pair) for pair in zip(self.n_best(output), confidences, strict=True)]
 
     def n_best(self, output: ExitOutput) -> list[list]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
+from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import WORD_START, Span, frame_confidences, word_positions
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ class LexiconCTC:
     ---------
     tokenizer : Tokenizer
         Of letters: every piece a single character.
-    blank_index : int
-        Index of the CTC blank.
     kenlm_model_path : str or Path
         ARPA file over words; its unigrams are the lexicon.
     beam_size : int
@@ -55,7 +54,6 @@ class LexiconCTC:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        blank_index: int = 0,
         *,
         kenlm_model_path: str | Path,
         beam_size: int = 200,
@@ -73,7 +71,6 @@ class LexiconCTC:
             f"CTC beam {beam_size} over the words of {Path(kenlm_model_path).name}, weight {alpha}, bonus {beta}"
         )
         self.tokenizer = tokenizer
-        self.blank_index = blank_index
         self.space = pieces.index(WORD_START)
         words = _words_of_arpa(Path(kenlm_model_path))
         letters = set(pieces[3:]) - {WORD_START}
@@ -82,7 +79,7 @@ class LexiconCTC:
         self.searcher = _make_searcher(
             words,
             tokens=pieces,
-            blank=pieces[blank_index],
+            blank=pieces[BLANK_INDEX],
             lm=kenlm_model_path,
             beam_size=beam_size,
             lm_weight=alpha * math.log(10),  # Flashlight takes KenLM's decimal logarithms as they are
@@ -92,7 +89,7 @@ class LexiconCTC:
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """Texts with the frames of their words, and ``posterior``: their share of the n-best list's probability."""
         check_output(output, self.tokenizer.vocab_size)
-        confidences, _ = frame_confidences(output.log_probs, self.blank_index)
+        confidences, _ = frame_confidences(output.log_probs)
         log_probs = output.log_probs.detach().float().cpu()
         rows = zip(log_probs, output.lengths.tolist(), confidences, strict=True)
         return [self._decode(one[:length], confidence) for one, length, confidence in rows]

@@ -319,6 +319,7 @@ def assert_one_line(ended, *parts):
         ("exit_layers", "[2, 1, 3]", ["exit_layers [2, 1, 3] are not sorted"]),
         ("exit_layers", "3", ["Invalid argument to class speechbrain_ee.lobes.ConformerExitEncoder"]),
         ("exit_layer", "[3]", ["Override 'exit_layer' not found in", "'exit_layers'"]),
+        ("blank_index", "5", ["Override 'blank_index' not found in"]),  # the tokenizer fixes it
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
         ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),

@@ -126,7 +126,7 @@ def make_asr(folder, family="conformer", policy=None, **arguments):
     for parameter in heads.heads.parameters():
         parameter.data *= 4
     modules = {"features": make_features(family), "encoder": encoder, "heads": heads}
-    return EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer, "blank_index": 0}, policy=policy)
+    return EarlyExitASR(modules=modules, hparams={"tokenizer": tokenizer}, policy=policy)
 
 
 def model_with_heads(num_heads, vocab_size=3):

@@ -47,7 +47,7 @@ def make_output(tokenizer, seed=0, exit_index=2, **arguments):
 
 
 def search(decoder, output):
-    return decoder.search(output, best_tokens(output, 0))
+    return decoder.search(output, best_tokens(output))
 
 
 def limit(max_tokens, likely_tokens=None):
@@ -228,29 +228,27 @@ def test_words_of_attention_lie_in_their_utterance_and_in_order(tokenizer, outpu
 
 def test_decoders_by_name(tokenizer):
     joint, ctc = make_joint_heads(vocab_size=tokenizer.vocab_size), make_heads(vocab_size=tokenizer.vocab_size)
-    names = {
-        name: type(make_decoder(name, joint, tokenizer, 0)).__name__ for name in ("greedy", "beam", "rescore", "ctc")
-    }
+    names = {name: type(make_decoder(name, joint, tokenizer)).__name__ for name in ("greedy", "beam", "rescore", "ctc")}
     assert list(names.values()) == ["GreedyAttention", "BeamAttention", "RescoreAttention", "GreedyCTC"]
-    assert [type(make_decoder(name, ctc, tokenizer, 0)).__name__ for name in ("greedy", "beam", "ctc")] == [
+    assert [type(make_decoder(name, ctc, tokenizer)).__name__ for name in ("greedy", "beam", "ctc")] == [
         "GreedyCTC",
         "BeamCTC",
         "GreedyCTC",
     ]
     with pytest.raises(ValueError, match="rescore needs attention decoders"):
-        make_decoder("rescore", ctc, tokenizer, 0)
+        make_decoder("rescore", ctc, tokenizer)
     for options in ({"lm": "lm.arpa"}, {"beam_size": 3}):
         with pytest.raises(ValueError, match="ctc has no beam"):
-            make_decoder("ctc", joint, tokenizer, 0, **options)
+            make_decoder("ctc", joint, tokenizer, **options)
     with pytest.raises(ValueError, match="lm.ckpt does not exist"):
-        make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt")
+        make_decoder("beam", joint, tokenizer, lm="lm.ckpt")
     for options in ({"lm_weight": 0.1}, {"word_bonus": 0.1}):
         with pytest.raises(ValueError, match="are for a language model: give lm too"):
-            make_decoder("beam", ctc, tokenizer, 0, **options)
+            make_decoder("beam", ctc, tokenizer, **options)
     with pytest.raises(ValueError, match="a bonus per word is for a KenLM over words"):
-        make_decoder("beam", joint, tokenizer, 0, lm="lm.ckpt", word_bonus=1.0)
+        make_decoder("beam", joint, tokenizer, lm="lm.ckpt", word_bonus=1.0)
     with pytest.raises(ValueError, match="'best' is not one of greedy, beam, lexicon, rescore, ctc"):
-        make_decoder("best", joint, tokenizer, 0)
+        make_decoder("best", joint, tokenizer)
 
 
 def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_tokens_is_refused(tokenizer, output):
@@ -260,7 +258,7 @@ def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_toke
         model = make_language_model(vocab_size=vocab_size, d_model=128, num_layers=2, d_ffn=16)
         torch.save(model.state_dict(), folder / f"{vocab_size}.ckpt")
     heads = make_joint_heads(vocab_size=tokenizer.vocab_size)
-    make = partial(make_decoder, "beam", heads, tokenizer, 0, beam_size=3)
+    make = partial(make_decoder, "beam", heads, tokenizer, beam_size=3)
     fused = make(lm=folder / f"{tokenizer.vocab_size}.ckpt")
     assert fused.name.endswith("TransformerLM weight 0.6")
     assert [one.text for one in fused.decode(output)] != [one.text for one in make().decode(output)]

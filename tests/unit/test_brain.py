@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Brain's optimizer step; training as a whole is in tests/recipes/test_train.py."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +15,8 @@ def make_brain(gradient, max_grad_norm):
     """Build a Brain with one weight of 1.0 that has a gradient, about to take a step of rate 1."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.ones_(module.weight)
-    schedule = {"lr_scheduler": lambda optimizer: None, "encoder_lr_factor": 1.0}
-    hparams = {"epoch_counter": SimpleNamespace(current=3)} | schedule
+    constant = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 1.0)
+    hparams = {"epoch_counter": SimpleNamespace(current=3), "lr_scheduler": constant, "encoder_lr_factor": 1.0}
     run_opts = {"device": "cpu", "max_grad_norm": max_grad_norm}
     brain = ExitBrain({"module": module}, lambda parameters: torch.optim.SGD(parameters, lr=1.0), hparams, run_opts)
     brain.init_optimizers()

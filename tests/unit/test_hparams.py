@@ -39,6 +39,27 @@ def test_a_run_goes_on_with_the_same_settings(run, overrides):
     check_same_run(*run, overrides)
 
 
+@pytest.mark.parametrize(("blank_index", "is_same"), [(0, True), (5, False)])
+def test_a_run_of_a_version_that_had_more_settings_goes_on_where_they_were_as_now(run, blank_index, is_same):
+    folder, path = run
+    with open(folder / "hyperparams.yaml", "a") as file:
+        file.write(f"blank_index: {blank_index}\n")
+    if is_same:
+        check_same_run(folder, path)
+    else:
+        with pytest.raises(ValueError, match=r"\(blank_index was 5\): give another --output_folder"):
+            check_same_run(folder, path)
+
+
+def test_objects_are_no_settings_whether_they_have_arguments_or_not(run):
+    folder, path = run
+    with open(folder / "hyperparams.yaml", "a") as file:
+        file.write("decoder: !name:builtins.dict\n  blank: 0\nwriter: !name:builtins.list\n")
+    with open(path, "a") as file:
+        file.write("decoder: !name:builtins.dict\nwriter: !name:builtins.list\n")
+    check_same_run(folder, path)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

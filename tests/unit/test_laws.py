@@ -315,7 +315,7 @@ def replay_line(asr, waveform):
     outputs = asr.mods.heads(states, lengths)
     pairs = zip(outputs, [None, *outputs], strict=False)
     decoded = [asr.decoder.decode(output)[0] for output in outputs]
-    scores = [output_scores(*pair, blank_index=0)[0] | text.scores for pair, text in zip(pairs, decoded, strict=True)]
+    scores = [output_scores(*pair)[0] | text.scores for pair, text in zip(pairs, decoded, strict=True)]
     macs = exit_macs(asr.mods.encoder, asr.mods.heads, int(num_frames))
     exits = [
         {

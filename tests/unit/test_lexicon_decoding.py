@@ -124,10 +124,10 @@ def test_an_utterance_that_is_no_number_has_no_text(tokenizer, arpa):
 
 def test_it_is_made_by_its_name_and_wants_a_language_model(tokenizer, arpa):
     heads = CTCHeads(num_exits=1, d_model=2, vocab_size=tokenizer.vocab_size)
-    made = make_decoder("lexicon", heads, tokenizer, 0, lm=arpa, lm_weight=0.7, word_bonus=1.0, beam_size=20)
+    made = make_decoder("lexicon", heads, tokenizer, lm=arpa, lm_weight=0.7, word_bonus=1.0, beam_size=20)
     assert made.name == "CTC beam 20 over the words of lm.arpa, weight 0.7, bonus 1.0"
     with pytest.raises(ValueError, match="lexicon takes its words from a language model: give lm"):
-        make_decoder("lexicon", heads, tokenizer, 0)
+        make_decoder("lexicon", heads, tokenizer)
 
 
 def test_bad_input_is_one_line(tokenizer, arpa, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from speechbrain.nnet.losses import ctc_loss
 
 from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.losses import ExitCTCLoss, ExitJointLoss, exit_weights
@@ -57,22 +58,68 @@ def test_batch_reductions_by_hand():
         assert ctc(batch, [2, 2], tokens, token_lengths, reduction=reduction) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("frames", range(2700, 3001, 50))
-def test_every_length_survives_the_way_through_relative_ones(frames):
-    # with all probability on the token, each frame costs its own log-probability: the loss counts the frames
-    log_probs = torch.full((frames, frames, 2), -1.0)
-    lengths = torch.arange(1, frames + 1)
-    loss = ExitCTCLoss(exit_layers=[1], reduction="none")
-    empty = torch.zeros(frames, 0, dtype=torch.long)
-    total, _ = loss([ExitOutput(log_probs, lengths)], empty, torch.zeros(frames, dtype=torch.long))
-    assert torch.equal(total.round().long(), lengths)
+@pytest.mark.parametrize("frames", [41, 2999])
+def test_the_loss_counts_every_frame_of_every_length(frames):
+    # without a text each frame costs the 1.0 of its blank; what lies behind the utterance would cost 100
+    lengths = torch.tensor([1, 2, frames // 3, frames // 2, frames - 1, frames])
+    log_probs = torch.full((6, frames, 2), -1.0)
+    log_probs[torch.arange(frames) >= lengths[:, None]] = -100.0
+    for row, length in enumerate(lengths.tolist()):
+        one = ExitOutput(log_probs[row : row + 1], lengths[row : row + 1])
+        empty = torch.zeros(1, 0, dtype=torch.long)
+        total, _ = ExitCTCLoss(exit_layers=[1])([one], empty, torch.tensor([0]))
+        assert total.item() == pytest.approx(length, rel=1e-6)
 
 
-def test_relative_lengths_of_1_to_3000_are_exact_in_double():
-    # what the loss does between our lengths and torch's: divided here, multiplied and rounded by SpeechBrain
-    for frames in range(1, 3001):
-        lengths = torch.arange(1, frames + 1)
-        assert torch.equal((lengths.double() / frames * frames).round().long(), lengths)
+def test_a_text_of_more_tokens_than_frames_has_a_loss_of_0_and_gives_no_gradient():
+    # "a a" wants three frames, a - a: the first utterance has two, the second its "a" in both
+    log_probs = torch.cat([TWO_FRAMES, TWO_FRAMES]).requires_grad_()
+    tokens, token_lengths = torch.tensor([[1, 1], [1, 0]]), torch.tensor([2, 1])
+    loss = ExitCTCLoss(exit_layers=[1])([ExitOutput(log_probs, torch.tensor([2, 2]))], tokens, token_lengths)[0]
+    assert loss.item() == pytest.approx(-math.log(PROBABILITY_A) / 2)  # the mean of 0 and that
+    loss.backward()
+    assert torch.equal(log_probs.grad[0], torch.zeros(2, 3))
+    assert log_probs.grad[1].abs().sum() > 0
+
+
+def test_the_loss_and_its_gradient_are_those_of_speechbrain():
+    torch.manual_seed(0)
+    logits = torch.randn(5, 30, 7, requires_grad=True)
+    lengths, token_lengths = torch.tensor([30, 29, 17, 8, 5]), torch.tensor([9, 4, 6, 1, 0])
+    tokens = torch.randint(1, 7, (5, 9))
+    for reduction in ("mean", "batchmean", "sum"):
+        ours, _ = ExitCTCLoss(exit_layers=[1], reduction=reduction)(
+            [ExitOutput(logits.log_softmax(-1), lengths)], tokens, token_lengths
+        )
+        relative = (lengths.double() / 30, token_lengths.double() / 9)
+        theirs = ctc_loss(logits.log_softmax(-1), tokens, *relative, 0, reduction)
+        torch.testing.assert_close(ours, theirs)
+        gradients = [torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs)]
+        torch.testing.assert_close(*gradients)
+
+
+def test_the_blank_of_another_tokenizer_may_lie_elsewhere():
+    last = TWO_FRAMES[..., [1, 2, 0]]  # a, b, blank
+    assert ctc(last, [2], torch.tensor([[0]]), blank_index=2) == pytest.approx(-math.log(PROBABILITY_A))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "blank_index", "message"),
+    [
+        ([[1, 2, 0]], 1, "a text has token 1, the blank: give the blank_index of the tokenizer"),
+        ([[1, 2, 0]], 3, r"blank_index 3 lies outside the vocabulary; choose 0\.\.2"),
+        ([[1, 2, 0]], -1, "blank_index -1 lies outside the vocabulary"),
+    ],
+)
+def test_a_blank_that_is_none_is_refused(tokens, blank_index, message):
+    with pytest.raises(ValueError, match=message):
+        ctc(TWO_FRAMES, [2], torch.tensor(tokens), torch.tensor([2]), blank_index=blank_index)
+
+
+@pytest.mark.parametrize("reduction", ["none", "batch"])
+def test_an_unknown_reduction_is_refused(reduction):
+    with pytest.raises(ValueError, match=f"reduction is '{reduction}': choose from mean, batchmean, sum"):
+        ExitCTCLoss(exit_layers=[1], reduction=reduction)
 
 
 def three_exits(weights):

@@ -42,7 +42,7 @@ def test_saving_again_replaces_and_keeps_a_tokenizer_that_is_there(folder, tmp_p
     modules = load_model(load_config(folder / "config.json"), folder / "model.safetensors")
     tokenizer = (folder / "tokenizer.model").read_bytes()
     modules["features"].mean += 2.0
-    save_model(folder, modules, tokenizer=folder / "tokenizer.model", blank_index=0)
+    save_model(folder, modules, tokenizer=folder / "tokenizer.model")
     again = load_model(load_config(folder / "config.json"), folder / "model.safetensors")
     assert torch.equal(again["features"].mean, modules["features"].mean)
     assert (folder / "tokenizer.model").read_bytes() == tokenizer
@@ -60,8 +60,10 @@ def test_described_parts_build_again(folder):
         ("[]", "format 'list' is not 1"),
         ("{}", "format None is not 1"),
         ('{"format": 2}', "format 2 is not 1"),
-        ('{"format": 1}', "blank_index None is not an integer"),
-        ('{"format": 1, "blank_index": "0"}', "blank_index '0' is not an integer"),
+        ('{"format": 1}', "blank_index is None, and the tokenizer's blank is 0"),
+        ('{"format": 1, "blank_index": "0"}', "blank_index is '0', and the tokenizer's blank is 0"),
+        ('{"format": 1, "blank_index": 5}', "blank_index is 5, and the tokenizer's blank is 0"),
+        ('{"format": 1, "blank_index": -1}', "blank_index is -1, and"),
         (b"\xff\xfe", "not JSON"),
     ],
 )
@@ -115,8 +117,6 @@ def rebuilt(folder, config):
         ("features", {"n_mels": 24}, "numbers in a frame of features and encoder are 24 and 20"),
         ("heads", {"num_exits": 2}, "exits of encoder and heads are 3 and 2"),
         ("heads", {"d_model": 8}, "d_model of encoder and heads are 16 and 8"),
-        (None, {"blank_index": 12}, "blank_index 12 is no token of the 12"),
-        (None, {"blank_index": -1}, "blank_index -1 is no token"),
     ],
 )
 def test_parts_of_different_models_are_refused(folder, part, values, message):

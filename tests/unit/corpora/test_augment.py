@@ -79,6 +79,13 @@ def test_silence_stays_silence():
     assert torch.equal(AddNoise()(torch.zeros(100), seeded()), torch.zeros(100))
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-25])  # the square of 1e-25 is 0 in float32
+def test_noise_without_power_changes_nothing(tmp_path, waveform, level):
+    soundfile.write(tmp_path / "n.wav", np.full(100, level), 16000, subtype="FLOAT")
+    write_manifest(tmp_path / "noise.jsonl", [Utterance("n", tmp_path / "n.wav", 100 / 16000, "")])
+    assert torch.equal(AddNoise(noise_manifest=tmp_path / "noise.jsonl")(waveform, seeded()), waveform)
+
+
 def test_probability_zero_is_identity_and_a_half_is_a_half(waveform):
     for never in (AddNoise(probability=0.0), RandomGain(probability=0.0)):
         assert all(never(waveform, seeded(seed)) is waveform for seed in range(20))
