@@ -25,6 +25,15 @@ def make_brain(gradient, max_grad_norm):
     return brain, module.weight
 
 
+@pytest.mark.parametrize("longest", [1, 41, 4999])
+def test_every_text_has_its_number_of_tokens_again(longest):
+    # SpeechBrain's batches carry them as single-precision shares of the longest
+    lengths = torch.tensor([0, *range(1, longest + 1, 7), longest])
+    batch = SimpleNamespace(tokens=(torch.ones(len(lengths), longest), lengths.float() / longest))
+    brain, _ = make_brain(1.0, 5.0)
+    assert torch.equal(brain._targets(batch)[1], lengths)
+
+
 @pytest.mark.parametrize(("max_grad_norm", "weight_after"), [(5.0, -4.0), (100.0, -9.0), (-1.0, -9.0), (0.0, -9.0)])
 def test_gradients_are_clipped_and_a_limit_of_zero_or_less_is_none(max_grad_norm, weight_after):
     brain, weight = make_brain(10.0, max_grad_norm)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from speechbrain.utils.edit_distance import accumulatable_wer_stats
 
-from speechbrain_ee.metrics import bootstrap_ci95, char_errors, num_chars, wer, word_errors
+from speechbrain_ee.metrics import bootstrap_ci95, char_errors, num_chars, wer, word_errors, words_right
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from speechbrain_ee.metrics import bootstrap_ci95, char_errors, num_chars, wer, 
         ("", "a b", (0, 0, 2)),
         ("", "", (0, 0, 0)),
         (" a  b ", "a\tb", (0, 0, 0)),
+        ("A b", "a b", (1, 0, 0)),  # case is not folded
     ],
 )
 def test_word_errors_by_hand(reference, hypothesis, expected):
@@ -82,6 +83,26 @@ def test_one_speaker_draws_utterances():
 def test_unknown_speakers_are_their_own_groups():
     errors, words = [0, 1, 2, 0, 1], [5, 5, 6, 4, 5]
     assert bootstrap_ci95(errors, words, [None] * 5) == bootstrap_ci95(errors, words)
+
+
+def test_utterances_without_a_speaker_are_not_one_speaker():
+    # one speaker without errors, four utterances of nobody with one each: five groups
+    errors, words = [0] * 6 + [1] * 4, [1] * 10
+    speakers = ["s"] * 6 + [None] * 4
+    assert bootstrap_ci95(errors, words, speakers) == bootstrap_ci95([0, 1, 1, 1, 1], [6, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "right"),
+    [
+        ("a b c", "a x c y", [True, False, True, False]),
+        ("a b c", "c", [True]),
+        ("a", "", []),
+        ("", "a", [False]),
+    ],
+)
+def test_words_that_are_right_by_hand(reference, hypothesis, right):
+    assert words_right(reference, hypothesis) == right
 
 
 def test_seed_decides_the_draws():

@@ -149,6 +149,10 @@ class TestLearnedThreshold:
         with pytest.raises(ValueError, match=r"for exits \[2, 4, 6\] does not fit a model with exits \[1, 2, 3\]"):
             LearnedThreshold(learned_score(), 0.0).needs_head(0, (1, 2, 3))
 
+    def test_the_last_exit_has_no_value(self):
+        scores = [{"entropy": 0.5}] * 3
+        assert LearnedThreshold(learned_score(), 0.0).value(Look(2, LAYERS, scores, features={"duration": 1.0})) is None
+
     @pytest.mark.parametrize("values", [{}, {"score_names": ["entropy"], "exit_layers": [2, 4], "exits": []}])
     def test_what_is_no_learned_score_is_refused(self, values):
         with pytest.raises(ValueError, match="fit it again"):
@@ -162,8 +166,9 @@ def _costly_look(exit_index, duration=2.0, score=0.9, clock=None):
 
 class TestCapped:
     def test_a_layer_that_is_deepest(self):
-        policy = Capped(FixedExit(), max_layer=5)
-        assert [policy.stop(_costly_look(i)) for i in range(3)] == [False, True, True]
+        for max_layer in (4, 5):  # the exits are at 2, 4, 6
+            policy = Capped(FixedExit(), max_layer=max_layer)
+            assert [policy.stop(_costly_look(i)) for i in range(3)] == [False, True, True]
         with pytest.raises(ValueError, match="max_layer=1 is above no exit; the first one is layer 2"):
             Capped(FixedExit(), max_layer=1).needs_head(0, LAYERS)
 
@@ -183,6 +188,18 @@ class TestCapped:
         ):
             policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=seconds)
             assert [policy.stop(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1)] == expected, now
+
+    def test_a_deadline_that_is_just_met_is_met(self):
+        seconds = [0.25, 0.5, 1.0]  # per second of audio: 0.5 s more for 2 s of audio
+        policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=seconds)
+        assert not policy.stop(_costly_look(0, clock=lambda: 10.0))
+
+    def test_a_deadline_goes_by_the_audio_of_the_whole_batch(self):
+        policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=[0.1, 0.3, 0.6])
+        look = _costly_look(0, clock=lambda: 10.0)
+        assert not policy.stop(look)  # 0.4 s more for 2 s of audio
+        look.features["batch_duration"] = 3.0  # 0.6 s more for all
+        assert policy.stop(look)
 
     def test_the_policy_inside_may_stop_sooner(self):
         assert Capped(ScoreThreshold("entropy", 1.0), max_layer=6).stop(_costly_look(0))
@@ -239,6 +256,26 @@ class TestRunningBudget:
         policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=50)
         averages, exits = self.stream(policy, count=20)
         assert set(exits) == {0} and averages[-1] == pytest.approx(100)
+
+    def test_a_budget_that_is_just_enough_is_used(self):
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[-1.0, -1.0], macs_per_s=600)
+        assert self.stream_of_seconds(policy, 5) == [2] * 5
+
+    def stream_of_seconds(self, policy, count):
+        """Utterances of one second, whose costs are whole numbers."""
+        exits = []
+        for _ in range(count):
+            looks = (
+                Look(i, LAYERS, [{"entropy": 0.5}] * (i + 1), [100, 300, 600], {"duration": 1.0}) for i in range(3)
+            )
+            exits.append(next(look.exit_index for look in looks if policy.stop(look)))
+        return exits
+
+    def test_the_place_stays_on_the_thresholds(self):
+        # all stop at the first exit, at three times the budget: the place is pushed beyond the end again and again
+        policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.0, 1.0], macs_per_s=30, step=0.3)
+        assert self.stream_of_seconds(policy, 5) == [0] * 5
+        assert policy._threshold() == 1.0
 
     def test_a_rich_budget_is_full_depth(self):
         policy = RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=self.THRESHOLDS, macs_per_s=1e6)

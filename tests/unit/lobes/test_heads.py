@@ -44,6 +44,8 @@ def test_parameters_and_macs_by_hand():
     blstm = make_heads(num_exits=1, kind="blstm", hidden_size=7)
     assert count(blstm) == 2 * 16 + 2 * 4 * (7 * 16 + 7 * 7 + 2 * 7) + (14 * VOCAB + VOCAB)
     assert blstm.macs(5) == 5 * (2 * 4 * 7 * (16 + 7) + 14 * VOCAB)
+    assert make_heads(num_exits=1, kind="mlp").macs(5) == 5 * (16 * 16 + 16 * VOCAB)  # as wide as the encoder
+    assert make_heads(num_exits=1, kind="blstm").macs(5) == 5 * (2 * 4 * 8 * (16 + 8) + 16 * VOCAB)  # 8 each way
 
 
 def test_law_4_a_recurrent_head_begins_at_the_end_of_the_utterance():

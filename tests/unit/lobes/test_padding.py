@@ -29,7 +29,7 @@ def test_float32_relative_lengths_come_back_exactly(longest):
 
 
 def test_lengths_stay_inside_the_tensor():
-    assert absolute_lengths(torch.tensor([0.0, 1.0000001, 0.5]), 10).tolist() == [1, 10, 5]
+    assert absolute_lengths(torch.tensor([0.0, 1.06, 0.5]), 10).tolist() == [1, 10, 5]
 
 
 @pytest.mark.parametrize("lengths", [torch.tensor([0.5, 1.0]), torch.tensor([3]), torch.tensor([[3, 4]])])
