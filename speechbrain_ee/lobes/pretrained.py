@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders of the transformers library with exits: their shape, and their weights, all of them or none."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ class PretrainedExitEncoder(ExitEncoder):
         self.config = {"num_layers": num_layers, "exit_layers": list(exit_layers), "backbone": settings}
         self.shape = shape
         self.backbone = self.random() if source is None else self._pretrained(source)
+        takes_head_mask = "layer_head_mask" in inspect.signature(self.layers[0].forward).parameters
+        self._head_mask = {"layer_head_mask": None} if takes_head_mask else {}
 
     @staticmethod
     @abstractmethod
@@ -161,6 +164,26 @@ class PretrainedExitEncoder(ExitEncoder):
                 raise ValueError(
                     f"{source}: the weights {verb} {first} ({len(names)} tensors), so they are not of its config.json"
                 )
+
+    def call_layer(self, layer: int, x: torch.Tensor, **arguments) -> torch.Tensor:
+        """Call a layer of the library; until release 5.15 its layers gave tuples, and Whisper's asked for a head mask.
+
+        Arguments
+        ---------
+        layer : int
+            1 is the first.
+        x : torch.Tensor
+            Its input, (batch, frames, d_model).
+        **arguments
+            Others, by the library's names.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, frames, d_model).
+        """
+        output = self.layers[layer - 1](x, **arguments, **self._head_mask)
+        return output[0] if isinstance(output, tuple) else output
 
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         padding = super()._layer_context(x, lengths)["mask"]

@@ -32,9 +32,8 @@ def quiet_transformers() -> Iterator[None]:
     logs.set_verbosity_error()
     logs.disable_progress_bar()
     try:
-        with warnings.catch_warnings(
-            category=FutureWarning, action="ignore"
-        ):  # SpeechBrain calls what is to be renamed
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # SpeechBrain calls what is to be renamed
             yield
     finally:
         logs.set_verbosity(verbosity)

@@ -117,7 +117,7 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
-        return self.layers[layer - 1](state.x, attention_mask=state.mask)
+        return self.call_layer(layer, state.x, attention_mask=state.mask)
 
     def num_output_frames(self, num_frames):
         """See :meth:`ExitEncoder.num_output_frames`; what is shorter than one frame is padded to one."""
@@ -208,8 +208,7 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
-        x, _ = self.layers[layer - 1](state.x, attention_mask=state.mask, position_bias=state.pos_embs)
-        return x
+        return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
 
     def layer_macs(self, num_output_frames: int) -> int:
         """See :meth:`ExitEncoder.layer_macs`: with the gates of the bias."""

@@ -106,7 +106,7 @@ class WhisperExitEncoder(PretrainedExitEncoder):
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
-        return self.layers[layer - 1](state.x, state.mask)
+        return self.call_layer(layer, state.x, attention_mask=state.mask)
 
     def num_output_frames(self, num_frames):
         """See :meth:`ExitEncoder.num_output_frames`: half of them."""
