@@ -20,7 +20,7 @@ with one_line_errors("train.py"):
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, infer_device, run_on_main
 from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
@@ -32,14 +32,17 @@ from speechbrain_ee.calibration_file import (
     summary,
     write_calibration,
 )
+from speechbrain_ee.command_line import log_config, parse_arguments
 from speechbrain_ee.corpora.audio import check_durations, load_audio
 from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
 from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.corpora.state_cache import CachedEncoder, CachedFeatures, StateCache, check_room
+from speechbrain_ee.distributed import check_device, in_turn
+from speechbrain_ee.errors import show_tracebacks
 from speechbrain_ee.evaluation import evaluate
-from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
+from speechbrain_ee.hparams import check_same_data, check_same_run, load_hparams, write_hparams
 from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.policies import FixedExit
@@ -52,16 +55,20 @@ from speechbrain_ee.warm_start import warm_start
 
 def main(argv: list[str]) -> None:
     """Run the whole recipe."""
-    hparams_file, run_opts, overrides = parse_arguments(argv)
+    hparams_file, run_opts, settings = parse_arguments(argv)
+    check_device(run_opts.device)
     ddp_init_group(run_opts)
-    hparams = load_hparams(hparams_file, overrides)
-    check_same_run(hparams["output_folder"], hparams_file, overrides)
-    run_on_main(write_hparams, [hparams["output_folder"], hparams_file, overrides])
-    sb.create_experiment_directory(hparams["output_folder"])
-
+    hparams = load_hparams(hparams_file, settings)
     check_settings(hparams)
+    check_precision(hparams, run_opts)
+    check_same_run(hparams["output_folder"], hparams_file, settings)
+    run_on_main(write_hparams, [hparams["output_folder"], hparams_file, settings])
+    sb.create_experiment_directory(hparams["output_folder"], **log_config(run_opts))
+    show_tracebacks()
+
     prepare_data(hparams)
     train, evaluation_sets = read_manifests(hparams)
+    check_data(hparams, train, evaluation_sets["dev"])
     hparams["tokenizer"] = get_tokenizer(hparams, train)
     hparams["decoder"] = hparams["decoder"](tokenizer=hparams["tokenizer"])
     start(hparams, train)
@@ -89,12 +96,21 @@ def check_settings(hparams: dict) -> None:
         raise ValueError("distillation learns from the last exit, which has weight 0: give it more, or --init_from")
 
 
+def check_precision(hparams: dict, run_opts) -> None:
+    """Refuse half precision where the device has none."""
+    device = run_opts.device or infer_device()
+    precisions = {"precision": hparams["precision"], "eval_precision": run_opts.eval_precision}
+    for name, precision in precisions.items():
+        if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
+            raise ValueError(f"{name} fp16 needs a GPU, and the device is a CPU: give --{name} bf16 or fp32")
+
+
 def prepare_data(hparams: dict) -> None:
     """Make the corpus of the yaml, unless all manifests are the user's own."""
     manifests = [hparams["train_manifest"], hparams["valid_manifest"], *hparams["test_manifests"]]
     folder = Path(hparams["data_folder"])
     if hparams["prepare"] is not None and any(folder in Path(manifest).parents for manifest in manifests):
-        run_on_main(hparams["prepare"])
+        in_turn(hparams["prepare"], Path(hparams["output_folder"]) / "prepare.lock")
 
 
 def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:
@@ -111,6 +127,16 @@ def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:
         return check_durations(utterances) if hparams["check_audio"] else utterances
 
     return read(hparams["train_manifest"]), {name: read(path) for name, path in paths.items()}
+
+
+def check_data(hparams: dict, train: list, dev: list) -> None:
+    """Refuse to resume a run on other utterances than it was begun with."""
+    is_resumed = hparams["checkpointer"].find_checkpoint() is not None
+    run_on_main(
+        check_same_data,
+        [hparams["output_folder"], {"train": train, "dev": dev}],
+        {"is_resumed": is_resumed},
+    )
 
 
 def get_tokenizer(hparams: dict, train: list) -> Tokenizer:
@@ -176,7 +202,8 @@ def cache_states(hparams: dict, device: str, *sets: list) -> list[StateCache]:
     caches = [StateCache(hparams["state_cache"], utterances, features, encoder) for utterances in sets]
     check_room(caches)
     for cache in caches:
-        run_on_main(cache.fill, kwargs={"device": device})
+        cache.fill(device=device)  # in turn, under a lock: a barrier would end the run after two hours
+    ddp_barrier()
     hparams["modules"] |= {"features": CachedFeatures(), "encoder": CachedEncoder(num_exits=len(encoder.exit_layers))}
     hparams |= {"wav_augment": None, "spec_augment": [], "cache_audio": False}
     return caches
@@ -216,6 +243,8 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
     brain = ExitBrain(
         hparams["modules"], hparams["opt_class"], hparams, run_opts=run_opts, checkpointer=hparams["checkpointer"]
     )
+    if brain.grad_accumulation_factor < 1:
+        raise ValueError(f"grad_accumulation_factor={brain.grad_accumulation_factor}: give 1 or more")
     steps_per_epoch = len(train_loader) // brain.grad_accumulation_factor
     if steps_per_epoch == 0:
         raise ValueError(

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors of the user's making in one line; our own bugs keep their traceback."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +23,8 @@ def one_line_errors(program: str) -> Iterator[None]:
     """End the process with status 1 and one line on standard error for an error that a user can mend.
 
     Those are ``ValueError``, ``OSError`` and ``ImportError``, which our own checks raise with what was given, what is
-    allowed and what to do; the traceback goes to the log. Ctrl-C ends it with status 130.
+    allowed and what to do, and a memory that is full; the traceback goes to the log. Ctrl-C ends it with status 130.
+    What a terminal cannot show is printed as an escape, so that no name ends the process.
 
     Arguments
     ---------
@@ -35,15 +38,36 @@ def one_line_errors(program: str) -> Iterator[None]:
     Traceback (most recent call last):
     SystemExit: 1
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError | ImportError) and not _is_full_memory(error):
+            raise
         logger.debug("stopped by an error", exc_info=True)
         print_error(program, error)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def show_tracebacks() -> None:
+    """Print tracebacks of our own bugs on standard error, and write them to the log file.
+
+    Call it after SpeechBrain's ``create_experiment_directory``, whose own hook prints them on standard output.
+    """
+
+    def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "a bug", (), (kind, error, traceback))
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+        sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = show
 
 
 def print_error(program: str, error: Exception) -> None:
@@ -56,7 +80,16 @@ def print_error(program: str, error: Exception) -> None:
     ...     print_error("train.py", ValueError("exit_layers\n is empty"))
     train.py: error: exit_layers is empty
     """
-    print(f"{program}: error: {one_line(error)}", file=sys.stderr)
+    message = one_line(error)
+    if _is_full_memory(error):
+        message = f"the memory is full ({message[:200]}): give smaller batches, or shorter audio"
+    print(f"{program}: error: {message}", file=sys.stderr)
+
+
+def _is_full_memory(error: Exception) -> bool:
+    """Whether Python, or torch on a CPU or a GPU, found no memory; torch is not imported for it."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
 def one_line(error: Exception) -> str:

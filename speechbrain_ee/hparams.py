@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HyperPyYAML files with options of the command line, and what is wrong with either in one line."""
+"""HyperPyYAML files with settings of the command line, and whether a run is resumed as it was begun."""
 
+import json
+import os
+import re
 from collections.abc import Sequence
 from datetime import date
-from numbers import Real
+from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import TaggedScalar
-from speechbrain.utils.run_opts import RunOptions
 
+from speechbrain_ee.corpora.manifest import Utterance, digest
 from speechbrain_ee.files import write_whole
+from speechbrain_ee.settings import is_path
 from speechbrain_ee.tokenizer import BLANK_INDEX
 
-# What may differ between a run and the command that goes on with it: none of it changes what has been trained so far.
+# What may differ between a run and the command that resumes it: none of it changes what has been trained so far.
 FREE_TO_CHANGE = {
     "average_checkpoints",
     "cache_audio",
@@ -34,58 +38,22 @@ FREE_TO_CHANGE = {
 # Settings that earlier versions had, and the value that has the same effect as no setting.
 REMOVED = {"blank_index": BLANK_INDEX}
 
-# SpeechBrain's run options that our Brain does not follow: a loss that is no number stops the training at once.
-NOT_FOLLOWED = {"skip_nonfinite_grads", "nonfinite_patience"}
+# Where the data lie: it may change, and what they are is compared by `check_same_data`.
+PLACES = {"data_folder", "data_root", "state_cache", "train_manifest", "valid_manifest"}
+RUN_FOLDER = Path("/run folder")  # stands for it where paths are compared
+WORKING_FOLDER = "# in the folder "
+DATA_FILE = "data.json"
 
 
-def parse_arguments(argv: Sequence[str]) -> tuple[str, RunOptions, str]:
-    """Read a command line as SpeechBrain does; a run option that is a key of the yaml becomes an override of it.
-
-    So every setting that the yaml names has one value, which is written down with the run and compared when it is
-    resumed.
-
-    Arguments
-    ---------
-    argv : Sequence[str]
-        The arguments after the script's name.
-
-    Returns
-    -------
-    tuple[str, RunOptions, str]
-        The yaml's path, SpeechBrain's run options, and what replaces top-level keys of the yaml, as YAML.
-
-    Raises
-    ------
-    ValueError
-        If an option is one that has no effect here.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.yaml"
-    >>> _ = path.write_text("max_grad_norm: 5.0")
-    >>> _, run_opts, overrides = parse_arguments([str(path), "--max_grad_norm", "1", "--device", "cpu"])
-    >>> overrides, run_opts.device
-    ('max_grad_norm: 1.0', 'cpu')
-    """
-    path, run_opts, overrides = RunOptions.from_command_line_args(argv)
-    for name in sorted(NOT_FOLLOWED & run_opts.overridden_args):
-        raise ValueError(f"--{name} has no effect: training stops where a loss or gradient is no number; leave it away")
-    with open(path, encoding="utf-8") as file:
-        shared = _top_level_keys(file) & run_opts.overridden_args
-    lines = [overrides] if overrides else []
-    lines += [f"{name}: {run_opts[name]}" for name in sorted(shared)]
-    return path, run_opts, "\n".join(lines)
-
-
-def load_hparams(path: str, overrides: str = "") -> dict:
+def load_hparams(path: str, settings: dict | None = None) -> dict:
     """Load a HyperPyYAML file, which builds every object in it: only for files that are trusted.
 
     Arguments
     ---------
     path : str
         The file.
-    overrides : str
-        YAML that replaces top-level keys, as SpeechBrain makes it from the command line.
+    settings : dict | None
+        Values of top-level keys, as :func:`~speechbrain_ee.command_line.parse_arguments` gives them.
 
     Returns
     -------
@@ -95,33 +63,33 @@ def load_hparams(path: str, overrides: str = "") -> dict:
     Raises
     ------
     ValueError
-        If an option is unknown, given twice or no number where the yaml has one, the file is no YAML, or a class does
-        not take what it is given.
+        If a key is unknown, the file is no YAML, or a class does not take what it is given.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "a.yaml"
     >>> _ = path.write_text("lr: 0.1")
-    >>> load_hparams(path, "lr: 0.2")
+    >>> load_hparams(path, {"lr": 0.2})
     {'lr': 0.2}
-    >>> load_hparams(path, "rate: 0.2")
+    >>> load_hparams(path, {"rate": 0.2})
     Traceback (most recent call last):
     ValueError: Override 'rate' not found in: ['lr']
     """
     with open(path, encoding="utf-8") as file:
         try:
-            _check_numbers(file, overrides)
-            file.seek(0)
-            return load_hyperpyyaml(file, overrides)
+            return load_hyperpyyaml(file, settings)
         except (KeyError, TypeError) as error:
             raise ValueError(": ".join(map(str, error.args))) from error
+        except ArithmeticError as error:
+            reason = f"a value with <...> was read as arithmetic ({error})"
+            raise ValueError(f"{path}: {reason}: give ./ before a path") from error
         except YAMLError as error:
             reason = getattr(error, "problem", None) or str(error)
             raise ValueError(f"{path} and the options of the command: {reason}") from error
 
 
-def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
-    """Refuse to go on with a run under other settings.
+def check_same_run(folder: str | Path, path: str, settings: dict | None = None) -> None:
+    """Refuse to resume a run under other settings; the run folder may have been moved.
 
     Arguments
     ---------
@@ -129,26 +97,35 @@ def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
         The run folder; where it holds no checkpoint, anything goes.
     path : str
         The yaml of the command.
-    overrides : str
-        Its options.
+    settings : dict | None
+        What the command changes in it.
 
     Raises
     ------
     ValueError
-        If the run was started with other settings than those in :data:`FREE_TO_CHANGE`; names them.
+        If the run was started with other settings than those in :data:`FREE_TO_CHANGE` and :data:`PLACES`; names them.
     """
-    saved = Path(folder) / "hyperparams.yaml"
+    folder = Path(folder)
+    saved = folder / "hyperparams.yaml"
     if not saved.exists():
         return
-    with open(saved, encoding="utf-8") as file:
-        before = _plain_settings(file)
+    text = saved.read_text("utf-8")
+    started_in = re.search(f"^{re.escape(WORKING_FOLDER)}(.*)$", text, re.MULTILINE)
+    before = _plain_settings(StringIO(text))
     before = {key: value for key, value in before.items() if key not in REMOVED or value != REMOVED[key]}
     with open(path, encoding="utf-8") as file:
-        now = _plain_settings(resolve_references(file, overrides))
-    if not any(Path(before.get("save_folder", Path(folder) / "save")).glob("CKPT*")):
+        now = _plain_settings(resolve_references(file, settings))
+    there = _with_places(before, json.loads(started_in[1]) if started_in else os.getcwd())
+    here = _with_places(now, os.getcwd())
+    save_folder = there.get("save_folder", RUN_FOLDER / "save")
+    if save_folder.is_relative_to(RUN_FOLDER):
+        save_folder = folder / save_folder.relative_to(RUN_FOLDER)
+    if not any(save_folder.glob("CKPT*")):
         return
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    differing = [key for key in differing if key not in FREE_TO_CHANGE]
+    differing = sorted(
+        key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and there.get(key) != here.get(key)
+    )
+    differing = [key for key in differing if key not in FREE_TO_CHANGE | PLACES]
     if differing:
         was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
         raise ValueError(
@@ -157,7 +134,45 @@ def check_same_run(folder: str | Path, path: str, overrides: str = "") -> None:
         )
 
 
-def write_hparams(folder: str | Path, path: str, overrides: str = "") -> None:
+def check_same_data(folder: str | Path, sets: dict[str, Sequence[Utterance]], *, is_resumed: bool) -> None:
+    """Refuse to resume a run on other utterances, wherever the manifests lie; a new run writes down what it has.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder.
+    sets : dict[str, Sequence[Utterance]]
+        By name, such as ``train`` and ``dev``.
+    is_resumed : bool
+        Whether something has been trained there.
+
+    Raises
+    ------
+    ValueError
+        If a set has other ids or texts, or another order, than when the run began.
+
+    Example
+    -------
+    >>> folder, one = getfixture("tmp_path"), Utterance("a", Path("a.wav"), 1.5, "the cat")
+    >>> check_same_data(folder, {"train": [one]}, is_resumed=False)
+    >>> check_same_data(folder, {"train": [one, one]}, is_resumed=True)
+    Traceback (most recent call last):
+    ValueError: the train set has other utterances than when ... began (2 now, 1 then): give the same, or another ...
+    """
+    file = Path(folder) / DATA_FILE
+    now = {name: {"utterances": len(utterances), "digest": digest(utterances)} for name, utterances in sets.items()}
+    if not is_resumed or not file.exists():
+        write_whole(file, json.dumps(now).encode())
+        return
+    for name, before in json.loads(file.read_text("utf-8")).items():
+        if now.get(name) != before:
+            raise ValueError(
+                f"the {name} set has other utterances than when {folder} began ({now[name]['utterances']} now, "
+                f"{before['utterances']} then): give the same, or another --output_folder"
+            )
+
+
+def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -> None:
     """Write ``hyperparams.yaml`` as SpeechBrain does, but whole or not at all.
 
     :func:`check_same_run` reads it: half a file, from a kill or while another process writes it, would refuse the very
@@ -169,14 +184,14 @@ def write_hparams(folder: str | Path, path: str, overrides: str = "") -> None:
         The run folder, made if missing.
     path : str
         The yaml of the command.
-    overrides : str
-        Its options.
+    settings : dict | None
+        What the command changes in it.
     """
     with open(path, encoding="utf-8") as file:
-        resolved = resolve_references(file, overrides).read()
-    head = f"# Generated {date.today()} from:\n# {Path(path).absolute()}\n# yamllint disable\n"
+        resolved = resolve_references(file, settings).read()
+    head = f"# Generated {date.today()} from:\n# {Path(path).absolute()}\n{WORKING_FOLDER}{json.dumps(os.getcwd())}\n"
     Path(folder).mkdir(parents=True, exist_ok=True)
-    write_whole(Path(folder) / "hyperparams.yaml", (head + resolved).encode())
+    write_whole(Path(folder) / "hyperparams.yaml", (head + "# yamllint disable\n" + resolved).encode())
 
 
 def _plain_settings(yaml: TextIO) -> dict:
@@ -186,14 +201,17 @@ def _plain_settings(yaml: TextIO) -> dict:
     return {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
 
 
-def _top_level_keys(yaml: TextIO) -> set[str]:
-    return set(YAML(typ="rt").load(yaml))
+def _with_places(settings: dict, working_folder: str) -> dict:
+    """Settings whose paths do not depend on the working folder, nor, inside the run folder, on where that is."""
+    run = _absolute(working_folder, settings.get("output_folder", RUN_FOLDER))
+    paths = {
+        key: _absolute(working_folder, value)
+        for key, value in settings.items()
+        if is_path(key) and isinstance(value, str)
+    }
+    inside = {key: RUN_FOLDER / path.relative_to(run) for key, path in paths.items() if path.is_relative_to(run)}
+    return settings | paths | inside
 
 
-def _check_numbers(yaml: TextIO, overrides: str) -> None:
-    """Refuse a text where the yaml has a number; it would fail in the middle of something."""
-    defaults = YAML(typ="rt").load(yaml)
-    for key, value in (YAML(typ="rt").load(overrides) or {}).items():
-        if isinstance(defaults.get(key), Real) and isinstance(value, str | list):
-            kind = "True or False" if isinstance(defaults[key], bool) else f"a number ({defaults[key]} by default)"
-            raise ValueError(f"--{key} {value}: give {kind}")
+def _absolute(working_folder: str, path: str | Path) -> Path:
+    return Path(os.path.normpath(Path(working_folder) / path))

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-import speechbrain as sb
 import typer
 import yaml
 
 from speechbrain_ee.cli import PROGRAM, app
+from speechbrain_ee.command_line import parse_arguments
 
 ROOT = Path(__file__).parents[1]
 OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
@@ -81,13 +81,12 @@ def _cut(words: list[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _train(words: list[str]) -> None:
-    with _no_exit():
-        file, _, overrides = sb.parse_arguments(words)
-    if not (ROOT / file).is_file():
-        raise BadCommand(f"{file} does not exist")
-    unknown = (yaml.safe_load(overrides) or {}).keys() - yaml_keys(ROOT / file)
-    if unknown:
-        raise BadCommand(f"{file} has no key {', '.join(sorted(unknown))}")
+    if not (ROOT / words[0]).is_file():
+        raise BadCommand(f"{words[0]} does not exist")
+    try:
+        parse_arguments([str(ROOT / words[0]), *words[1:]])
+    except ValueError as error:
+        raise BadCommand(str(error)) from None
 
 
 def _torchrun(words: list[str]) -> None:

@@ -26,8 +26,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from speechbrain_ee.command_line import log_config, parse_arguments
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
+from speechbrain_ee.distributed import check_device
+from speechbrain_ee.errors import show_tracebacks
+from speechbrain_ee.hparams import check_same_data, check_same_run, load_hparams, write_hparams
 from speechbrain_ee.losses import NO_TARGET, attention_targets
 from speechbrain_ee.schedulers import load_schedule
 from speechbrain_ee.tokenizer import BOS_INDEX, Tokenizer
@@ -37,7 +40,8 @@ class Texts(Dataset):
     """Texts of a manifest, and lines of a file that is read where it lies: LibriSpeech's LM text has 4 GB."""
 
     def __init__(self, manifest: str, text_file: str | None = None):
-        self.texts = [utterance.text for utterance in read_manifest(manifest)]
+        self.utterances = read_manifest(manifest)
+        self.texts = [utterance.text for utterance in self.utterances]
         self.file, self.starts = text_file, np.zeros(0, dtype=np.int64)
         if text_file is not None:
             with open(text_file, "rb") as lines:
@@ -108,12 +112,14 @@ class LMBrain(sb.Brain):
 
 def main(argv: list[str]) -> None:
     """Run the whole recipe."""
-    hparams_file, run_opts, overrides = parse_arguments(argv)
-    hparams = load_hparams(hparams_file, overrides)
+    hparams_file, run_opts, settings = parse_arguments(argv)
+    check_device(run_opts.device)
+    hparams = load_hparams(hparams_file, settings)
     run = Path(hparams["output_folder"])
-    check_same_run(run, hparams_file, overrides)
-    write_hparams(run, hparams_file, overrides)
-    sb.create_experiment_directory(run)
+    check_same_run(run, hparams_file, settings)
+    write_hparams(run, hparams_file, settings)
+    sb.create_experiment_directory(run, **log_config(run_opts))
+    show_tracebacks()
     tokenizer = Tokenizer(hparams["tokenizer_file"])
     if tokenizer.vocab_size != hparams["vocab_size"]:
         raise ValueError(
@@ -121,8 +127,11 @@ def main(argv: list[str]) -> None:
             f"{hparams['vocab_size']}: give --vocab_size {tokenizer.vocab_size}"
         )
     options = {"batch_size": hparams["batch_size"], "collate_fn": partial(to_batch, tokenizer)}
-    train = DataLoader(Texts(hparams["train_manifest"], hparams["text_file"]), shuffle=True, **options)
-    valid = DataLoader(Texts(hparams["valid_manifest"]), **options)
+    texts = {"train": Texts(hparams["train_manifest"], hparams["text_file"]), "dev": Texts(hparams["valid_manifest"])}
+    is_resumed = hparams["checkpointer"].find_checkpoint() is not None
+    check_same_data(run, {name: one.utterances for name, one in texts.items()}, is_resumed=is_resumed)
+    train = DataLoader(texts["train"], shuffle=True, **options)
+    valid = DataLoader(texts["dev"], **options)
     brain = LMBrain(hparams["modules"], hparams["opt_class"], hparams, run_opts, hparams["checkpointer"])
     total_steps = len(train) * hparams["number_of_epochs"]
     brain.hparams.lr_scheduler = partial(hparams["lr_scheduler"], total_steps=total_steps)

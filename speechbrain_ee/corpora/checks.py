@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks that every utterance can be learned from, before hours are spent."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from unicodedata import normalize
 
 from speechbrain.utils.logger import get_logger
 
@@ -11,6 +15,7 @@ from speechbrain_ee.tokenizer import Tokenizer
 logger = get_logger(__name__)
 
 SAMPLE_RATE = 16000
+MAX_SHOWN = 40  # characters in a warning
 
 
 def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> None:
@@ -43,6 +48,57 @@ def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> Non
             f"not know: {characters!r} (first: {bad_ids[0]}); clean the texts, or train the "
             "tokenizer on texts that have these characters"
         )
+
+
+def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
+    """Says which characters of the references the model cannot write: a word with one counts as an error at every exit.
+
+    Arguments
+    ---------
+    utterances : Sequence[Utterance]
+        A test set.
+    tokenizer : Tokenizer
+        Of the model.
+
+    Returns
+    -------
+    str | None
+        One line with the characters, the words that have them, and what to do; None where all can be written.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "char.model"
+    >>> tokenizer = Tokenizer.train(["the cat"], path=path, model_type="char")
+    >>> unwritable_warning([Utterance("a", path, 1.0, "The cat")], tokenizer)
+    "1 of 2 words of the references have characters that the model cannot write ('T'): ... put them in lower case"
+    """
+    words = Counter(word for utterance in utterances for word in utterance.text.split())
+    affected = {word: count for word, count in words.items() if tokenizer.unknown_characters(word)}
+    if not affected:
+        return None
+    found = Counter()
+    for word, count in affected.items():
+        found.update({character: count for character in tokenizer.unknown_characters(word)})
+    shown = "".join(character for character, _ in found.most_common(MAX_SHOWN))
+    more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+    return (
+        f"{sum(affected.values())} of {sum(words.values())} words of the references have characters that the model "
+        f"cannot write ({shown!r}{more}): each counts as an error at every exit; {_advice(affected, tokenizer)}"
+    )
+
+
+def _advice(words: Iterable[str], tokenizer: Tokenizer) -> str:
+    """The change after which the model can write all of the words, if one of the usual does that."""
+    changes = {
+        "put them in lower case": str.lower,
+        "put them in capitals": str.upper,
+        "normalize them to NFC": partial(normalize, "NFC"),
+        "put them in lower case and remove the punctuation": lambda word: re.sub(r"[^\w\s']|_", "", word.lower()),
+    }
+    for advice, change in changes.items():
+        if not any(tokenizer.unknown_characters(change(word)) for word in words):
+            return advice
+    return "write the references as the training texts were written"
 
 
 def check_not_too_long(

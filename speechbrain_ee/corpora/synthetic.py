@@ -17,7 +17,6 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 import signal
 import sys
 import wave
@@ -42,6 +41,7 @@ from speechbrain_ee.corpora.degrade import (
 from speechbrain_ee.corpora.espeak import SAMPLE_RATE, Espeak, Speaker, SynthesisError, say
 from speechbrain_ee.corpora.grammar import draw_fragments, draw_sentences
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
+from speechbrain_ee.files import locked, write_whole
 from speechbrain_ee.startup import available_cpus
 
 logger = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def prepare(
     num_workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Makes the corpus, unless a complete one with the same settings is there.
+    """Makes the corpus, or waits for the process that does, unless a complete one with the same settings is there.
 
     Arguments
     ---------
@@ -255,6 +255,12 @@ def prepare(
     num_train = max(1, round(train_hours * 3600 / MEAN_SECONDS))
     jobs = plan({"train": num_train, "dev": num_dev, "test": num_test}, seed)
     _espeak()  # a missing wheel is found before anything is written or forked
+    with locked(out_dir / ".lock", waiting_for="the corpus"):
+        if not _is_done(out_dir, settings):  # or another process has made it meanwhile
+            _make(out_dir, jobs, settings, num_workers=num_workers, progress=progress)
+
+
+def _make(out_dir: Path, jobs: list[Job], settings: dict, *, num_workers: int, progress: bool) -> None:
     (out_dir / DONE_FILE).unlink(missing_ok=True)
     _clear_audio(out_dir)
     utterances = _render_all(jobs, out_dir, min(num_workers, len(jobs)), progress)
@@ -262,9 +268,7 @@ def prepare(
         mine = [u for u, job in zip(utterances, jobs, strict=True) if job.split == split]
         write_manifest(out_dir / f"{split}.jsonl", mine)
     _write_conditions(out_dir / "conditions.jsonl", jobs)
-    temporary = out_dir / f".{DONE_FILE}.tmp"
-    temporary.write_text(json.dumps(settings), encoding="utf-8")
-    os.replace(temporary, out_dir / DONE_FILE)
+    write_whole(out_dir / DONE_FILE, json.dumps(settings).encode())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -317,9 +317,20 @@ def assert_one_line(ended, *parts):
         ("exit_layers", "[1, 4]", ["exit_layers [1, 4] leave the encoder", "from 1 to num_layers=3"]),
         ("exit_layers", "[1, 1, 3]", ["exit_layers [1, 1, 3] repeat a layer"]),
         ("exit_layers", "[2, 1, 3]", ["exit_layers [2, 1, 3] are not sorted"]),
-        ("exit_layers", "3", ["Invalid argument to class speechbrain_ee.lobes.ConformerExitEncoder"]),
-        ("exit_layer", "[3]", ["Override 'exit_layer' not found in", "'exit_layers'"]),
-        ("blank_index", "5", ["Override 'blank_index' not found in"]),  # the tokenizer fixes it
+        ("exit_layers", "1.5", ["exit_layers"]),
+        ("exit_layers", "{a: 1}", ["--exit_layers {a: 1}: give a list of numbers"]),
+        ("exit_layer", "[3]", ["--exit_layer is no setting of", "do you mean --exit_layers?"]),
+        ("channels", "4.5", ["channels"]),
+        ("unfreeze", "3", ["unfreeze"]),
+        ("unfreeze", "(1, 2)", ["unfreeze"]),
+        ("precision", "fp16", ["precision fp16 needs a GPU", "give --precision bf16 or fp32"]),
+        ("eval_precision", "fp16", ["eval_precision fp16 needs a GPU"]),
+        ("precision", "half", ["--precision half: choose from fp32, fp16, bf16"]),
+        ("device", "gpu", ["device gpu: give cpu, cuda, cuda:<number> or mps"]),
+        ("device", "cuda:99", ["device cuda:99: ", "GPUs are here that torch can use; give cpu"]),
+        ("log_config", "none.yaml", ["--log_config none.yaml does not exist"]),
+        ("data_root", "none", ["data_root none is no folder"]),
+        ("blank_index", "5", ["--blank_index is no setting of"]),  # the tokenizer fixes it
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
         ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),
@@ -335,6 +346,24 @@ def assert_one_line(ended, *parts):
 def test_bad_options_are_one_line(corpus, tmp_path, option, value, parts):
     assert_one_line(train(arguments(corpus, tmp_path / "run", **{option: value}), tmp_path), *parts)
     assert not list((tmp_path / "run").glob("save/CKPT*"))
+
+
+def test_a_bug_shows_its_traceback_on_standard_error_and_in_the_log(corpus, tmp_path):
+    ended = train(arguments(corpus, tmp_path / "run"), tmp_path, partial(tiny.fail_at, 1, 2))
+    assert ended.status == 1
+    log = (tmp_path / "run" / "log.txt").read_text("utf-8")
+    for text in (ended.stderr, log):
+        assert text.count("Traceback (most recent call last)") == 1
+        assert text.rstrip().endswith("RuntimeError: shapes do not fit")
+    assert "Traceback" not in ended.stdout and "shapes do not fit" not in ended.stdout
+
+
+def test_a_step_limit_ends_training_and_what_follows_is_done(corpus, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, optimizer_step_limit=3, average_checkpoints=1), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert re.search(r"steps: 3\b", curve(run)[0]) and len(curve(run)) == 1
+    assert (run / "model.safetensors").exists()
 
 
 def test_an_empty_train_manifest_is_one_line(broken, tmp_path):

@@ -27,7 +27,7 @@ OPTIONS = {
     "prepare": "null",
     "token_type": "char",
     "vocab_size": VOCAB_SIZE,
-    "alphabet": "''",
+    "alphabet": "",
     "n_mels": 20,
     "num_layers": 3,
     "exit_layers": "[1, 2, 3]",
@@ -155,7 +155,11 @@ def _run(argv, stdout, stderr, sabotage):
     if sabotage is not None:
         sabotage()
     sys.argv = ["train.py", *argv]
-    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    try:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    except Exception as error:  # as the interpreter does it; multiprocessing would print it on its own
+        sys.excepthook(type(error), error, error.__traceback__)
+        sys.exit(1)
 
 
 def curve(run):
@@ -175,8 +179,19 @@ def kill_at(epoch, step):
     _at(epoch, step, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+def fail_at(epoch, step):
+    """Raise what only a bug of ours raises."""
+
+    def fail():
+        raise RuntimeError("shapes do not fit")
+
+    _at(epoch, step, fail)
+
+
 def press_ctrl_c_at(epoch, step):
     """Do what a terminal does: interrupt this process and those it started."""
+    # Python installs its handler only where the signal is not ignored at its start, as it is under nohup and `&`.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     _at(epoch, step, lambda: os.killpg(os.getpgid(0), signal.SIGINT))
 

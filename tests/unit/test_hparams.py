@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
+from dataclasses import replace
+
 import pytest
 
-from speechbrain_ee.hparams import check_same_run, load_hparams, parse_arguments, write_hparams
+from speechbrain_ee.command_line import parse_arguments
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.hparams import check_same_data, check_same_run, load_hparams, write_hparams
 
 
 @pytest.mark.parametrize(
-    ("text", "overrides", "message"),
+    ("text", "settings", "message"),
     [
-        ("lr: 1", "lr: 2\nlr: 3", 'and the options of the command: found duplicate key "lr"'),
-        ("lr: 1", "rate: 2", r"^Override 'rate' not found in: \['lr'\]$"),
-        ("lr: 1e-3", "lr: abc", r"^--lr abc: give a number \(0.001 by default\)$"),
-        ("layers: 3", "layers: [3]", r"^--layers \[3\]: give a number"),
-        ("shared: True", "shared: maybe", "^--shared maybe: give True or False$"),
-        ("lr: [1", "", "a.yaml and the options of the command: "),
-        ("size: 1\nx: !new:torch.nn.Linear\n  in_features: !ref <size>", "", "^Invalid argument to class torch.nn.Lin"),
-        ("x: !new:torch.nn.Lineal", "", "There is no such class as torch.nn.Lineal"),
+        ("lr: 1", {"rate": 2}, r"^Override 'rate' not found in: \['lr'\]$"),
+        ("lr: [1", {}, "a.yaml and the options of the command: "),
+        ("size: 1\nx: !new:torch.nn.Linear\n  in_features: !ref <size>", {}, "^Invalid argument to class torch.nn.Lin"),
+        ("x: !new:torch.nn.Lineal", {}, "There is no such class as torch.nn.Lineal"),
+        ("folder: a\nsave: !ref <folder>/0", {"folder": "1"}, "read as arithmetic .division by zero.: give ./ before"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, text, overrides, message):
+def test_what_is_wrong_is_said(tmp_path, text, settings, message):
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises((ValueError, ImportError), match=message):
-        load_hparams(path, overrides)
+        load_hparams(path, settings)
 
 
 @pytest.fixture
@@ -34,9 +36,9 @@ def run(tmp_path):
     return folder, tmp_path / "a.yaml"
 
 
-@pytest.mark.parametrize("overrides", ["", "number_of_epochs: 9", "layers: [1, 2]"])
-def test_a_run_goes_on_with_the_same_settings(run, overrides):
-    check_same_run(*run, overrides)
+@pytest.mark.parametrize("settings", [{}, {"number_of_epochs": 9}, {"layers": [1, 2]}])
+def test_a_run_goes_on_with_the_same_settings(run, settings):
+    check_same_run(*run, settings)
 
 
 @pytest.mark.parametrize(("blank_index", "is_same"), [(0, True), (5, False)])
@@ -61,15 +63,15 @@ def test_objects_are_no_settings_whether_they_have_arguments_or_not(run):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("settings", "message"),
     [
-        ("layers: [1, 3]", r"\(layers was \[1, 2\]\): give another --output_folder"),
-        ("lr: 1", r"lr was 0.1, rate was 0.2"),
+        ({"layers": [1, 3]}, r"\(layers was \[1, 2\]\): give another --output_folder"),
+        ({"lr": 1}, r"lr was 0.1, rate was 0.2"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_settings(run, overrides, message):
+def test_a_run_does_not_go_on_with_other_settings(run, settings, message):
     with pytest.raises(ValueError, match=message):
-        check_same_run(*run, overrides)
+        check_same_run(*run, settings)
 
 
 def test_a_run_with_a_save_folder_of_its_own_does_not_go_on_with_other_settings(run, tmp_path):
@@ -80,34 +82,18 @@ def test_a_run_with_a_save_folder_of_its_own_does_not_go_on_with_other_settings(
     with open(path, "a") as file:
         file.write(f"save_folder: {tmp_path}\n")
     with pytest.raises(ValueError, match="lr was 0.1"):
-        check_same_run(folder, path, "lr: 1")
-
-
-def test_run_options_that_the_yaml_names_become_settings(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text("precision: fp32\nmax_grad_norm: 5.0\nlr: 0.1\nsize: !ref <lr>\n")
-    options = ["--precision", "bf16", "--max_grad_norm=1", "--lr", "0.2", "--device", "cpu", "--debug"]
-    file, run_opts, overrides = parse_arguments([str(path), *options])
-    assert (file, run_opts.device, run_opts.debug) == (str(path), "cpu", True)
-    assert load_hparams(file, overrides) == {"precision": "bf16", "max_grad_norm": 1.0, "lr": 0.2, "size": 0.2}
-
-
-@pytest.mark.parametrize("option", [["--skip_nonfinite_grads"], ["--nonfinite_patience", "4"]])
-def test_run_options_that_have_no_effect_are_refused(tmp_path, option):
-    (tmp_path / "a.yaml").write_text("lr: 0.1")
-    with pytest.raises(ValueError, match=f"{option[0]} has no effect"):
-        parse_arguments([str(tmp_path / "a.yaml"), *option])
+        check_same_run(folder, path, {"lr": 1})
 
 
 def test_a_folder_without_a_checkpoint_takes_any_settings(run):
     folder, path = run
     (folder / "save" / "CKPT+1").rmdir()
-    check_same_run(folder, path, "lr: 1")
+    check_same_run(folder, path, {"lr": 1})
 
 
 def test_the_settings_are_written_whole_or_not_at_all(run, monkeypatch):
     folder, path = run
-    write_hparams(folder, path, "number_of_epochs: 9")
+    write_hparams(folder, path, {"number_of_epochs": 9})
     check_same_run(folder, path)
     written = (folder / "hyperparams.yaml").read_text()
     assert "number_of_epochs: 9\n" in written and "rate: 0.2\n" in written
@@ -117,5 +103,89 @@ def test_the_settings_are_written_whole_or_not_at_all(run, monkeypatch):
 
     monkeypatch.setattr("speechbrain_ee.files.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_hparams(folder, path, "number_of_epochs: 12")
+        write_hparams(folder, path, {"number_of_epochs": 12})
     assert (folder / "hyperparams.yaml").read_text() == written
+
+
+PATHS = """lr: 0.1
+output_folder: results/1
+save_folder: !ref <output_folder>/save
+tokenizer_file: !ref <save_folder>/tokenizer.model
+noise_manifest: null
+data_folder: data
+train_manifest: !ref <data_folder>/train.jsonl
+"""
+
+
+@pytest.fixture
+def placed(tmp_path, monkeypatch):
+    """A yaml with paths, and a run of it begun in the folder ``work`` with a checkpoint."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "a.yaml").write_text(PATHS)
+    monkeypatch.chdir(tmp_path / "work")
+    write_hparams("results/1", tmp_path / "a.yaml", {"noise_manifest": "noise.jsonl"})
+    (tmp_path / "work" / "results" / "1" / "save" / "CKPT+1").mkdir(parents=True)
+    return tmp_path / "a.yaml"
+
+
+def resume(path, folder, **settings):
+    check_same_run(folder, path, {"noise_manifest": "noise.jsonl", **settings})
+
+
+def test_a_run_goes_on_wherever_it_was_moved_and_is_refused_there_as_before(placed, tmp_path, monkeypatch):
+    resume(placed, "results/1")
+    for folder in ("moved", tmp_path / "elsewhere", "../work/again"):
+        (tmp_path / "work" / "results" / "1").rename(folder)
+        resume(placed, folder, output_folder=str(folder))
+        with pytest.raises(ValueError, match=r"settings \(lr was 0.1\)"):
+            resume(placed, folder, output_folder=str(folder), lr=1)
+        with pytest.raises(ValueError, match=r"settings \(tokenizer_file was 'results/1/save/tokenizer.model'\)"):
+            resume(placed, folder, output_folder=str(folder), tokenizer_file="other.model")
+        os.rename(folder, tmp_path / "work" / "results" / "1")
+    (tmp_path / "work").rename(tmp_path / "other machine")
+    monkeypatch.chdir(tmp_path / "other machine")
+    resume(placed, "results/1")
+    resume(placed, tmp_path / "other machine" / "results" / "1", output_folder=f"{tmp_path}/other machine/results/1")
+
+
+def test_the_same_path_is_the_same_however_it_is_written(placed, tmp_path, monkeypatch):
+    for noise in ("./noise.jsonl", "../work/noise.jsonl", str(tmp_path / "work" / "noise.jsonl")):
+        resume(placed, "results/1", noise_manifest=noise)
+    with pytest.raises(ValueError, match="noise_manifest was 'noise.jsonl'"):
+        resume(placed, "results/1", noise_manifest="../noise.jsonl")
+    monkeypatch.chdir(tmp_path)
+    resume(placed, "work/results/1", output_folder="work/results/1", noise_manifest="work/noise.jsonl")
+    resume(placed, "work/results/1", output_folder="work/results/1/", noise_manifest="noise.jsonl")  # moved together
+    with pytest.raises(ValueError, match="noise_manifest was 'noise.jsonl'"):
+        resume(placed, "work/results/1", output_folder="work/results/1", noise_manifest="./noise.jsonl2")
+
+
+def test_the_data_may_lie_elsewhere_but_must_be_the_same(placed, tmp_path):
+    resume(placed, "results/1", data_folder=str(tmp_path), train_manifest="/mnt/train.jsonl")
+    sets = {
+        "train": [Utterance("a", tmp_path / "a.wav", 1.0, "cat")],
+        "dev": [Utterance("b", tmp_path / "b.wav", 1.0, "dog")],
+    }
+    check_same_data("results/1", sets, is_resumed=True)  # begun before this was written down
+    moved = {name: [replace(one, audio_filepath="/mnt/x.wav") for one in rows] for name, rows in sets.items()}
+    check_same_data("results/1", moved, is_resumed=True)
+    other = sets | {"dev": [replace(sets["dev"][0], text="dogs")]}
+    with pytest.raises(ValueError, match=r"the dev set has other utterances than when results/1 began \(1 now, 1 then"):
+        check_same_data("results/1", other, is_resumed=True)
+    check_same_data("results/1", other, is_resumed=False)  # nothing was trained: a new beginning
+    with pytest.raises(ValueError, match="the dev set has other utterances"):
+        check_same_data("results/1", sets, is_resumed=True)
+
+
+@pytest.mark.parametrize("name", ["2024", "my run #1", "1e5", "(1, 2)", "a: b", "[x]", "x ", "null", "*x", "é"])
+def test_a_written_path_reads_back_the_same(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(PATHS)
+    _, _, settings = parse_arguments([str(tmp_path / "a.yaml"), "--output_folder", name, "--data_folder", name])
+    write_hparams(tmp_path / name, tmp_path / "a.yaml", settings)
+    for path, given in ((tmp_path / "a.yaml", settings), (tmp_path / name / "hyperparams.yaml", {})):
+        hparams = load_hparams(path, given)
+        assert hparams["output_folder"] == hparams["data_folder"] == name
+        assert hparams["tokenizer_file"] == f"{name}/save/tokenizer.model"
+        assert hparams["train_manifest"] == f"{name}/train.jsonl"
+    (tmp_path / name / "save" / "CKPT+1").mkdir(parents=True)
+    check_same_run(tmp_path / name, tmp_path / "a.yaml", settings)

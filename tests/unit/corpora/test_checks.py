@@ -7,7 +7,13 @@ import pytest
 import torch
 from unit.corpora.speech import TEXTS, fake
 
-from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, ctc_frames_needed, drop_too_short
+from speechbrain_ee.corpora.checks import (
+    check_alphabet,
+    check_not_too_long,
+    ctc_frames_needed,
+    drop_too_short,
+    unwritable_warning,
+)
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.tokenizer import Tokenizer
 
@@ -25,6 +31,36 @@ def test_alphabet_error_says_how_many_which_and_where(tokenizer):
         check_alphabet(bad, tokenizer)
     assert "\n" not in str(caught.value)
     check_alphabet(bad[:1], tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words", "characters", "advice"),
+    [
+        (["THE Cat", "the cat"], "2 of 4", "CTHE", "put them in lower case"),
+        (["the cät", "a dog"], "1 of 4", "ä", "write the references as the training texts"),
+        (["The cat, sat!"], "3 of 3", ",!T", "put them in lower case and remove the punctuation"),
+        (["cat 12 12 3"], "3 of 4", "123", "write the references as"),
+        (["кот cat"], "1 of 2", "кот", "write the references as"),
+    ],
+)
+def test_references_that_the_model_cannot_write_are_counted_with_what_to_do(
+    tokenizer, texts, words, characters, advice
+):
+    found = unwritable_warning([Utterance(text, "/none.wav", 1.0, text) for text in texts], tokenizer)
+    count, _, shown = found.partition(" words of the references have characters that the model cannot write (")
+    assert count == words
+    assert sorted(shown.split("): each counts as an error")[0].strip("'")) == sorted(characters)
+    assert found.endswith(advice) or advice in found
+    assert "\n" not in found
+
+
+def test_references_that_it_can_write_and_many_characters(tokenizer, tmp_path):
+    assert unwritable_warning([Utterance("a", "/none.wav", 1.0, " the\tcat ")], tokenizer) is None
+    many = "".join(chr(0x4E00 + number) for number in range(50))
+    assert "and 10 more): " in unwritable_warning([Utterance("a", "/none.wav", 1.0, many)], tokenizer)
+    composed = Tokenizer.train(["\u00e9t\u00e9"], path=tmp_path / "char.model", model_type="char")
+    found = unwritable_warning([Utterance("a", "/none.wav", 1.0, "e\u0301t\u00e9")], composed)
+    assert found.endswith("normalize them to NFC")
 
 
 @pytest.mark.parametrize(("tokens", "needed"), [([], 0), ([5], 1), ([5, 6], 2), ([5, 5], 3), ([5, 5, 5, 6, 6], 8)])
