@@ -38,7 +38,7 @@ def test_alphabet_error_says_how_many_which_and_where(tokenizer):
     [
         (["THE Cat", "the cat"], "2 of 4", "CTHE", "put them in lower case"),
         (["the cät", "a dog"], "1 of 4", "ä", "write the references as the training texts"),
-        (["The cat, sat!"], "3 of 3", ",!T", "put them in lower case and remove the punctuation"),
+        (["The cat, tall!"], "3 of 3", ",!T", "put them in lower case and remove the punctuation"),
         (["cat 12 12 3"], "3 of 4", "123", "write the references as"),
         (["кот cat"], "1 of 2", "кот", "write the references as"),
     ],
