@@ -63,7 +63,7 @@ def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: 
                 feats = asr.mods.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
                 states, lengths = asr.mods.encoder(*feats)
             tokens, token_lens = batch.tokens
-            targets = attention_targets(tokens, torch.round(token_lens.double() * tokens.shape[1]).long())
+            targets = attention_targets(tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0))
             inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
             options = {"ignore_index": NO_TARGET, "label_smoothing": 0.1}
             each = [

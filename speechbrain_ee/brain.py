@@ -37,8 +37,7 @@ class ExitBrain(sb.Brain):
 
     def _targets(self, batch):
         tokens, token_lens = batch.tokens
-        # Single precision is enough for a text, unlike for samples; an empty one has length 0.
-        return tokens, torch.round(token_lens * tokens.shape[1]).long()
+        return tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0)
 
     def compute_objectives(self, predictions, batch, stage):
         """Sum the losses of the exits; count word errors outside training."""

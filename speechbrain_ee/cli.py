@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``speechbrain-ee``. Results go to standard output, progress and notes to standard error."""
 
+import io
 import json
 import logging
 import math
+import re
 import sys
 import time
 from enum import Enum
@@ -13,8 +15,12 @@ from typing import Annotated
 import typer
 
 from speechbrain_ee import __version__
+from speechbrain_ee.audio import AudioError
 from speechbrain_ee.errors import one_line_errors, print_error
+from speechbrain_ee.files import printable
 from speechbrain_ee.startup import prepare_process
+
+logger = logging.getLogger(__name__)
 
 PROGRAM = "speechbrain-ee"
 app = typer.Typer(
@@ -84,7 +90,7 @@ def main_callback(
 
 @app.command(epilog=f"Example: {PROGRAM} transcribe --model results/conformer_ee/1234 --entropy 0.1 a.wav b.flac")
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, ...")],
+    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, ..., or /dev/stdin.")],
     model: ModelOption,
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
     entropy: Annotated[
@@ -127,17 +133,18 @@ def transcribe(
         begin = time.perf_counter()
         try:
             result = asr.transcribe_file(file, **limits)
-        except (ValueError, OSError) as error:  # the other files are still worth having
-            print_error(PROGRAM, error)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # the other files are still worth having
+            logger.debug("%s failed", printable(file), exc_info=True)
+            print_error(PROGRAM, _of_file(file, error))
             failed = True
             continue
         if not as_json:
-            print(f"{file}\t{result.text}", flush=True)
+            print(f"{printable(file)}\t{result.text}", flush=True)
             continue
         row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
         row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
         row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
-        print(json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False), flush=True)
+        print(_json_line(_without_nan(row)), flush=True)
     if failed:
         raise typer.Exit(1)
 
@@ -292,6 +299,26 @@ def _check_folder(run: Path) -> None:
         )
 
 
+def _of_file(file: Path, error: Exception) -> Exception:
+    """An error that names the file, as those of reading it do."""
+    if isinstance(error, AudioError):
+        return error
+    name, text = printable(file), str(error)
+    if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
+        return ValueError(f"{name}: there is not enough memory to transcribe it: close other programs, or cut it")
+    return ValueError(f"{name}: {text or type(error).__name__}")
+
+
+def _json_line(row: dict) -> str:
+    """As it is where standard output can show it, else with escapes."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row, allow_nan=False)
+    return line
+
+
 def _without_nan(value):
     """Null where a number is none: NaN is not JSON."""
     if isinstance(value, dict):
@@ -336,6 +363,9 @@ def _run_opts(device: str | None) -> dict:
 
 def main() -> None:
     """Run the command; an error of the user's making is one line and status 1, a wrong call status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a character that a terminal cannot show becomes an escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with one_line_errors(PROGRAM):
         app(prog_name=PROGRAM)
 

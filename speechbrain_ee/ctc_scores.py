@@ -209,7 +209,7 @@ def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dic
     """Means over frames, all that share a mask at once.
 
     Sums are taken in float64 so that the number of padded frames, which changes the order of summation, does not change
-    the float32 result.
+    the float32 result; on the CPU, since some devices (Apple's) have no float64.
     """
     found = {}
     for only_nonblank, mask in ((False, frames.valid), (True, frames.nonblank)):
@@ -217,9 +217,9 @@ def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dic
         if not rows:
             continue
         values = torch.stack([getattr(frames, kind) for kind, _, _ in rows.values()])  # (rows, batch, frames)
-        values = values.clamp(0.0, 1.0).double()  # rounding: a uniform frame must not exceed 1
+        values = values.clamp(0.0, 1.0).masked_fill(~mask, 0.0)  # rounding: a uniform frame must not exceed 1
         count = mask.sum(-1)
-        means = (values.masked_fill(~mask, 0.0).sum(-1) / count.clamp(min=1)).float()
+        means = (values.cpu().double().sum(-1) / count.cpu().clamp(min=1)).float().to(values.device)
         empty = count == 0
         for (name, (_, _, if_empty)), mean in zip(rows.items(), means.unbind(), strict=True):
             # a frame of NaN has no best token: it might pass as blank

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial as partial_function
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from speechbrain_ee.utterances import write_utterances
 
 logger = get_logger(__name__)
 
-LIBRARIES = ("torch", "speechbrain", "transformers")  # whose versions scores depend on
+LIBRARIES = ("torch", "speechbrain", "transformers", "soxr")  # whose versions scores depend on
 
 
 def evaluate(
@@ -160,11 +161,11 @@ def _first(failed: Mapping[str, Exception]) -> str:
 @torch.inference_mode()
 def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
     """Lines of ``utterances.jsonl`` for one batch; what ``transcribe_file`` would cut is cut, and joined again."""
-    parts = [(row, part) for row, one in enumerate(batch) for part in asr.cut(asr.load_audio(one.audio_filepath))]
+    parts = ((row, part) for row, one in enumerate(batch) for part in asr.read_parts(one.audio_filepath))
     exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
     step = max(len(batch), CHUNKS_AT_ONCE)
-    for first in range(0, len(parts), step):
-        rows, waveforms = zip(*parts[first : first + step], strict=True)
+    while together := list(islice(parts, step)):
+        rows, waveforms = zip(*together, strict=True)
         for row, exits in zip(rows, _run_all_exits(asr, waveforms), strict=True):
             exits_of_parts[row].append(exits)
     return [_line(asr, one, exits) for one, exits in zip(batch, exits_of_parts, strict=True)]

@@ -160,3 +160,16 @@ def _has_space(folder: Path) -> bool:
     except OSError as error:
         return error.errno not in NO_SPACE
     return True
+
+
+def printable(name: str | os.PathLike) -> str:
+    r"""Write a name in one line that every terminal, log and text file takes.
+
+    Line breaks, tabs, bytes that are not UTF-8 and other characters that cannot be seen are written as escapes.
+
+    Example
+    -------
+    >>> print(printable("a b\n\udce9.wav"))
+    a b\n\udce9.wav
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in os.fsdecode(name))

@@ -2,7 +2,9 @@
 """The class that a user loads: speech in, text and the exit taken out."""
 
 import time
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -12,13 +14,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.calibration_file import fingerprint, read_calibration
 from speechbrain_ee.confidence import interpolate
-from speechbrain_ee.corpora.audio import load_audio
+from speechbrain_ee.corpora.audio import audio_blocks, load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
 from speechbrain_ee.decoding import Decoded, make_decoder
 from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.lobes.padding import absolute_lengths
-from speechbrain_ee.long_audio import cut_at_pauses
+from speechbrain_ee.long_audio import cut_at_pauses, cut_stream
 from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
 from speechbrain_ee.model_source import ModelSource
 from speechbrain_ee.policies import Capped, FixedExit, Look, Policy, policy_from_dict
@@ -26,6 +27,7 @@ from speechbrain_ee.scores import SCORES
 from speechbrain_ee.segments import Run, run_segments
 from speechbrain_ee.tokenizer import Tokenizer
 from speechbrain_ee.transcript import Transcript, join_transcripts
+from speechbrain_ee.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.words import make_words
 
 MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
@@ -174,14 +176,20 @@ class EarlyExitASR(Pretrained):
     def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
         """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn.
 
-        ``limits`` are those of :meth:`transcribe_batch`, for each part by itself.
+        ``limits`` are those of :meth:`transcribe_batch`, for each part by itself. The file is read block by block:
+        memory does not grow with its length.
         """
-        parts = self.cut(self.load_audio(path))
-        results = []
-        for first in range(0, len(parts), CHUNKS_AT_ONCE):
-            results += self.transcribe_waveforms(parts[first : first + CHUNKS_AT_ONCE], policy=policy, **limits)
-        seconds = [len(part) / self.mods.features.sample_rate for part in parts]
+        parts, results, seconds = self.read_parts(path), [], []
+        while together := list(islice(parts, CHUNKS_AT_ONCE)):
+            results += self.transcribe_waveforms(together, policy=policy, **limits)
+            seconds += [len(part) / self.mods.features.sample_rate for part in together]
         return results[0] if len(results) == 1 else join_transcripts(results, seconds)
+
+    def read_parts(self, path: str | Path) -> Iterator[torch.Tensor]:
+        """Read a file as :meth:`load_audio` does and cut it as :meth:`cut` does, one part after the other."""
+        rate = self.mods.features.sample_rate
+        parts = cut_stream(audio_blocks(path, rate), rate, max_seconds=self._max_chunk_s)
+        return (part.to(self.device) for part in parts)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """Cut a waveform (samples,) at pauses where it is longer than 30 s, or than the encoder takes.
@@ -198,21 +206,20 @@ class EarlyExitASR(Pretrained):
         return MAX_CHUNK_S if limit is None or frames <= limit else MAX_CHUNK_S * (limit - 1) / frames
 
     def transcribe_waveforms(
-        self, waveforms: list[torch.Tensor], *, policy: Policy | None = None, **limits
+        self, waveforms: Sequence[Waveform], *, policy: Policy | None = None, **limits
     ) -> list[Transcript]:
-        """Transcribe waveforms (samples,) of any lengths as one batch; see :meth:`transcribe_batch`."""
-        if not waveforms or not all(waveform.ndim == 1 and len(waveform) for waveform in waveforms):
-            shapes = [tuple(waveform.shape) for waveform in waveforms]
-            raise ValueError(f"got waveforms of shapes {shapes}: give at least one, each (samples,) and not empty")
-        wavs = pad_sequence(list(waveforms), batch_first=True)
-        wav_lens = torch.tensor([len(waveform) for waveform in waveforms]).double() / wavs.shape[1]
-        return self.transcribe_batch(wavs, wav_lens, policy=policy, **limits)
+        """Transcribe waveforms (samples,) of any lengths as one batch; see :meth:`transcribe_batch`.
 
-    @torch.inference_mode()
+        Tensors or NumPy arrays, of floating point from -1 to 1, int16 or int32.
+        """
+        waveforms = [waveform.to(self.device) for waveform in as_list(waveforms)]
+        num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
+        return self._transcribe(pad_sequence(waveforms, batch_first=True), num_samples, policy, **limits)
+
     def transcribe_batch(
         self,
-        wavs: torch.Tensor,
-        wav_lens: torch.Tensor,
+        wavs: Waveform,
+        wav_lens: Waveform | Sequence[float],
         *,
         policy: Policy | None = None,
         max_layer: int | None = None,
@@ -223,9 +230,9 @@ class EarlyExitASR(Pretrained):
 
         Arguments
         ---------
-        wavs : torch.Tensor
-            Padded waveforms, (batch, samples).
-        wav_lens : torch.Tensor
+        wavs : torch.Tensor | np.ndarray
+            Padded waveforms, (batch, samples): floating point from -1 to 1, int16 or int32.
+        wav_lens : torch.Tensor | np.ndarray | sequence of float
             Relative lengths in (0, 1], (batch,).
         policy : Policy | None
             When to stop; None means the policy that the model was loaded with.
@@ -246,15 +253,16 @@ class EarlyExitASR(Pretrained):
         Raises
         ------
         ValueError
-            If the shapes are wrong, the lengths not relative, or a limit makes no sense.
+            If the shapes or types are wrong, the lengths not relative, or a limit makes no sense.
         """
-        if wavs.ndim != 2 or wav_lens.shape != wavs.shape[:1] or not bool(((wav_lens > 0) & (wav_lens <= 1)).all()):
-            raise ValueError(
-                f"got wavs of shape {tuple(wavs.shape)} and wav_lens {wav_lens.tolist()}: give (batch, samples) and "
-                "one relative length in (0, 1] for each"
-            )
-        wavs, wav_lens = wavs.to(self.device), wav_lens.to(self.device)
-        num_samples = absolute_lengths(wav_lens, wavs.shape[1])
+        wavs, num_samples = as_batch(wavs, wav_lens)
+        limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
+        return self._transcribe(wavs.to(self.device), num_samples.to(self.device), policy, **limits)
+
+    @torch.inference_mode()
+    def _transcribe(
+        self, wavs: torch.Tensor, num_samples: torch.Tensor, policy, max_layer=None, budget=None, deadline_ms=None
+    ) -> list[Transcript]:
         policy = self._limited(self.policy if policy is None else policy, max_layer, budget, deadline_ms)
         with self.inference_ctx:
             runs = self._run(wavs, num_samples, policy)

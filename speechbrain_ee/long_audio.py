@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut long recordings at pauses, so that memory does not grow with their length."""
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
 
 
@@ -43,6 +46,40 @@ def cut_at_pauses(
     >>> sum(len(part) for part in parts), max(len(part) for part in parts) <= 20
     (50, True)
     """
+    return list(
+        cut_stream(
+            [waveform],
+            sample_rate,
+            max_seconds=max_seconds,
+            search_seconds=search_seconds,
+            pause_seconds=pause_seconds,
+        )
+    )
+
+
+def cut_stream(
+    blocks: Iterable[torch.Tensor],
+    sample_rate: int,
+    *,
+    max_seconds: float,
+    search_seconds: float = 10.0,
+    pause_seconds: float = 0.2,
+) -> Iterator[torch.Tensor]:
+    """Cut as :func:`cut_at_pauses` does while blocks (samples,) come in; holds one part and one block.
+
+    Yields
+    ------
+    torch.Tensor
+        The parts in order, the same however the waveform comes in blocks.
+
+    Example
+    -------
+    >>> waveform = torch.randn(50)
+    >>> how = {"max_seconds": 20, "search_seconds": 10, "pause_seconds": 1}
+    >>> stream, whole = cut_stream(waveform.split(7), 1, **how), cut_at_pauses(waveform, 1, **how)
+    >>> all(torch.equal(*pair) for pair in zip(stream, whole, strict=True))
+    True
+    """
     limit = int(max_seconds * sample_rate)
     search = min(int(search_seconds * sample_rate), limit)
     window = max(1, int(pause_seconds * sample_rate))
@@ -51,12 +88,19 @@ def cut_at_pauses(
             f"pause_seconds={pause_seconds} must be shorter than search_seconds={search_seconds} and "
             f"max_seconds={max_seconds}: change one of them"
         )
-    parts = []
-    while len(waveform) > limit:
-        # in double: a pause after loud speech would drown in the rounding of the running sum
-        energy = waveform[limit - search : limit].double().square().cumsum(0)
-        loudness = energy[window:] - energy[:-window]  # of the window that ends at each sample
-        cut = limit - search + int(loudness.argmin()) + 1 + window // 2
-        parts.append(waveform[:cut])
-        waveform = waveform[cut:]
-    return [*parts, waveform]
+    rest = None
+    for block in blocks:
+        rest = block if rest is None else torch.cat([rest, block])
+        while len(rest) > limit:
+            cut = limit - search + _quietest(rest[limit - search : limit], window)
+            yield rest[:cut]
+            rest = rest[cut:]
+    if rest is not None:
+        yield rest
+
+
+def _quietest(waveform: torch.Tensor, window: int) -> int:
+    """The middle of the window with the least energy."""
+    # NumPy's double, on the CPU: a pause after loud speech would drown in the rounding of a running sum of float32.
+    energy = np.square(waveform.cpu().numpy(), dtype=np.float64).cumsum()
+    return int((energy[window:] - energy[:-window]).argmin()) + 1 + window // 2

@@ -162,8 +162,9 @@ def interpolate(
     """
     if share == 0:
         return dict(trained)
+    # Double precision on the CPU: some devices (Apple's) have none.
     return {
-        key: ((1 - share) * value.double() + share * initial[key].to(value.device).double()).to(value.dtype)
+        key: ((1 - share) * value.cpu().double() + share * initial[key].cpu().double()).to(value.dtype).to(value.device)
         if _is_averaged(value)
         else value
         for key, value in trained.items()
@@ -175,7 +176,7 @@ def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str
     iterator = iter(named_state_dicts)
     best_path, best = next(iterator)
     # Doubles: the rounding of a long sum in half precision would show.
-    total = {k: v.double() for k, v in best.items() if _is_averaged(v)}
+    total = {k: v.cpu().double() for k, v in best.items() if _is_averaged(v)}
     count = 1
     for path, state_dict in iterator:
         differing = sorted(best.keys() ^ state_dict.keys()) + _other_shapes(best, state_dict)
@@ -185,9 +186,9 @@ def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str
                 "average checkpoints of one model only"
             )
         for key in total:
-            total[key] += state_dict[key]
+            total[key] += state_dict[key].cpu()
         count += 1
-    means = {key: (value / count).to(best[key].dtype) for key, value in total.items()}
+    means = {key: (value / count).to(best[key].dtype).to(best[key].device) for key, value in total.items()}
     return {**best, **means}
 
 

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio files in: one channel, one sample rate, and durations as the files have them."""
+"""Audio files as tensors, and durations as the files have them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
-import soundfile
+import numpy as np
 import torch
-from speechbrain.dataio import audio_io
-from speechbrain.dataio.preprocess import AudioNormalizer
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from speechbrain_ee.audio import AudioError, audio_duration, read_blocks
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.files import printable
+
+__all__ = ["AudioError", "audio_blocks", "audio_duration", "check_durations", "load_audio"]
 
 logger = get_logger(__name__)
-
-
-class AudioError(ValueError):
-    """An audio file cannot be used; the message is one line that names it."""
 
 
 def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
@@ -31,51 +28,53 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     Arguments
     ---------
     path : str | Path
-        Any format that libsndfile reads (wav, flac, ogg, mp3, ...).
+        Any format that libsndfile reads and whose length can be checked (wav, flac, ogg, mp3, ...), or a pipe.
     sample_rate : int
         Wanted rate in Hz.
 
     Returns
     -------
     torch.Tensor
-        (samples,) float32 in [-1, 1]; what a float file has beyond that is clipped.
+        (samples,) float32 in [-1, 1]; what a float file has a little beyond that is clipped.
 
     Raises
     ------
     AudioError
-        If the file is missing, is no audio, has no samples, or has samples that are not numbers.
+        See :func:`speechbrain_ee.audio.read_blocks`; everything that is wrong with a file.
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [[0.5, -0.5]] * 8000, 8000)  # 1 s of stereo
+    >>> soundfile.write(path, [[0.5, -0.25]] * 8000, 8000)  # 1 s of stereo
     >>> load_audio(path).shape
     torch.Size([16000])
     """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"audio {path} does not exist: check the path")
+    blocks = list(read_blocks(path, sample_rate))
     try:
-        audio, file_rate = audio_io.load(path, channels_first=False, dtype=torch.float32)
-    except RuntimeError as error:
-        raise AudioError(f"audio {path} cannot be read ({_reason(error)}): replace it") from None
-    if audio.shape[0] == 0:
-        raise AudioError(f"audio {path} is empty (0 samples): leave it out")
-    if not torch.isfinite(audio).all():
-        raise AudioError(f"audio {path} has samples that are NaN or infinite: replace it")
-    # Mixed down first: the mean and the resampling commute, and one channel is cheaper.
-    waveform = audio.mean(dim=1)
-    if file_rate != sample_rate:
-        if file_rate < sample_rate:
-            _report_upsampling(path, file_rate, sample_rate)
-        waveform = _normalizer(sample_rate)(waveform, file_rate)
-    return waveform.clamp_(-1.0, 1.0)
+        return torch.from_numpy(np.concatenate(blocks))
+    except MemoryError:
+        raise AudioError(f"audio {printable(path)} needs more memory than there is: cut it into parts") from None
+
+
+def audio_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[torch.Tensor]:
+    """Reads a file as :func:`load_audio` does, block by block.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, [0.5] * 16000, 16000)
+    >>> [block.shape for block in audio_blocks(path)]
+    [torch.Size([16000])]
+    """
+    return map(torch.from_numpy, read_blocks(path, sample_rate))
 
 
 def check_durations(
     utterances: Sequence[Utterance], *, tolerance_s: float = 0.1, progress: bool = True
 ) -> list[Utterance]:
-    """Compares the manifest's durations with the files' headers, which it trusts.
+    """Compares the manifest's durations with the files', see :func:`speechbrain_ee.audio.audio_duration`.
 
     Batches are made from durations, so a wrong one costs memory or time without a word.
 
@@ -100,6 +99,7 @@ def check_durations(
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, [0.0] * 24000, 16000)
     >>> check_durations([Utterance("a", path, 3.0, "the cat")])[0].duration
@@ -129,67 +129,3 @@ def check_durations(
             *(len(wrong), len(utterances), first.id, first.duration, seconds),
         )
     return checked
-
-
-def audio_duration(path: str | Path) -> float:
-    """Reads the length of a file from its header alone.
-
-    Arguments
-    ---------
-    path : str | Path
-        Any format that libsndfile reads.
-
-    Returns
-    -------
-    float
-        Seconds, > 0.
-
-    Raises
-    ------
-    AudioError
-        If the file is missing, is no audio, or has no samples.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [0.0] * 24000, 16000)
-    >>> audio_duration(path)
-    1.5
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"audio {path} does not exist: check the path")
-    try:
-        info = soundfile.info(str(path))
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"audio {path} cannot be read ({_reason(error)}): replace it") from None
-    if info.frames <= 0:
-        raise AudioError(f"audio {path} is empty (0 samples): leave it out")
-    return info.frames / info.samplerate
-
-
-def _reason(error: Exception) -> str:
-    """What libsndfile says, without the path, in one line."""
-    cause = error.__cause__ or error
-    text = getattr(cause, "error_string", None) or str(cause)
-    return " ".join(text.split()).rstrip(".")
-
-
-@cache
-def _normalizer(sample_rate: int) -> AudioNormalizer:
-    """One per target rate: it keeps the resampling kernels."""
-    return AudioNormalizer(sample_rate)
-
-
-_reported_upsampling: set[int] = set()
-
-
-def _report_upsampling(path: Path, file_rate: int, sample_rate: int) -> None:
-    if _reported_upsampling:
-        return
-    _reported_upsampling.add(file_rate)
-    logger.warning(
-        "%s is at %d Hz and is upsampled to %d Hz, which adds no high frequencies: expect more "
-        "errors than on recordings at %d Hz (said once)",
-        *(path, file_rate, sample_rate, sample_rate),
-    )

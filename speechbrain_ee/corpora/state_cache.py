@@ -31,8 +31,9 @@ logger = get_logger(__name__)
 HALF_BYTES = 2
 HALF_MAX = 65504.0
 SYNC_S = 10.0  # at most so much work is lost where the machine is switched off
-CODE = ("lobes/*.py", "corpora/audio*.py")  # what states depend on, with the libraries that layers come from
-LIBRARIES = ("speechbrain", "transformers")
+# What states depend on: our code, and the libraries that layers and resampling come from.
+CODE = ("lobes/*.py", "audio/*.py", "corpora/audio.py")
+LIBRARIES = ("speechbrain", "transformers", "soxr")
 
 
 class StateCache:

@@ -148,13 +148,14 @@ class LogMel(Features):
         """
         count, total, square = 0, 0.0, 0.0
         for waveform in waveforms:
-            feats = self.fbank(waveform.to(self.mean.device).unsqueeze(0))[0].double()
+            # double precision on the CPU: some devices (Apple's) have none
+            feats = self.fbank(waveform.to(self.mean.device).unsqueeze(0))[0].cpu().double()
             count += feats.shape[0]
             total = total + feats.sum(0)
             square = square + feats.square().sum(0)
         if count == 0:
             raise ValueError("cannot measure feature statistics: got no waveform, give at least one")
         mean = total / count
-        self.mean.copy_(mean)
-        self.std.copy_((square / count - mean.square()).clamp(min=1e-6).sqrt())
+        self.mean.copy_(mean.float())
+        self.std.copy_((square / count - mean.square()).clamp(min=1e-6).sqrt().float())
         return count

@@ -55,8 +55,10 @@ def reverse_within(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     return x[torch.arange(len(x), device=x.device)[:, None], position]
 
 
-def absolute_lengths(wav_lens: torch.Tensor, max_length: int) -> torch.Tensor:
+def absolute_lengths(wav_lens: torch.Tensor, max_length: int, *, minimum: int = 1) -> torch.Tensor:
     """Turn relative lengths into integers, exactly for any tensor that SpeechBrain padded.
+
+    They are computed on the CPU: it takes double precision, which some devices (Apple's) do not have.
 
     Arguments
     ---------
@@ -64,19 +66,21 @@ def absolute_lengths(wav_lens: torch.Tensor, max_length: int) -> torch.Tensor:
         Relative lengths in (0, 1], (batch,).
     max_length : int
         Number of positions in the padded tensor.
+    minimum : int
+        What the shortest may be; 0 for texts, which may be empty.
 
     Returns
     -------
     torch.Tensor
-        Integer lengths, (batch,).
+        Integer lengths, (batch,), on the device of ``wav_lens``.
 
     Example
     -------
     >>> absolute_lengths(torch.tensor([1.0, 48000 / 48001]), 48001)
     tensor([48001, 48000])
     """
-    lengths = torch.round(wav_lens.double() * max_length).long()
-    return lengths.clamp(1, max_length)
+    lengths = torch.round(wav_lens.cpu().double() * max_length).long()
+    return lengths.clamp(minimum, max_length).to(wav_lens.device)
 
 
 def check_lengths(lengths: torch.Tensor, batch_size: int) -> None:

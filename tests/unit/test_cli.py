@@ -2,6 +2,7 @@
 """The command: what it prints where, and its exit status."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from unit.models import make_asr
 from speechbrain_ee import __version__, cli
 from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
+from speechbrain_ee.inference import EarlyExitASR
 from speechbrain_ee.model import save_model
 from speechbrain_ee.policies import ScoreThreshold
 
@@ -124,6 +126,58 @@ def test_a_bad_file_among_good_ones(run, model, audio, tmp_path):
     assert status == 1
     assert [line.split("\t")[0] for line in out.splitlines()] == [str(path) for path in audio]
     assert "bad.wav" in one_line_error(err)
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (RuntimeError("a kernel\nfailed"), "{}: a kernel failed"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "{}: there is not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "{}: there is not enough memory"),
+        (MemoryError(), "{}: there is not enough memory"),
+    ],
+)
+def test_one_file_that_fails_does_not_take_the_others_along(run, model, audio, monkeypatch, raised, message):
+    transcribe = EarlyExitASR.transcribe_file
+
+    def fail_at_the_first(self, path, **limits):
+        if path == audio[0]:
+            raise raised
+        return transcribe(self, path, **limits)
+
+    monkeypatch.setattr(EarlyExitASR, "transcribe_file", fail_at_the_first)
+    status, out, err = run("transcribe", "--model", model, *audio)
+    assert (status, [line.split("\t")[0] for line in out.splitlines()]) == (1, [str(audio[1])])
+    assert message.format(audio[0]) in one_line_error(err)
+
+
+NAMES = {"a\tb\n.wav": "a\\tb\\n.wav", os.fsdecode(b"caf\xe9.wav"): "caf\\udce9.wav", "\u0142.wav": "\u0142.wav"}
+
+
+def named(folder, audio):
+    for name in NAMES:
+        (folder / name).write_bytes(audio.read_bytes())
+    return [folder / name for name in NAMES]
+
+
+def test_names_that_are_no_line_of_text(run, model, audio, tmp_path):
+    files = named(tmp_path, audio[0])
+    status, out, _ = run("transcribe", "--model", model, *files)
+    assert [line.split("\t")[0] for line in out.splitlines()] == [f"{tmp_path}/{shown}" for shown in NAMES.values()]
+    assert status == 0
+    status, out, err = run("transcribe", "--model", model, "--json", *files, tmp_path / "none\n.wav")
+    assert [json.loads(line)["file"] for line in out.splitlines()] == [str(file) for file in files]
+    assert status == 1 and f"audio {tmp_path}/none\\n.wav does not exist" in one_line_error(err)
+
+
+def test_a_terminal_that_is_not_utf_8(model, audio, tmp_path):
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "speechbrain_ee.cli", "transcribe", "--model", str(model), "--json"]
+    how = {"capture_output": True, "timeout": 200, "cwd": Path(cli.__file__).parents[1], "env": environment}
+    (tmp_path / "\u0142.wav").write_bytes(audio[0].read_bytes())
+    done = subprocess.run([*command, tmp_path / "\u0142.wav", tmp_path / "\u0142\u0142.wav"], **how)
+    assert json.loads(done.stdout.decode("cp1252"))["file"] == str(tmp_path / "\u0142.wav")
+    assert b"\\u0142\\u0142.wav does not exist" in done.stderr
 
 
 @pytest.mark.parametrize(

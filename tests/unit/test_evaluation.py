@@ -218,11 +218,12 @@ def test_another_language_model_of_the_same_name_is_not_continued(asr, tmp_path)
 
 
 def break_body(path):
-    """Leave a FLAC file its header and half of what it says."""
+    """Damage a FLAC file in its middle, which its header and its end do not tell."""
     samples, _ = soundfile.read(path)
     soundfile.write(path.with_suffix(".flac"), samples, RATE, format="FLAC")
     content = path.with_suffix(".flac").read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(500) + content[middle + 500 :])
 
 
 def test_a_broken_file_costs_one_file_and_once_mended_only_its_batch(asr, utterances, tmp_path):

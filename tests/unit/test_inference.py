@@ -289,11 +289,11 @@ def test_load_audio_is_mono_at_the_model_rate(asr, tmp_path):
     seconds = 0.5
     for rate in (8000, 16000, 48000):
         tone = np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate) / 2
-        stereo = np.stack([tone, np.zeros_like(tone)], axis=1)
+        stereo = np.stack([tone, tone / 2], axis=1)
         soundfile.write(tmp_path / "a.wav", stereo, rate)
         waveform = asr.load_audio(tmp_path / "a.wav")
         assert waveform.shape == (int(seconds * RATE),)
-        expected = torch.sin(2 * torch.pi * 440 * torch.arange(len(waveform)) / RATE) / 4  # half is silence
+        expected = torch.sin(2 * torch.pi * 440 * torch.arange(len(waveform)) / RATE) * 3 / 8  # the mean
         middle = slice(1000, -1000)  # the resampler rings at both ends
         torch.testing.assert_close(waveform[middle], expected[middle], atol=0.01, rtol=0)
 
@@ -327,13 +327,54 @@ def test_a_recording_of_31_minutes_is_cut_and_stays_small(asr, tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = asr.transcribe_file(tmp_path / "long.wav", policy=FixedExit(1))
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown_mb < 600  # the waveform alone is 119 MB, of which reading needs a few copies
+    assert grown_mb < 100  # the waveform alone is 119 MB, and the file is read in blocks
     assert max(batch for batch, _ in batches) <= 4
     assert max(samples for _, samples in batches) <= 30 * RATE
     assert len(result.parts) >= 62
     assert result.macs == sum(part.macs for part in result.parts)
     assert result.text == " ".join(part.text for part in result.parts if part.text)
     assert result.exit_layer == 1
+
+
+def test_parts_of_a_file_are_those_of_its_waveform(asr, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.inference.MAX_CHUNK_S", 20.0)
+    monkeypatch.setattr("speechbrain_ee.audio.reader.BLOCK_VALUES", 100_000)
+    stereo = np.stack([noise(45).numpy(), noise(45).numpy() / 2], axis=1)
+    soundfile.write(tmp_path / "a.wav", stereo, 44101, subtype="FLOAT")
+    parts = list(asr.read_parts(tmp_path / "a.wav"))
+    whole = asr.load_audio(tmp_path / "a.wav")
+    assert len(parts) == 1 and torch.equal(parts[0], whole)
+    monkeypatch.setattr("speechbrain_ee.inference.MAX_CHUNK_S", 5.0)
+    parts = list(asr.read_parts(tmp_path / "a.wav"))
+    assert len(parts) >= 4
+    assert all(torch.equal(*pair) for pair in zip(parts, asr.cut(whole), strict=True))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int16, np.float16])
+def test_waveforms_as_soundfile_gives_them(asr, kind):
+    samples = (noise(0.5) * 3000).round().clamp(-32768, 32767).numpy()
+    given = samples.astype(np.int16) if kind is np.int16 else (samples / 32768).astype(kind)
+    wanted = asr.transcribe_waveforms([torch.from_numpy((samples / 32768).astype(np.float32))])
+    found = asr.transcribe_waveforms([given])
+    assert found[0].text == wanted[0].text
+    if kind is not np.float16:  # which has 11 bits
+        assert found == wanted
+        assert asr.transcribe_batch(given[None], [1.0]) == asr.transcribe_batch(given[None], np.ones(1)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda asr: asr.transcribe_waveforms(np.zeros(3000)), "give a list of waveforms"),
+        (lambda asr: asr.transcribe_waveforms([np.zeros((2, 3000))]), r"shapes \[\(2, 3000\)\]"),
+        (lambda asr: asr.transcribe_waveforms([torch.full((3000,), 20000.0)]), "samples up to 2e.04"),
+        (lambda asr: asr.transcribe_batch(torch.full((1, 3000), torch.nan), torch.ones(1)), "NaN or infinite"),
+        (lambda asr: asr.transcribe_batch(np.zeros((1, 3000), np.uint8), [1.0]), "type uint8"),
+    ],
+)
+def test_waveforms_that_are_none_are_refused(asr, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(asr)
 
 
 def test_joined_parts_take_the_deepest_exit(asr, tmp_path, monkeypatch):

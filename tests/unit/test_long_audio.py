@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from speechbrain_ee.long_audio import cut_at_pauses
+from speechbrain_ee.long_audio import cut_at_pauses, cut_stream
 
 RATE = 100
 
@@ -54,6 +54,24 @@ def test_a_faint_pause_after_very_loud_speech_is_found():
     waveform[1300:1320] = 0.1
     first, _ = cut_at_pauses(waveform, RATE, max_seconds=15, search_seconds=14)
     assert len(first) == 1310
+
+
+@pytest.mark.parametrize("size", [1, 333, 1000, 9000])
+def test_parts_do_not_depend_on_the_blocks_that_come_in(size):
+    waveform = torch.randn(4321, generator=torch.Generator().manual_seed(0))
+    how = {"max_seconds": 10, "search_seconds": 4}
+    wanted = cut_at_pauses(waveform, RATE, **how)
+    found = list(cut_stream(waveform.split(size), RATE, **how))
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+
+
+def test_parts_come_before_the_stream_ends():
+    def blocks():
+        yield torch.ones(2500)
+        raise AssertionError("read on before the first parts were taken")
+
+    parts = cut_stream(blocks(), RATE, max_seconds=10)
+    assert len(next(parts)) <= 1000 and len(next(parts)) <= 1000
 
 
 def test_silence_is_cut_too():

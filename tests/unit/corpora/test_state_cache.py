@@ -166,7 +166,7 @@ def test_states_of_other_code_are_not_used_and_it_is_said(tmp_path, utterances, 
 
 def test_the_version_is_of_the_code_that_computes_states():
     names = {path.name for pattern in CODE for path in PACKAGE.glob(pattern)}
-    assert {"wav2vec2.py", "conformer.py", "features.py", "audio.py"} <= names
+    assert {"wav2vec2.py", "conformer.py", "features.py", "audio.py", "reader.py", "resampling.py"} <= names
     assert code_version(*CODE) != code_version("lobes/wav2vec2.py")
     assert code_version(*CODE) != code_version(*CODE, libraries=LIBRARIES)
 

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""WAV and its kin: files whose header says how many bytes of samples follow."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from speechbrain_ee.audio.layout import Layout, read_at
+
+MAX_CHUNKS = 10_000
+# Streams get 0, all ones, or as much as a signed number holds, rounded down by some programs.
+OPEN_32, OPEN_64 = 0x7FFFF000, 1 << 60
+TAGS = (b"TAG", b"ID3", b"APE", b"LYR")  # of music players, behind the samples
+
+
+class Field(NamedTuple):
+    """A number in a header that says how long the samples are.
+
+    Arguments
+    ---------
+    place : int
+        Of its first byte.
+    form : str
+        As ``struct`` has it.
+    unit : int
+        Bytes that it counts, 1 unless it counts frames.
+    more : int
+        Bytes that it counts beside the samples.
+    """
+
+    place: int
+    form: str
+    unit: int = 1
+    more: int = 0
+
+    def packed(self, num_bytes: int) -> bytes:
+        """The number for so many bytes of samples; all ones where it is too small for them."""
+        limit = (1 << 8 * struct.calcsize(self.form)) - 1
+        return struct.pack(self.form, min(num_bytes // self.unit + self.more, limit))
+
+
+def of_riff(file: BinaryIO, size: int) -> Layout | None:
+    """WAV, RF64 and BW64; big-endian as RIFX."""
+    magic = read_at(file, 0, 4)
+    order = ">" if magic == b"RIFX" else "<"
+    wide = None
+    for name, place, length in _chunks(file, 12, size, order):
+        if name == b"ds64":
+            wide = Field(place + 8, "<Q")
+        if name == b"data":
+            length_field = Field(place - 4, order + "I")
+            is_wide = magic in (b"RF64", b"BW64") and length == 0xFFFFFFFF and wide is not None
+            if is_wide:
+                length_field, length = wide, struct.unpack("<Q", read_at(file, wide.place, 8))[0]
+            is_open = length == 0 or (length >= (OPEN_64 if is_wide else OPEN_32) and place + length > size)
+            tail = None if is_open else _tail(file, place + length, size, order)
+            return _layout([length_field], place, size, None if is_open else length, tail)
+    return None
+
+
+def of_w64(file: BinaryIO, size: int) -> Layout | None:
+    """Sony's Wave64: names of 16 bytes, sizes of 8 that count the chunk's own head."""
+    place = 40
+    for _ in range(MAX_CHUNKS):
+        head = read_at(file, place, 24)
+        if len(head) < 24:
+            return None
+        length = struct.unpack("<Q", head[16:])[0] - 24
+        if head[:4] == b"data":
+            is_open = length <= 0 or length >= OPEN_64
+            return _layout([Field(place + 16, "<Q", more=24)], place + 24, size, None if is_open else length, None)
+        if length < 0:
+            return None
+        place += (length + 24 + 7) // 8 * 8
+    return None
+
+
+def of_aiff(file: BinaryIO, size: int) -> Layout | None:
+    """AIFF and AIFF-C: the frames are counted in one place, the bytes in another."""
+    frames = None
+    for name, place, length in _chunks(file, 12, size, ">"):
+        if name == b"COMM":
+            channels, count, bits = struct.unpack(">HIH", read_at(file, place, 8))
+            frames = Field(place + 2, ">I", max(1, channels * -(-bits // 8))), count
+        if name == b"SSND":
+            is_open = length <= 8 or (length >= OPEN_32 and place + length > size)
+            fields = [Field(place - 4, ">I", more=8)]
+            is_plain = read_at(file, 8, 4) == b"AIFF"  # compressed samples have no bytes of their own
+            if frames is not None and is_plain:
+                fields.append(frames[0])
+                is_open = is_open or frames[1] == 0
+            tail = None if is_open else _tail(file, place + length, size, ">")
+            return _layout(fields, place + 8, size, None if is_open else length - 8, tail)
+    return None
+
+
+def of_au(file: BinaryIO, size: int) -> Layout | None:
+    """Sun's AU, of either byte order."""
+    head = read_at(file, 0, 12)
+    order = ">" if head[:4] == b".snd" else "<"
+    start, length = struct.unpack(order + "II", head[4:12])
+    is_open = length == 0 or (length >= OPEN_32 and start + length > size)
+    return _layout(
+        [Field(8, order + "I")], start, size, None if is_open else length, _tail(file, start + length, size, order)
+    )
+
+
+def of_caf(file: BinaryIO, size: int) -> Layout | None:
+    """Apple's CAF: sizes of 8 bytes; -1 says "to the end"."""
+    place = 8
+    for _ in range(MAX_CHUNKS):
+        head = read_at(file, place, 12)
+        if len(head) < 12:
+            return None
+        length = struct.unpack(">q", head[4:])[0]
+        if head[:4] == b"data":
+            claimed = None if length <= 4 else length - 4
+            return _layout([Field(place + 4, ">Q", more=4)], place + 16, size, claimed, None)
+        if length < 0:
+            return None
+        place += 12 + length
+    return None
+
+
+def of_nist(file: BinaryIO, size: int) -> Layout | None:
+    """NIST SPHERE of plain samples, as TIMIT and WSJ have it: a header of text."""
+    head = read_at(file, 0, 1024).decode("latin-1")
+    numbers = dict(re.findall(r"^(\w+) -i (\d+)", head, re.MULTILINE))
+    start = re.match(r"NIST_1A\s+(\d+)", head)
+    names = ("sample_count", "channel_count", "sample_n_bytes")
+    if start is None or not all(name in numbers for name in names):
+        return None
+    count, channels, width = (int(numbers[name]) for name in names)
+    have = size - int(start[1])
+    claimed = count * channels * width
+    return Layout(present=min(1.0, max(0, have) / claimed)) if claimed else None
+
+
+def _chunks(file: BinaryIO, place: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and length of what each chunk holds."""
+    for _ in range(MAX_CHUNKS):
+        head = read_at(file, place, 8)
+        if len(head) < 8:
+            return
+        length = struct.unpack(order + "I", head[4:])[0]
+        yield head[:4], place + 8, length
+        place += 8 + length + length % 2
+
+
+def _tail(file: BinaryIO, place: int, size: int, order: str) -> int | None:
+    """The place where samples end if what follows cannot be chunks, tags or zeros, else None."""
+    begin = place + place % 2
+    for name, start, length in _chunks(file, begin, size, order):
+        if name[:3] in TAGS:
+            return None
+        if not all(32 <= byte < 127 for byte in name) or start + length > size + 1:
+            rest = read_at(file, start - 8, 1 << 16)
+            return place if any(rest) else None
+    return None
+
+
+def _layout(fields: list[Field], start: int, size: int, claimed: int | None, tail: int | None) -> Layout:
+    """From what is claimed (None: nothing) and where samples may go on behind it (None: they do not)."""
+    have = max(0, size - start)
+    if claimed is not None and claimed > have:
+        return Layout(present=have / claimed)
+    is_longer = claimed is not None and tail is not None and have > claimed
+    if claimed is None or is_longer:
+        share = f"its header counts {claimed} bytes of samples where {have} follow: all are read" if is_longer else ""
+        return Layout(patches={one.place: one.packed(have) for one in fields}, note=share)
+    return Layout()

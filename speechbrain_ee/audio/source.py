@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a path to bytes that can be read twice."""
+
+import io
+import os
+import shutil
+import stat
+import tempfile
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import BinaryIO
+
+from speechbrain_ee.files import printable
+
+PIPE_WAIT_S = 10.0  # for somebody to open the other end of a named pipe
+
+NO_FILE = {
+    stat.S_IFDIR: "is a folder: give the files in it",
+    stat.S_IFSOCK: "is a socket, not a file: write the audio to a file first",
+    stat.S_IFCHR: "is a device, not a file: write the audio to a file first, or pipe it in",
+    stat.S_IFBLK: "is a device, not a file: give a file on it",
+}
+
+
+class AudioError(ValueError):
+    """An audio file cannot be used; the message is one line that names it."""
+
+
+def open_source(path: str | Path, *, may_be_pipe: bool = False) -> BinaryIO:
+    """Open a file for reading; a pipe is read to its end first.
+
+    Arguments
+    ---------
+    path : str | Path
+        A file; with ``may_be_pipe`` also a named pipe, ``/dev/stdin`` or ``/dev/fd/N``.
+    may_be_pipe : bool
+        A pipe can be read only once: allow it where the audio is not asked for again.
+
+    Returns
+    -------
+    BinaryIO
+        Can seek; what came from a pipe is in an unnamed temporary file.
+
+    Raises
+    ------
+    AudioError
+        If there is no such file, it may not be read, or is a folder, socket or device.
+
+    Example
+    -------
+    >>> open_source(getfixture("tmp_path"))
+    Traceback (most recent call last):
+    speechbrain_ee.audio.source.AudioError: audio ... is a folder: give the files in it
+    """
+    name = printable(path)
+    try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind in NO_FILE:
+            raise AudioError(f"audio {name} {NO_FILE[kind]}")
+        if kind == stat.S_IFIFO:
+            if not may_be_pipe:
+                raise AudioError(f"audio {name} is a pipe, which can be read only once: write it to a file first")
+            return _read_pipe(path, name)
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise AudioError(f"audio {name} does not exist: check the path") from None
+    except OSError as error:
+        raise AudioError(f"audio {name} cannot be opened ({error.strerror}): check its permissions and disk") from None
+    except ValueError as error:
+        if isinstance(error, AudioError):
+            raise
+        raise AudioError(f"audio {name} cannot be opened ({error}): check the path") from None
+
+
+def _read_pipe(path: str | Path, name: str) -> BinaryIO:
+    """Copy a pipe to a file; a named pipe that nobody writes to is given up."""
+    pipe = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+    file = tempfile.TemporaryFile()
+    with pipe:
+        deadline = time.monotonic() + PIPE_WAIT_S
+        while (first := pipe.read(1)) == b"" and time.monotonic() < deadline:  # None: open at the other end
+            time.sleep(0.02)
+        if first == b"":
+            file.close()
+            raise AudioError(
+                f"audio {name} is a pipe that nobody has written to in {PIPE_WAIT_S:.0f} s: start its writer"
+            )
+        file.write(first or b"")
+        os.set_blocking(pipe.fileno(), True)
+        shutil.copyfileobj(pipe, file, 1 << 20)
+    file.seek(0)
+    return file
+
+
+class Overlay(io.RawIOBase):
+    """Stretches of a file, one behind the other, with some of its bytes replaced and others put first.
+
+    Arguments
+    ---------
+    file : BinaryIO
+        Read only; left open.
+    segments : sequence of tuple[int, int]
+        First byte of each stretch, and the byte behind its last.
+    patches : dict[int, bytes]
+        What to read at which place of the file, within a stretch.
+    prefix : bytes
+        Comes before the first.
+
+    Example
+    -------
+    >>> Overlay(io.BytesIO(b"abcdefgh"), [(1, 5), (6, 8)], patches={2: b"CD"}, prefix=b"-").read()
+    b'-bCDegh'
+    """
+
+    def __init__(
+        self, file: BinaryIO, segments: Sequence[tuple[int, int]], *, patches: dict[int, bytes], prefix: bytes = b""
+    ):
+        super().__init__()
+        self.file = file
+        self.parts: list[bytes | tuple[int, int]] = [prefix]
+        for start, end in segments:
+            for place in sorted(place for place in patches if start <= place < end):
+                self.parts += [(start, place), patches[place]]
+                start = place + len(patches[place])
+            self.parts.append((start, end))
+        sizes = [len(part) if isinstance(part, bytes) else part[1] - part[0] for part in self.parts]
+        self.starts = [0, *accumulate(sizes)]
+        self.length = self.starts.pop()
+        self.position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Place, counted from the prefix."""
+        return self.position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; a place before the first byte is the first byte."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.length}[whence]
+        self.position = max(0, base + offset)
+        return self.position
+
+    def readinto(self, buffer) -> int:
+        """Fill the buffer; returns how many bytes there were."""
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and self.position < self.length:
+            data = self._next(len(view) - done)
+            if not data:
+                break  # the file became shorter
+            view[done : done + len(data)] = data
+            done, self.position = done + len(data), self.position + len(data)
+        return done
+
+    def _next(self, count: int) -> bytes:
+        index = bisect_right(self.starts, self.position) - 1
+        part, skip = self.parts[index], self.position - self.starts[index]
+        if isinstance(part, bytes):
+            return part[skip : skip + count]
+        self.file.seek(part[0] + skip)
+        return self.file.read(min(count, part[1] - part[0] - skip))
+
+    def write(self, data) -> int:
+        """Nothing is written; soundfile wants the method."""
+        raise io.UnsupportedOperation("this file is read only")
