@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from torch import nn
 from unit.models import model_with_heads
@@ -284,6 +285,18 @@ def test_a_second_process_leaves_a_running_save_alone(saved):
     assert names(folder) == ["CKPT+one", "CKPT+two"]
 
 
+def test_a_disk_without_locks_is_taken_for_one_of_our_own(saved, monkeypatch):
+    folder, _, _ = saved
+    (folder / "saving+CKPT+two").mkdir()
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(checkpoints.fcntl, "flock", no_locks)
+    AtomicCheckpointer(folder)
+    assert names(folder) == ["CKPT+one"]
+
+
 def test_constructing_writes_nothing(saved):
     folder, _, _ = saved
     (folder / ".saving.lock").unlink()
@@ -367,6 +380,15 @@ def test_missing_file_is_named_unless_partial_loads_are_allowed(saved):
     with pytest.raises(CheckpointError, match=r"CKPT\+one lacks optimizer: remove that folder"):
         AtomicCheckpointer(folder, both).recover_if_possible()
     AtomicCheckpointer(folder, both, allow_partial_load=True).recover_if_possible()
+    assert torch.equal(model.weight, torch.ones(2, 2))
+
+
+def test_a_data_loader_has_no_file_after_an_epoch_as_in_speechbrain(saved):
+    folder, _, _ = saved
+    model = nn.Linear(2, 2)
+    recoverables = {"model": model, "dataloader-TRAIN": SaveableDataLoader([1, 2])}
+    with pytest.warns(UserWarning, match="dataloader-TRAIN"):
+        AtomicCheckpointer(folder, recoverables).recover_if_possible()
     assert torch.equal(model.weight, torch.ones(2, 2))
 
 
