@@ -13,7 +13,8 @@ from torch import nn
 
 from speechbrain_ee import lobes
 from speechbrain_ee.files import write_whole
-from speechbrain_ee.state_dicts import load_strict
+from speechbrain_ee.model_checks import ShapesOnly, check_arguments, check_counts, read_json_object, read_shapes, shown
+from speechbrain_ee.state_dicts import check_same, load_strict
 from speechbrain_ee.tokenizer import BLANK_INDEX
 
 CONFIG_FILE = "config.json"
@@ -21,6 +22,7 @@ WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.model"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
 FORMAT = 1
+MAX_REASON = 300  # characters of an error from deep within
 LOBES = {
     part: {cls.__name__: cls for cls in classes}
     for part, classes in {
@@ -83,6 +85,15 @@ def build(config: dict) -> nn.ModuleDict:
 
 def build_lobe(name: str, description: dict | None) -> nn.Module:
     """Build one part; see :func:`build`."""
+    cls, arguments = check_lobe(name, description)
+    try:
+        return cls(**arguments)
+    except Exception as error:  # a stranger's numbers fail in many ways, deep in torch
+        raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {_reason(error) or type(error).__name__}") from error
+
+
+def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
+    """Check the description of one part; gives its class and arguments of the right types."""
     if not isinstance(description, dict) or "class" not in description:
         raise ModelError(f"{CONFIG_FILE} describes no {name!r}: it needs {', '.join(PARTS)}, each with a class")
     arguments = dict(description)
@@ -91,11 +102,12 @@ def build_lobe(name: str, description: dict | None) -> nn.Module:
     cls = arguments.pop("class")
     known = LOBES[name]
     if not isinstance(cls, str) or cls not in known:
-        raise ModelError(f"{CONFIG_FILE} names the class {cls!r} for {name!r}: known are {', '.join(known)}")
+        raise ModelError(f"{CONFIG_FILE} names the class {shown(cls)} for {name!r}: known are {', '.join(known)}")
     try:
-        return known[cls](**arguments)
-    except Exception as error:  # a stranger's numbers fail in many ways, deep in torch
-        raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {' '.join(str(error).split())}") from error
+        check_arguments(known[cls], arguments)
+    except ValueError as error:
+        raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {error}") from None
+    return known[cls], arguments
 
 
 def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path) -> None:
@@ -130,17 +142,17 @@ def load_config(path: str | Path) -> dict:
         If it is missing, broken, of another format, or of a model with another blank than the tokenizer.
     """
     try:
-        config = json.loads(Path(path).read_text("utf-8"))
+        config = read_json_object(path)
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file; give a run folder of train.py or a bundle") from None
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        given = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise ModelError(f"{path}: format {given!r} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {_reason(error)}") from None
+    if config.get("format") != FORMAT:
+        given = shown(config.get("format"))
+        raise ModelError(f"{path}: format {given} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
     if config.get("blank_index") != BLANK_INDEX:
         raise ModelError(
-            f"{path}: blank_index is {config.get('blank_index')!r}, and the tokenizer's blank is {BLANK_INDEX}: a "
+            f"{path}: blank_index is {shown(config.get('blank_index'))}, and the tokenizer's blank is {BLANK_INDEX}: a "
             "model that was trained with another blank gives no text, train it again"
         )
     return config
@@ -149,25 +161,53 @@ def load_config(path: str | Path) -> dict:
 def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
     """Build the lobes of ``config`` and load their weights, every one of them.
 
+    The shapes that the two files say they have are compared first, on torch's meta device: what does not fit, or asks
+    for more than the weights have, costs no memory.
+
     Raises
     ------
     ModelError
         If weights are missing, unreadable, too few, too many or of another shape (the first are named), or the parts
         do not belong together.
     """
-    modules = build(config)
     try:
-        state = load_file(weights)
+        given = read_shapes(weights)
     except FileNotFoundError:
         raise ModelError(f"{weights}: no such file; the model folder is not complete") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{weights}: {_reason(error)}") from None
     except Exception as error:  # safetensors has one error class of its own for broken files
-        raise ModelError(f"{weights}: not a safetensors file: {error}") from None
+        raise ModelError(f"{weights}: not a safetensors file: {_reason(error)}: fetch the file again") from None
     try:
-        load_strict(modules, state, what=str(weights))
+        check_same(_planned(config, len(given)), given, what=str(weights))
+        modules = build(config)
+        load_strict(modules, load_file(weights), what=str(weights))
+    except ModelError:
+        raise
     except ValueError as error:
         raise ModelError(str(error)) from None
     _check_fit(modules)
     return modules
+
+
+def _planned(config: dict, num_tensors: int) -> dict:
+    """State that the lobes of ``config`` would have, without its numbers."""
+    features = build_lobe("features", config.get("features"))  # small, and torch cannot plan them all
+    for name in ("encoder", "heads"):
+        check_lobe(name, config.get(name))
+    try:
+        check_counts(config, num_tensors)
+    except ValueError as error:
+        raise ModelError(f"{CONFIG_FILE}: {error}") from None
+    with ShapesOnly():
+        parts = {"encoder": build_lobe("encoder", config["encoder"]), "heads": build_lobe("heads", config["heads"])}
+    return nn.ModuleDict({"features": features} | parts).state_dict()
+
+
+def _reason(error: Exception) -> str:
+    """The error's own words in one line; of the system's, without the path, which stands before it."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:MAX_REASON]
 
 
 def _check_fit(modules: nn.ModuleDict) -> None:

@@ -42,11 +42,17 @@ def load_strict(module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor],
     ...
     speechbrain_ee.errors.CheckpointError: the checkpoint lacks head 1: heads.1.weight, ...
     """
-    own = module.state_dict()
+    check_same(module.state_dict(), state_dict, what=what)
+    module.load_state_dict(state_dict)
+
+
+def check_same(own: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], *, what: str) -> None:
+    """Refuse a state dict with other names or shapes, or with whole numbers for real ones; see :func:`load_strict`."""
     differences = [
         ("lacks", [key for key in own if key not in state_dict]),
         ("has in excess", [key for key in state_dict if key not in own]),
         ("has in another shape", _other_shapes(own, state_dict)),
+        ("has in another type", _other_types(own, state_dict)),
     ]
     found = [
         f"{verb} {_head_names(keys)}{first_names(keys)} ({len(keys)} key{'s' * (len(keys) > 1)})"
@@ -55,7 +61,6 @@ def load_strict(module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor],
     ]
     if found:
         raise CheckpointError(f"{what} {', '.join(found)}; build the model with the settings it was trained with")
-    module.load_state_dict(state_dict)
 
 
 def modules_digest(modules: Sequence[torch.nn.Module]) -> str:
@@ -205,6 +210,17 @@ def _other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
         # A module's extra state need not be a tensor; torch checks that itself.
         if isinstance(value, torch.Tensor) and isinstance(theirs, torch.Tensor)
         if value.shape != theirs.shape
+    ]
+
+
+def _other_types(own: Mapping, state_dict: Mapping) -> list[str]:
+    """Names and types of the entries that are real numbers in one and not in the other; precisions may differ."""
+    pairs = [(key, value, state_dict[key]) for key, value in own.items() if key in state_dict]
+    return [
+        f"{key} {theirs.dtype} instead of {value.dtype}"
+        for key, value, theirs in pairs
+        if isinstance(value, torch.Tensor) and isinstance(theirs, torch.Tensor)
+        if value.is_floating_point() != theirs.is_floating_point() or theirs.is_complex()
     ]
 
 

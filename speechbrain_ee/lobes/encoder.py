@@ -42,19 +42,20 @@ def check_exit_layers(exit_layers: Sequence[int], num_layers: int) -> tuple[int,
     (2, 4, 6)
     """
     layers = list(exit_layers)
+    shown = f"{layers}" if len(layers) <= 50 else f"{layers[:5]} and {len(layers) - 5} more"
     allowed = f"give rising integers from 1 to num_layers={num_layers}, the last of them {num_layers}"
     if not layers:
         raise ValueError(f"exit_layers is empty: {allowed}")
     if any(not isinstance(layer, int) or isinstance(layer, bool) for layer in layers):
-        raise ValueError(f"exit_layers {layers} are not all integers: {allowed}")
+        raise ValueError(f"exit_layers {shown} are not all integers: {allowed}")
     if min(layers) < 1 or max(layers) > num_layers:
-        raise ValueError(f"exit_layers {layers} leave the encoder: {allowed}")
+        raise ValueError(f"exit_layers {shown} leave the encoder: {allowed}")
     if len(set(layers)) != len(layers):
-        raise ValueError(f"exit_layers {layers} repeat a layer: {allowed}")
+        raise ValueError(f"exit_layers {shown} repeat a layer: {allowed}")
     if layers != sorted(layers):
-        raise ValueError(f"exit_layers {layers} are not sorted: {allowed}")
+        raise ValueError(f"exit_layers {shown} are not sorted: {allowed}")
     if layers[-1] != num_layers:
-        raise ValueError(f"exit_layers {layers} do not end at the full encoder: {allowed}")
+        raise ValueError(f"exit_layers {shown} do not end at the full encoder: {allowed}")
     return tuple(layers)
 
 

@@ -125,6 +125,8 @@ class LogMel(Features):
             )
         self.n_fft = n_fft
         self.hop_samples = stft.hop_length  # SpeechBrain's own rounding
+        if self.hop_samples < 1:
+            raise ValueError(f"hop_length_ms={hop_length_ms} is no whole sample at {sample_rate} Hz: raise it")
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
 
