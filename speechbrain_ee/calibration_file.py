@@ -6,12 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
+from speechbrain_ee.file_digests import file_digest
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.model import MODEL_FILES
 from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_from_dict
@@ -29,7 +29,7 @@ def fingerprint(files: Sequence[str | Path]) -> str:
     Arguments
     ---------
     files : sequence of str or Path
-        Configuration, weights, tokenizer; read whole.
+        Configuration, weights, tokenizer; all of their contents count.
 
     Returns
     -------
@@ -38,11 +38,7 @@ def fingerprint(files: Sequence[str | Path]) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        of_file = hashlib.sha256()
-        with open(file, "rb") as opened:
-            for block in iter(partial(opened.read, 2**20), b""):
-                of_file.update(block)
-        digest.update(of_file.digest())
+        digest.update(file_digest(file))
     return digest.hexdigest()[:16]
 
 
@@ -67,6 +63,11 @@ def check_evaluated(folder: str | Path, model: str, decoding: str) -> None:
     if exits.get("model") not in (None, model):
         raise ValueError(
             f"{folder} was evaluated with another model ({exits['model']}, this one is {model}): evaluate it again"
+        )
+    if missing := exits.get("missing"):
+        raise ValueError(
+            f"{folder} lacks {len(missing)} utterances that could not be evaluated (first: {next(iter(missing))}): "
+            "mend them or leave them out of the manifest, and evaluate it again"
         )
     if exits["decoding"] != decoding:
         raise ValueError(

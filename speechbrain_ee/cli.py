@@ -127,6 +127,8 @@ def transcribe(
     asr.decoder = asr.make_decoder(
         decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
     )
+    if deadline_ms is not None:
+        asr.time_exits()  # here, not in the first file's time
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:

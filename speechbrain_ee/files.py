@@ -38,6 +38,21 @@ def lfs_hint(data: bytes) -> str:
     return "is a pointer of Git LFS, not the file itself: run git lfs pull, or download the file"
 
 
+def check_not_pointer(path: str | Path) -> None:
+    """Refuse what stands in the place of a file that Git LFS has not fetched.
+
+    Raises
+    ------
+    ValueError
+        Names the file and says what to do.
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        if hint := lfs_hint(file.read(200)):
+            raise ValueError(f"{path} {hint}")
+
+
 @contextmanager
 def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
     """Hold a lock between processes; it is released where its holder dies.

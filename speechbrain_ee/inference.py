@@ -3,13 +3,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
+from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.calibration_file import fingerprint, read_calibration
@@ -18,6 +19,7 @@ from speechbrain_ee.corpora.audio import audio_blocks, load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
 from speechbrain_ee.decoding import Decoded, make_decoder
+from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.long_audio import cut_at_pauses, cut_stream
 from speechbrain_ee.model import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
@@ -30,19 +32,25 @@ from speechbrain_ee.transcript import Transcript, join_transcripts
 from speechbrain_ee.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.words import make_words
 
+logger = get_logger(__name__)
+
 MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
 CHUNKS_AT_ONCE = 4
 
 
-class _AllHeadsTo(FixedExit):
-    """What a deadline is measured with: every head and score up to a layer."""
+TIMED_S = (2.0, 10.0)  # of audio, between which a deadline's times are a line
+NUM_TIMED_RUNS = 3  # after one that warms up; the fastest counts
 
-    def __init__(self, layer: int, score_names: tuple[str, ...]):
-        super().__init__(layer)
-        self.score_names = score_names
+
+class _Timer(Policy):
+    """What a deadline is measured with: every head and score, and the clock at each."""
+
+    def __init__(self, score_names: tuple[str, ...]):
+        self.score_names, self.times = score_names, []
 
     def stop(self, look: Look) -> bool:
-        return super().needs_head(look.exit_index, look.exit_layers)
+        self.times.append(look.clock() - look.started)
+        return look.is_last
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
         return True
@@ -90,6 +98,7 @@ class EarlyExitASR(Pretrained):
         for exit_index in range(len(self.exit_layers)):
             self.policy.needs_head(exit_index, self.exit_layers)  # a policy of another model fails here, not in use
         self.decoder = decoder or self.make_decoder("greedy")
+        self._times: dict[tuple, dict] = {}  # of what deadlines go by
 
     @classmethod
     def from_hparams(
@@ -149,6 +158,7 @@ class EarlyExitASR(Pretrained):
             )
         model = fingerprint(paths)
         if calibration is not None:
+            check_not_pointer(calibration)
             calibration = read_calibration(calibration, model)
         else:  # where a policy is given, only confidences can be lost
             calibration = files.calibration(model, is_needed=policy is None)
@@ -242,8 +252,9 @@ class EarlyExitASR(Pretrained):
             MACs per second of audio that an utterance may spend on encoder and heads; the first exit is run whatever
             it costs. What an attention decoder will cost is not known before.
         deadline_ms : float | None
-            Milliseconds from this call on; the next segment is run only if it will be done by then, judging by how long
-            segments take on this machine, which is measured once. An attention decoder's time comes on top.
+            Milliseconds from this call on; the next segment is run only if it and the text will be done by then,
+            judging by :meth:`time_exits`. Call that once after loading: otherwise the first call does it, says so, and
+            its milliseconds count from then on. An attention decoder's time comes on top.
 
         Returns
         -------
@@ -257,25 +268,27 @@ class EarlyExitASR(Pretrained):
         """
         wavs, num_samples = as_batch(wavs, wav_lens)
         limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
-        return self._transcribe(wavs.to(self.device), num_samples.to(self.device), policy, **limits)
+        return self._transcribe(wavs, num_samples, policy, **limits)
 
     @torch.inference_mode()
     def _transcribe(
         self, wavs: torch.Tensor, num_samples: torch.Tensor, policy, max_layer=None, budget=None, deadline_ms=None
     ) -> list[Transcript]:
         policy = self._limited(self.policy if policy is None else policy, max_layer, budget, deadline_ms)
+        started = self._clock()
+        wavs, num_samples = wavs.to(self.device), num_samples.to(self.device)
         with self.inference_ctx:
-            runs = self._run(wavs, num_samples, policy)
+            runs = self._run(wavs, num_samples, policy, started)
             self._decode(runs)
         return [self._transcript(run, policy) for run in runs]
 
-    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy) -> list[Run]:
+    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float) -> list[Run]:
         """Run segments until every utterance has stopped; no text but where a score needs it."""
-        started = time.perf_counter()
         feats, num_frames = self.mods.features(wavs, num_samples)
+        seconds = [samples / self.mods.features.sample_rate for samples in num_samples.tolist()]
         runs = [
-            Run(frames, {"duration": samples / self.mods.features.sample_rate}, self._macs(frames), started)
-            for frames, samples in zip(num_frames.tolist(), num_samples.tolist(), strict=True)
+            Run(frames, {"duration": own, "call_duration": sum(seconds)}, self._macs(frames), started, self._clock)
+            for frames, own in zip(num_frames.tolist(), seconds, strict=True)
         ]
         score = partial(self._scores, policy)
         run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
@@ -300,25 +313,76 @@ class EarlyExitASR(Pretrained):
         limits = {"max_layer": max_layer, "macs_per_s": budget, "deadline_ms": deadline_ms}
         if all(limit is None for limit in limits.values()):
             return policy
-        seconds = None if deadline_ms is None else self.seconds_per_exit
-        return Capped(policy, **limits, seconds_per_exit=seconds)
+        return Capped(policy, **limits, **({} if deadline_ms is None else self._times_of(policy)))
 
-    @cached_property
-    def seconds_per_exit(self) -> list[float]:
-        """Seconds to reach each exit per second of audio, measured here at first use on two seconds of noise.
+    def _clock(self) -> float:
+        """Seconds, when the device has done what it was given."""
+        if self.device_type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
-        Every head on the way is run, with the scores of the policy that the model was loaded with; texts are not made.
+    def _times_of(self, policy: Policy) -> dict:
+        """What a deadline goes by, measured once for each decoder and set of scores."""
+        key = (self.decoder.name, tuple(policy.score_names))
+        if key not in self._times:
+            begin = time.perf_counter()
+            self.time_exits(policy)
+            logger.warning(
+                "the first call with a deadline measured this machine, which took %.1f s on top: call time_exits() "
+                "after loading",
+                time.perf_counter() - begin,
+            )
+        return self._times[key]
+
+    @torch.inference_mode()
+    def time_exits(self, policy: Policy | None = None) -> dict:
+        """Measure what a deadline goes by: how long each exit, and its text, takes on this machine.
+
+        Times are a line over the length of the audio, through those of 2 and of 10 seconds of noise. Call it once after
+        loading, and again where the decoder has changed or something else has come to share the machine.
+
+        Arguments
+        ---------
+        policy : Policy | None
+            Whose scores are computed on the way; None means the policy that the model was loaded with.
+
+        Returns
+        -------
+        dict
+            ``seconds_to_exit`` and ``seconds_to_text`` of :class:`~speechbrain_ee.policies.Capped`.
         """
-        noise = torch.randn(1, 2 * self.mods.features.sample_rate, generator=torch.Generator().manual_seed(0)) / 10
-        noise, num_samples = noise.to(self.device), torch.tensor([noise.shape[1]], device=self.device)
-        best = [float("inf")] * len(self.exit_layers)
-        for _ in range(4):  # the first one warms up; the fastest counts
-            for index, layer in enumerate(self.exit_layers):
-                begin = time.perf_counter()
-                with torch.inference_mode(), self.inference_ctx:
-                    self._run(noise, num_samples, _AllHeadsTo(layer, self.policy.score_names))
-                best[index] = min(best[index], (time.perf_counter() - begin) / 2)
-        return best
+        names = tuple((self.policy if policy is None else policy).score_names)
+        lengths = [min(seconds, share * self._max_chunk_s) for seconds, share in zip(TIMED_S, (0.2, 1.0), strict=True)]
+        with self.inference_ctx:
+            exits, texts = zip(*(self._time_at(seconds, names) for seconds in lengths), strict=True)
+        times = {
+            "seconds_to_exit": [_line_through(lengths, pair) for pair in zip(*exits, strict=True)],
+            "seconds_to_text": _line_through(lengths, texts),
+        }
+        self._times[self.decoder.name, names] = times
+        return times
+
+    def _time_at(self, seconds: float, score_names: tuple[str, ...]) -> tuple[list[float], float]:
+        """Fastest seconds to each exit, and to a text behind it, on so much noise."""
+        size = round(seconds * self.mods.features.sample_rate)
+        noise = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(self.device) / 10
+        num_samples = torch.tensor([size], device=self.device)
+        exits, texts = [], []
+        for _ in range(1 + NUM_TIMED_RUNS):
+            timer = _Timer(score_names)
+            runs = self._run(noise, num_samples, timer, self._clock())
+            exits.append(timer.times)
+            first = self._run(noise, num_samples, FixedExit(self.exit_layers[0]), self._clock())
+            texts.append(max(self._time_text(one[0].output) for one in (runs, first)))
+        if any(SCORES[name].from_decoder for name in score_names):
+            texts = [0.0]  # it is in the times of the exits, as the scores come from it
+        return [min(column) for column in zip(*exits[1:], strict=True)], min(texts[1:] or texts)
+
+    def _time_text(self, output: ExitOutput) -> float:
+        """Seconds of a text by CTC; an attention decoder's depend on the text."""
+        begin = self._clock()
+        getattr(self.decoder, "ctc", self.decoder).decode(output)
+        return self._clock() - begin
 
     def _scores(
         self, policy: Policy, output: ExitOutput, previous: ExitOutput | None
@@ -371,3 +435,9 @@ class EarlyExitASR(Pretrained):
 
     def _confidence_map(self, kind: str, layer: int) -> dict | None:
         return (self.calibration or {}).get("confidence", {}).get(kind, {}).get(str(layer))
+
+
+def _line_through(lengths: list[float], seconds: tuple[float, float]) -> list[float]:
+    """Offset and slope of a line through two measured times; a time that falls with the length is noise."""
+    slope = max(0.0, (seconds[1] - seconds[0]) / (lengths[1] - lengths[0]))
+    return [seconds[0] - slope * lengths[0], slope]

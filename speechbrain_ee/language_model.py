@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from speechbrain.lobes.models.transformer.TransformerLM import TransformerLM
 
+from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.state_dicts import load_strict
 
 HEAD_SIZE = 64  # of SpeechBrain's published models; a checkpoint does not tell
@@ -69,6 +70,8 @@ def load_language_model(file: str | Path) -> TransformerLM:
     ValueError
         If the file is missing or no checkpoint of a TransformerLM.
     """
+    if Path(file).is_file():
+        check_not_pointer(file)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
         vocab_size, d_model = state["custom_src_module.emb.Embedding.weight"].shape

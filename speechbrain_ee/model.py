@@ -22,6 +22,7 @@ WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.model"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
 FORMAT = 1
+MAX_FRAMES_PER_S = 1000  # of an encoder: ten times as many as features commonly have
 MAX_REASON = 300  # characters of an error from deep within
 LOBES = {
     part: {cls.__name__: cls for cls in classes}
@@ -224,3 +225,13 @@ def _check_fit(modules: nn.ModuleDict) -> None:
     for what, (first, second) in pairs.items():
         if first != second:
             raise ModelError(f"{CONFIG_FILE}: {what} are {first} and {second}: they must be equal")
+    seconds = 30
+    try:
+        frames = encoder.num_output_frames(features.num_frames(seconds * features.sample_rate))
+    except ZeroDivisionError:
+        frames = 0
+    if not 0 < frames <= seconds * MAX_FRAMES_PER_S:
+        raise ModelError(
+            f"{CONFIG_FILE}: {seconds} s of audio are {frames} frames of the encoder, and at most {MAX_FRAMES_PER_S} a "
+            "second are taken: fetch the file again"
+        )

@@ -11,7 +11,7 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch, link_w
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ee.calibration_file import CALIBRATION_FILE, read_calibration
-from speechbrain_ee.files import lfs_hint, write_whole
+from speechbrain_ee.files import check_not_pointer, write_whole
 from speechbrain_ee.model import CONFIG_FILE, MODEL_FILES, ModelError
 
 logger = get_logger(__name__)
@@ -168,19 +168,6 @@ class ModelSource:
                     "%s: %s is not in the cache and the Hub is out of reach: full depth", self.source, CALIBRATION_FILE
                 )
         return None
-
-
-def check_not_pointer(path: str | Path) -> None:
-    """Refuse what stands in the place of a file that Git LFS has not fetched.
-
-    Raises
-    ------
-    ValueError
-        Names the file and says what to do.
-    """
-    with open(path, "rb") as file:
-        if hint := lfs_hint(file.read(200)):
-            raise ValueError(f"{path} {hint}")
 
 
 def _are_equal(one: Path, other: Path) -> bool:

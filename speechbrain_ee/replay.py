@@ -201,7 +201,9 @@ def _exit_taken(
         look.clock, look.started = clock, clock()
     for look.exit_index, exit in enumerate(exits):
         if not policy.needs_head(look.exit_index, exit_layers):
-            continue  # as in a live run: no head, nothing to look at
+            if policy.cuts(look):
+                return look.exit_index
+            continue  # as in a live run: no head, no score
         look.scores.append(exit["scores"])
         if policy.stop(look):
             return look.exit_index

@@ -2,7 +2,7 @@
 """Run a segment, look, decide: the loop by which each utterance of a batch stops by itself."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,11 +22,14 @@ class Run:
     num_frames : int
         Feature frames.
     features : dict
-        What the policy may know of it, ``duration`` in seconds at least.
+        What the policy may know of it, ``duration`` in seconds at least. For deadlines: ``batch_duration``, the seconds
+        that the next segment is computed on, and ``call_duration``, those that texts are made of at the end.
     macs : list of int
         Cost up to each exit, heads included.
     started : float
         What the clock said when it came in.
+    clock : callable
+        Gives seconds.
     scores : list of dict
         One per exit whose head was run.
     decoded : list
@@ -41,6 +44,7 @@ class Run:
     features: dict[str, float]
     macs: list[int]
     started: float
+    clock: Callable[[], float] = time.perf_counter
     scores: list[dict[str, float]] = field(default_factory=list)
     decoded: list[Decoded | None] = field(default_factory=list)
     exit_index: int | None = None
@@ -54,7 +58,7 @@ class Run:
             scores=self.scores,
             macs=self.macs,
             features=self.features,
-            clock=time.perf_counter,
+            clock=self.clock,
             started=self.started,
         )
 
@@ -77,7 +81,7 @@ def run_segments(
     encoder : ExitEncoder
         Layers above the deepest exit taken are never called.
     heads : CTCHeads
-        One per exit; only those that the policy needs are run.
+        One per exit; only those that the policy needs are run, and where it cuts an utterance off.
     feats : torch.Tensor
         (batch, frames, n_mels).
     num_frames : torch.Tensor
@@ -96,23 +100,33 @@ def run_segments(
         is_last = exit_index == len(exit_layers) - 1
         _tell_the_batch(runs)
         state, exit_state = encoder.advance(state)
-        if not (is_last or policy.needs_head(exit_index, exit_layers)):
-            continue
-        output = heads.head(exit_index, exit_state, state.lengths)
-        for run, (scores, decoded) in zip(runs, score(output, previous), strict=True):
-            run.scores.append(scores)
-            run.decoded.append(decoded)
-        for row, run in enumerate(runs):
-            if policy.stop(run.look(exit_index, exit_layers)) or is_last:
+        if is_last or policy.needs_head(exit_index, exit_layers):
+            previous = _look_at_all(heads.head(exit_index, exit_state, state.lengths), previous, runs, score)
+            for row, run in enumerate(runs):
+                if policy.stop(run.look(exit_index, exit_layers)) or is_last:
+                    run.exit_index, run.output = exit_index, previous.row(row)
+        elif cut := [row for row, run in enumerate(runs) if policy.cuts(run.look(exit_index, exit_layers))]:
+            rows = torch.tensor(cut, device=feats.device)
+            output = heads.head(exit_index, exit_state[rows], state.lengths[rows])
+            stopped = [runs[row] for row in cut]
+            _look_at_all(output, None if previous is None else previous.keep(rows), stopped, score)
+            for row, run in enumerate(stopped):
                 run.exit_index, run.output = exit_index, output.row(row)
         go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
         if not go_on:
             return
-        previous = output
         if len(go_on) < len(runs):
             kept = torch.tensor(go_on, device=feats.device)
-            state, previous = encoder.keep(state, kept), output.keep(kept)
+            state, previous = encoder.keep(state, kept), None if previous is None else previous.keep(kept)
             runs = [runs[row] for row in go_on]
+
+
+def _look_at_all(output: ExitOutput, previous: ExitOutput | None, runs: Sequence[Run], score: Callable) -> ExitOutput:
+    """Note each utterance's scores, and texts where a score needs them; gives the output back."""
+    for run, (scores, decoded) in zip(runs, score(output, previous), strict=True):
+        run.scores.append(scores)
+        run.decoded.append(decoded)
+    return output
 
 
 def _tell_the_batch(runs: list[Run]) -> None:

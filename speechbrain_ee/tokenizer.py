@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from speechbrain_ee.files import write_whole
+from speechbrain_ee.files import check_not_pointer, write_whole
 
 MODEL_TYPES = ("bpe", "unigram", "char")
 BLANK_INDEX, BOS_INDEX, EOS_INDEX = 0, 1, 2
@@ -44,6 +44,7 @@ class Tokenizer:
         self.path = Path(path)
         if not self.path.is_file():
             raise ValueError(f"tokenizer {path} does not exist: train it, or check the path")
+        check_not_pointer(path)
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=self.path.read_bytes())
         except RuntimeError:

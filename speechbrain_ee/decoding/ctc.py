@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
+from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import Span, frame_confidences, greedy_spans
 
@@ -183,3 +184,4 @@ def _check_kenlm(path: Path) -> None:
         raise ImportError('a language model needs KenLM, not installed here: pip install "speechbrain_ee[lm]"')
     if not path.is_file():
         raise ValueError(f"language model {path} does not exist; give an ARPA or KenLM binary")
+    check_not_pointer(path)

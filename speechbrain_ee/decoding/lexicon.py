@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
+from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import WORD_START, Span, frame_confidences, word_positions
 
@@ -143,6 +144,7 @@ def _make_searcher(words: list[str], *, tokens: list[str], blank: str, lm: str |
 def _words_of_arpa(path: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"language model {path} does not exist; give an ARPA file")
+    check_not_pointer(path)
     words, is_unigram = [], False
     with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file):

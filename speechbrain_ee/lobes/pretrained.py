@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.sources import import_transformers, quiet_transformers, read_source
 
@@ -145,6 +146,8 @@ class PretrainedExitEncoder(ExitEncoder):
 
         if Path(source).is_dir() and not any(any(Path(source).glob(pattern)) for pattern in WEIGHTS):
             raise ValueError(f"{source} has no weights: a folder of the library has model.safetensors")
+        for path in (path for pattern in WEIGHTS for path in Path(source).glob(pattern)):
+            check_not_pointer(path)
         try:
             with quiet_transformers():
                 lobe = Lobe(source, HF_HUB_CACHE, **self.lobe_options)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_ee.files import check_not_pointer
+
 INSTALL = "pip install 'speechbrain_ee[ssl]'"
 
 
@@ -74,12 +76,13 @@ def read_source(source: str, file: str, what: str) -> dict:
         raise ValueError("the source is empty: give a folder or a name on the HuggingFace Hub")
     path = Path(source) / file if Path(source).is_dir() else _fetch(source, file, what)
     try:
+        check_not_pointer(path)
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(
             f"{source} has no {file}, which gives {what}: give the folder of a HuggingFace model"
         ) from None
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} is no JSON object: give the folder of a HuggingFace model")

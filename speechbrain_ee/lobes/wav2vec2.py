@@ -194,11 +194,6 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
         return WavLM
 
-    def __init__(self, **arguments):
-        super().__init__(**arguments)
-        # The library's layer takes a mask of truth values beside its bias, for which torch has a warning.
-        warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
-
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         mask = super()._layer_context(x, lengths)["mask"]
         batch, frames, _ = x.shape
@@ -208,7 +203,10 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
-        return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
+        with warnings.catch_warnings():
+            # The library's layer takes a mask of truth values beside its bias, for which torch has a warning.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
+            return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
 
     def layer_macs(self, num_output_frames: int) -> int:
         """See :meth:`ExitEncoder.layer_macs`: with the gates of the bias."""

@@ -20,7 +20,7 @@ class Look:
     scores : list of dict
         One dict of score values per exit whose head was computed so far, the current exit last.
     macs : list of float
-        Cost up to each exit of the model, heads included; empty if costs are unknown.
+        Cost up to each exit of the model, the heads of all exits on the way included; empty if costs are unknown.
     features : dict
         Facts about the utterance that hold at every exit, such as ``duration`` in seconds.
     clock : callable, optional
@@ -61,6 +61,14 @@ class Policy:
     def stop(self, look: Look) -> bool:
         """Whether the utterance stops at the exit just reached; at the last one it does in any case."""
         return look.is_last
+
+    def cuts(self, look: Look) -> bool:
+        """Whether an utterance must stop at an exit whose head is not needed; the head is then computed after all.
+
+        Asked in the place of :meth:`stop`, before the head is computed: ``scores`` has none of this exit.
+        """
+        del look
+        return False
 
     def ended(self, look: Look) -> None:
         """Take note that an utterance ends here without having asked: a policy around this one stopped it."""

@@ -12,7 +12,8 @@ from speechbrain_ee.policies.thresholds import ThresholdPolicy, plain_threshold
 class Capped(Policy):
     """Another policy within limits for each utterance: it stops earlier where going on would break one.
 
-    An utterance whose first exit breaks a limit stops there all the same.
+    An utterance whose first exit breaks a limit stops there all the same. Only heads that the other policy needs are
+    computed, and that of the exit where a limit stops the utterance.
 
     Arguments
     ---------
@@ -24,8 +25,11 @@ class Capped(Policy):
         Budget in MACs per second of the utterance's audio; an attention decoder's, known only afterwards, aside.
     deadline_ms : float, optional
         Milliseconds from the moment the utterance came in.
-    seconds_per_exit : sequence of float, optional
-        With ``deadline_ms``: seconds to reach each exit per second of audio, measured on the machine.
+    seconds_to_exit : sequence of (float, float), optional
+        With ``deadline_ms``: per exit an offset in seconds and seconds per second of audio, until its head's output is
+        there, measured on the machine.
+    seconds_to_text : (float, float), optional
+        The same for turning that output into text at the end; None means no time.
 
     Raises
     ------
@@ -49,15 +53,17 @@ class Capped(Policy):
         max_layer: int | None = None,
         macs_per_s: float | None = None,
         deadline_ms: float | None = None,
-        seconds_per_exit: Sequence[float] | None = None,
+        seconds_to_exit: Sequence[Sequence[float]] | None = None,
+        seconds_to_text: Sequence[float] | None = None,
     ):
         self.policy = policy
         limits = {"max_layer": max_layer, "macs_per_s": macs_per_s, "deadline_ms": deadline_ms}
         _check_above_0(limits)
-        if deadline_ms is not None and seconds_per_exit is None:
-            raise ValueError("a deadline needs seconds_per_exit, measured on this machine: give one number per exit")
+        if deadline_ms is not None and seconds_to_exit is None:
+            raise ValueError("a deadline needs seconds_to_exit, measured on this machine: give two numbers per exit")
         self.limits = limits
-        self.seconds_per_exit = None if seconds_per_exit is None else list(seconds_per_exit)
+        self.seconds_to_exit = None if seconds_to_exit is None else [_line(pair) for pair in seconds_to_exit]
+        self.seconds_to_text = None if seconds_to_text is None else _line(seconds_to_text)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -71,13 +77,19 @@ class Capped(Policy):
             return True
         return self.policy.stop(look)
 
+    def cuts(self, look: Look) -> bool:
+        """See :meth:`Policy.cuts`: where going on would break a limit."""
+        if not look.is_last and self._would_break_a_limit(look):
+            self.policy.ended(look)
+            return True
+        return self.policy.cuts(look)
+
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
-        """See :meth:`Policy.needs_head`: every head, as an utterance may have to stop at any exit."""
-        self.policy.needs_head(exit_index, exit_layers)
+        """See :meth:`Policy.needs_head`: where the other policy needs it."""
         max_layer = self.limits["max_layer"]
         if max_layer is not None and max_layer < exit_layers[0]:
             raise ValueError(f"max_layer={max_layer} is above no exit; the first one is layer {exit_layers[0]}")
-        return True
+        return self.policy.needs_head(exit_index, exit_layers)
 
     def value(self, look: Look) -> float | None:
         """See :meth:`Policy.value`."""
@@ -85,7 +97,7 @@ class Capped(Policy):
 
     def to_dict(self) -> dict:
         """See :meth:`Policy.to_dict`."""
-        limits = self.limits | {"seconds_per_exit": self.seconds_per_exit}
+        limits = self.limits | {"seconds_to_exit": self.seconds_to_exit, "seconds_to_text": self.seconds_to_text}
         given = {name: value for name, value in limits.items() if value is not None}
         return {"policy": self.name, "of": self.policy.to_dict()} | given
 
@@ -99,17 +111,18 @@ class Capped(Policy):
         return deadline_ms is not None and self._expected_end(look) > deadline_ms / 1000
 
     def _expected_end(self, look: Look) -> float:
-        """Seconds after the start at which the next exit would be reached."""
+        """Seconds after the start at which the text of the next exit would be there."""
         if look.clock is None:
             raise ValueError("a deadline needs a clock; give one with every look")
-        if len(self.seconds_per_exit) != len(look.exit_layers):
+        if len(self.seconds_to_exit) != len(look.exit_layers):
             raise ValueError(
-                f"got seconds_per_exit for {len(self.seconds_per_exit)} exits, the model has {len(look.exit_layers)}: "
+                f"got seconds_to_exit for {len(self.seconds_to_exit)} exits, the model has {len(look.exit_layers)}: "
                 "measure them again"
             )
-        before, after = self.seconds_per_exit[look.exit_index : look.exit_index + 2]
         audio = look.features.get("batch_duration", _duration(look))
-        return look.clock() - look.started + (after - before) * audio
+        before, after = (_at(pair, audio) for pair in self.seconds_to_exit[look.exit_index : look.exit_index + 2])
+        text = _at(self.seconds_to_text or (0.0, 0.0), look.features.get("call_duration", audio))
+        return look.clock() - look.started + max(0.0, after - before) + text
 
 
 class RunningBudget(Policy):
@@ -207,6 +220,20 @@ def _check_above_0(limits: Mapping[str, float | None]) -> None:
     for name, value in limits.items():
         if value is not None and not (isinstance(value, (int, float)) and value > 0):
             raise ValueError(f"{name} is {value!r}: give a number above 0")
+
+
+def _line(pair: Sequence[float]) -> list[float]:
+    """Check an offset and a slope."""
+    try:
+        offset, slope = map(float, pair)
+    except (TypeError, ValueError):
+        raise ValueError(f"{pair!r} is no time: give an offset in seconds and seconds per second of audio") from None
+    return [offset, slope]
+
+
+def _at(line: Sequence[float], audio_s: float) -> float:
+    offset, slope = line
+    return max(0.0, offset + slope * audio_s)
 
 
 def _macs(look: Look) -> Sequence[float]:

@@ -36,6 +36,19 @@ def test_a_calibration_of_another_model_is_refused(tmp_path):
         read_calibration(tmp_path / "calibration.json", "def")
 
 
+def test_a_set_with_missing_utterances_is_not_calibrated_on(tmp_path):
+    exits = {"decoding": "greedy CTC", "model": "abc", "missing": {"u7": "half.flac cannot be read"}}
+    (tmp_path / "exits.json").write_text(json.dumps(exits))
+    with pytest.raises(ValueError, match="lacks 1 utterances that could not be evaluated .first: u7."):
+        check_evaluated(tmp_path, "abc", "greedy CTC")
+
+
+def test_a_fingerprint_that_was_recorded_before_stays_valid(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"x" * 3 * 2**20)  # large: its hash is remembered
+    assert fingerprint([tmp_path / "a", tmp_path / "b"]) == "f924d6ced5328cc1"
+
+
 def test_the_fingerprint_is_of_all_files(tmp_path):
     paths = [tmp_path / name for name in ("a", "b")]
     for path in paths:

@@ -4,6 +4,8 @@
 import json
 import resource
 import shutil
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from unit.models import FAMILIES, make_asr, make_tokenizer
 from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference import EarlyExitASR, _line_through
 from speechbrain_ee.lobes import AttentionDecoder, WhisperLogMel
 from speechbrain_ee.model import ModelError, save_model
 from speechbrain_ee.policies import FixedExit, Policy, ScoreThreshold
@@ -422,15 +424,74 @@ def test_limits_of_a_call(asr):
         take(max_layers=3)
 
 
-def test_a_deadline_goes_by_times_measured_once(asr, monkeypatch):
-    seconds = asr.seconds_per_exit
-    assert len(seconds) == 3 and 0 < seconds[0] and asr.seconds_per_exit is seconds
+def test_heads_that_a_limit_does_not_need_are_not_run(asr):
+    run = []
+    for index, head in enumerate(asr.mods.heads.heads):
+        head.register_forward_hook(lambda _, inputs, __, index=index: run.append((index, len(inputs[0]))))
+    waveforms = [noise(0.3), noise(0.2, seed=1)]
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, asr.mods.features.num_frames(int(0.3 * RATE)))
+    for limits, expected in (
+        ({"max_layer": 3}, [(1, 2)]),
+        ({"budget": 1e12}, [(2, 2)]),
+        ({"budget": 1.0}, [(0, 2)]),
+        ({"budget": macs[1] / 0.3 * 1.001}, [(0, 1), (1, 1)]),  # a short one pays more per second
+    ):
+        run.clear()
+        results = asr.transcribe_waveforms(waveforms, policy=FixedExit(), **limits)
+        assert run == expected, limits
+    encoder, heads = asr.mods.encoder, asr.mods.heads
+    assert results[0].macs == exit_macs(encoder, heads, 31, heads_run=1)[1]
+
+
+def test_an_utterance_that_a_limit_stops_gives_what_its_exit_gives(asr):
+    waveforms = [noise(0.3), noise(0.2, seed=1), noise(0.25, seed=2)]
+    (alone,) = asr.transcribe_waveforms(waveforms[:1], policy=FixedExit(2))
+    macs = exit_macs(asr.mods.encoder, asr.mods.heads, asr.mods.features.num_frames(int(0.3 * RATE)))
+    results = asr.transcribe_waveforms(waveforms, policy=FixedExit(), budget=macs[1] / 0.3 * 1.001)
+    assert results[0].exit_layer == 2 and {one.exit_layer for one in results} > {2}
+    assert results[0].text == alone.text and results[0].macs == alone.macs
+
+
+def test_times_of_exits_are_lines_through_two_lengths(asr, caplog):
+    assert _line_through([2.0, 10.0], (0.5, 0.9)) == pytest.approx([0.4, 0.05])
+    assert _line_through([2.0, 10.0], (0.5, 0.4)) == [0.5, 0.0]
+    times = asr.time_exits()
+    assert len(times["seconds_to_exit"]) == 3
+    at_10_s = [offset + 10 * slope for offset, slope in times["seconds_to_exit"]]
+    assert 0 < at_10_s[0] < at_10_s[2]
+    offset, slope = times["seconds_to_text"]
+    assert offset + 10 * slope > 0
+    asr.transcribe_waveforms([noise(0.1)], deadline_ms=1e9)
+    assert "measured this machine" not in caplog.text
+    asr.transcribe_waveforms([noise(0.1)], deadline_ms=1e9, policy=ScoreThreshold("entropy", 0.1))
+    assert "the first call with a deadline measured this machine, which took" in caplog.text
+
+
+def test_the_text_of_a_beam_takes_its_time_and_is_not_counted_twice(asr):
+    class Slow(type(asr.decoder)):
+        name = "slow"
+
+        def decode(self, output):
+            time.sleep(0.02)
+            return [replace(one, scores={"posterior": 0.5}) for one in super().decode(output)]
+
+    asr.decoder = Slow(asr.hparams.tokenizer)
+    times = asr.time_exits()
+    offset, slope = times["seconds_to_text"]
+    assert offset + 2 * slope >= 0.02
+    looked = asr.time_exits(ScoreThreshold("posterior", 0.9))
+    assert looked["seconds_to_text"] == [0.0, 0.0]
+    assert looked["seconds_to_exit"][2][0] + 2 * looked["seconds_to_exit"][2][1] >= 3 * 0.02
+
+
+def test_a_deadline_goes_by_the_measured_times(asr, monkeypatch):
     now = iter(range(100))
-    monkeypatch.setattr("speechbrain_ee.segments.time.perf_counter", lambda: next(now))  # a second a look
-    asr.__dict__["seconds_per_exit"] = [1.0, 2.0, 4.0]
-    # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s
-    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1600)[0].exit_layer == 2
-    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1400)[0].exit_layer == 1
+    monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", lambda: next(now))  # a second a look
+    times = {"seconds_to_exit": [(0.0, 1.0), (0.0, 2.0), (0.0, 4.0)], "seconds_to_text": [0.0, 0.2]}
+    asr._times[asr.decoder.name, ()] = times
+    # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s, a text 0.1 s
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1700)[0].exit_layer == 2
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1550)[0].exit_layer == 1
 
 
 def test_a_calibration_of_ones_own(folder, tmp_path):

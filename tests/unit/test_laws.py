@@ -260,7 +260,8 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
     rates = [macs / line["duration"] for macs, line in zip(before_decoding, cache, strict=True)]
     caps = {"macs_per_s": float(np.median(rates)) * 1.001}
     taken = {}
-    for policy in (FixedExit(2), FixedExit(), *policies, Capped(policies[0], **caps), Capped(FixedExit(), max_layer=2)):
+    capped = [Capped(one, **caps) for one in (policies[0], FixedExit())] + [Capped(FixedExit(), max_layer=2)]
+    for policy in (FixedExit(2), FixedExit(), *policies, *capped):
         replayed = replay(policy, cache)
         expected = [asr.exit_layers[index] for index in replayed.exit_indices]
         live, macs = {}, 0
@@ -285,7 +286,7 @@ def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_rec
     values = np.quantile(unsureness(entropy, cache), np.linspace(0, 1, 21)) + 1e-4  # off every score
     rate = float(np.mean([line["exits"][1]["macs"] / line["duration"] for line in cache]))
     budget = RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1)
-    deadline = Capped(FixedExit(), deadline_ms=2700, seconds_per_exit=[0.5, 1.0, 2.0])
+    deadline = Capped(FixedExit(), deadline_ms=2700, seconds_to_exit=[(0, 0.5), (0, 1), (0, 2)])
     for policy in (budget, deadline):
         monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", itertools.count().__next__)
         live = [asr.transcribe_waveforms([waveform], policy=policy)[0].exit_layer for waveform in audio]

@@ -153,7 +153,8 @@ def test_sizes_of_a_pretrained_shape_are_refused_too(tmp_path):
     for settings, message in (
         ({"intermediate_size": 10**8}, "in another shape"),
         ({"conv_dim": [6] * 100_000}, "the two files are not of one model"),
-        ({"conv_stride": [0] * 7}, "encoder cannot be built"),
+        ({"conv_stride": [0] * 7}, "30 s of audio are 0 frames of the encoder, and at most 1000 a second"),
+        ({"conv_stride": [1] * 7}, "30 s of audio are 479981 frames of the encoder"),
         ({"hidden_size": -8}, "backbone is -8: it must be from 0"),
     ):
         config = changed(tmp_path / "model", "encoder", backbone=backbone | settings)

@@ -179,23 +179,54 @@ class TestCapped:
             assert stops.index(True) == expected
 
     def test_law5_a_deadline_is_kept_by_the_measured_times(self):
-        seconds = [0.1, 0.3, 0.6]  # per second of audio: 0.4 and 0.6 s more for 2 s of audio
+        seconds = [(0.1, 0.05), (0.2, 0.2), (0.5, 0.35)]  # 0.2, 0.6 and 1.2 s for 2 s of audio
         for now, expected in (
             (10.0, [False, True]),
             (10.1, [False, True]),
             (10.2, [True, True]),
             (9.8, [False, False]),
         ):
-            policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=seconds)
+            policy = Capped(FixedExit(), deadline_ms=500, seconds_to_exit=seconds)
             assert [policy.stop(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1)] == expected, now
+            assert [policy.cuts(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1, 2)] == [*expected, False]
+
+    @pytest.mark.parametrize(("features", "text_s"), [({}, 0.2 + 2 * 0.1), ({"call_duration": 9.0}, 0.2 + 9 * 0.1)])
+    def test_law5_the_time_of_the_text_is_in_a_deadline(self, features, text_s):
+        times = {"seconds_to_exit": [(0, 0.1), (0, 0.2), (0, 0.3)], "seconds_to_text": (0.2, 0.1)}
+        for spare, stops in ((0.001, False), (-0.001, True)):
+            deadline_ms = 1000 * (0.2 + text_s + spare)  # 0.2 s to the next exit
+            look = _costly_look(0, clock=lambda: 10.0)
+            look.features |= features
+            assert Capped(FixedExit(), deadline_ms=deadline_ms, **times).stop(look) == stops
+
+    def test_a_batch_pays_the_offset_once(self):
+        times = {"seconds_to_exit": [(0, 0.0), (0.3, 0.1), (9, 9)]}
+        look = _costly_look(0, clock=lambda: 10.0)
+        look.features["batch_duration"] = 10.0  # 0.3 + 10 * 0.1 = 1.3 s
+        assert not Capped(FixedExit(), deadline_ms=1301, **times).stop(look)
+        assert Capped(FixedExit(), deadline_ms=1299, **times).stop(look)
+
+    def test_only_needed_heads_are_asked_for(self):
+        assert [Capped(FixedExit(), max_layer=4).needs_head(i, LAYERS) for i in range(3)] == [False, False, True]
+        assert [Capped(FixedExit(), max_layer=4).cuts(_costly_look(i)) for i in range(3)] == [False, True, False]
+        entropy = Capped(ScoreThreshold("entropy", [None, 0.5, None]), macs_per_s=100)
+        assert [entropy.needs_head(i, LAYERS) for i in range(3)] == [False, True, True]
+        assert entropy.cuts(_costly_look(0)) and not FixedExit(4).cuts(_costly_look(0))
+        nested = Capped(Capped(FixedExit(), max_layer=2), macs_per_s=1e9)
+        assert nested.cuts(_costly_look(0)) and nested.needs_head(2, LAYERS)
+
+    @pytest.mark.parametrize("seconds", [[0.1, 0.2, 0.3], [(1, 2, 3)] * 3, [("a", 1)] * 3])
+    def test_times_that_are_no_lines_are_refused(self, seconds):
+        with pytest.raises(ValueError, match="is no time: give an offset in seconds and seconds per second of audio"):
+            Capped(FixedExit(), deadline_ms=5, seconds_to_exit=seconds)
 
     def test_a_deadline_that_is_just_met_is_met(self):
-        seconds = [0.25, 0.5, 1.0]  # per second of audio: 0.5 s more for 2 s of audio
-        policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=seconds)
+        seconds = [(0, 0.25), (0, 0.5), (0, 1.0)]  # per second of audio: 0.5 s more for 2 s of audio
+        policy = Capped(FixedExit(), deadline_ms=500, seconds_to_exit=seconds)
         assert not policy.stop(_costly_look(0, clock=lambda: 10.0))
 
     def test_a_deadline_goes_by_the_audio_of_the_whole_batch(self):
-        policy = Capped(FixedExit(), deadline_ms=500, seconds_per_exit=[0.1, 0.3, 0.6])
+        policy = Capped(FixedExit(), deadline_ms=500, seconds_to_exit=[(0, 0.1), (0, 0.3), (0, 0.6)])
         look = _costly_look(0, clock=lambda: 10.0)
         assert not policy.stop(look)  # 0.4 s more for 2 s of audio
         look.features["batch_duration"] = 3.0  # 0.6 s more for all
@@ -208,7 +239,7 @@ class TestCapped:
         ("limits", "message"),
         [
             ({"macs_per_s": 0}, "macs_per_s is 0: give a number above 0"),
-            ({"deadline_ms": 5}, "a deadline needs seconds_per_exit"),
+            ({"deadline_ms": 5}, "a deadline needs seconds_to_exit"),
             ({"max_layer": "all"}, "max_layer is 'all'"),
         ],
     )
@@ -315,7 +346,8 @@ class TestRunningBudget:
     [
         Patience(2, level=0.9),
         LearnedThreshold(learned_score(), 0.01),
-        Capped(ScoreThreshold("entropy", 0.1), max_layer=4, deadline_ms=20.0, seconds_per_exit=[1.0, 2.0, 3.0]),
+        Capped(ScoreThreshold("entropy", 0.1), max_layer=4, deadline_ms=20.0, seconds_to_exit=[(0.5, 1.0)] * 3),
+        Capped(FixedExit(), deadline_ms=20.0, seconds_to_exit=[(0.5, 1.0)] * 3, seconds_to_text=(0.1, 0.2)),
         RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.0, 1.0], macs_per_s=1e9),
         ScoreThreshold("posterior", 0.9, guarded=True),
         FixedExit(4),

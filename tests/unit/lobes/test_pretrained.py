@@ -3,14 +3,16 @@
 
 import json
 import sys
+import warnings
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from unit.models import BASE, D_MODEL, FAMILIES, N_MELS, make_encoder
+from unit.models import BASE, D_MODEL, FAMILIES, N_MELS, make_batch, make_encoder
 
 from speechbrain_ee.lobes import Wav2Vec2ExitEncoder, Waveform, WhisperExitEncoder, WhisperLogMel
+from speechbrain_ee.lobes.sources import pretrained_source
 from speechbrain_ee.model import ModelError, build_lobe, describe
 
 PRETRAINED = [family for family, (_, arguments) in FAMILIES.items() if "backbone" in arguments]
@@ -170,7 +172,7 @@ def test_more_layers_than_the_source_has_are_refused(tmp_path):
         from_source("wav2vec2", source, num_layers=5, exit_layers=[5])
 
 
-@pytest.mark.parametrize("content", [b"version https://git-lfs.github.com/spec/v1", b""])
+@pytest.mark.parametrize("content", [b"no weights", b""])
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_broken_weights_are_one_line(tmp_path, name, content):
     _, source = make_source(tmp_path, "wav2vec2")
@@ -305,3 +307,26 @@ def test_what_is_neither_true_nor_false_is_refused(normalize):
 def test_an_empty_source_is_refused():
     with pytest.raises(ValueError, match="the source is empty"):
         from_source("wav2vec2", "")
+
+
+def test_a_warning_of_torch_is_kept_away_from_wavlm_alone():
+    encoder = make_encoder("wavlm")
+    feats, lengths = make_batch("wavlm", (30, 20))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        filters = list(warnings.filters)
+        with torch.no_grad():
+            encoder(feats, lengths)
+        assert warnings.filters == filters
+        assert not [one for one in caught if "mismatched" in str(one.message)]
+        warnings.warn("Support for mismatched key_padding_mask and attn_mask", UserWarning, stacklevel=1)
+    assert len([one for one in caught if "mismatched" in str(one.message)]) == 1, "others still hear of it"
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_pointer_of_git_lfs_in_a_pretrained_folder_is_named(tmp_path, name):
+    folder = pretrained_source(source=None, family="wav2vec2", folder=str(tmp_path / "tiny"))
+    (tmp_path / "tiny" / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=f"{name} is a pointer of Git LFS"):
+        Waveform(source=folder)
+        Wav2Vec2ExitEncoder(num_layers=2, exit_layers=[2], source=folder)
