@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+LARGEST_FILE = 1 << 43  # 8 TB; beyond it, some file systems refuse to look
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -43,7 +45,9 @@ class Layout:
 
 
 def read_at(file: BinaryIO, place: int, count: int) -> bytes:
-    """Read so many bytes at a place, or as many as there are."""
+    """Read so many bytes at a place, or as many as there are; none at a place that no file reaches."""
+    if not 0 <= place <= LARGEST_FILE:
+        return b""
     file.seek(place)
     return file.read(count)
 

@@ -130,6 +130,7 @@ class Overlay(io.RawIOBase):
         self.starts = [0, *accumulate(sizes)]
         self.length = self.starts.pop()
         self.position = 0
+        self.failure: Exception | None = None
 
     def readable(self) -> bool:
         """It is."""
@@ -150,10 +151,17 @@ class Overlay(io.RawIOBase):
         return self.position
 
     def readinto(self, buffer) -> int:
-        """Fill the buffer; returns how many bytes there were."""
+        """Fill the buffer; returns how many bytes there were.
+
+        An error is kept as ``failure``: whoever calls this from C would only print it.
+        """
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view) and self.position < self.length:
-            data = self._next(len(view) - done)
+            try:
+                data = self._next(len(view) - done)
+            except (OSError, MemoryError) as error:
+                self.failure = error
+                break
             if not data:
                 break  # the file became shorter
             view[done : done + len(data)] = data

@@ -340,7 +340,7 @@ def test_a_recording_of_31_minutes_is_cut_and_stays_small(asr, tmp_path):
 
 def test_parts_of_a_file_are_those_of_its_waveform(asr, tmp_path, monkeypatch):
     monkeypatch.setattr("speechbrain_ee.inference.MAX_CHUNK_S", 20.0)
-    monkeypatch.setattr("speechbrain_ee.audio.reader.BLOCK_VALUES", 100_000)
+    monkeypatch.setattr("speechbrain_ee.audio.recording.BLOCK_VALUES", 100_000)
     stereo = np.stack([noise(45).numpy(), noise(45).numpy() / 2], axis=1)
     soundfile.write(tmp_path / "a.wav", stereo, 44101, subtype="FLOAT")
     parts = list(asr.read_parts(tmp_path / "a.wav"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from unit.audio.files import RATE, SAMPLES, bytes_of, save, speech
 
-from speechbrain_ee.audio import AudioError, audio_duration, flac, read_blocks, reader
+from speechbrain_ee.audio import AudioError, audio_duration, flac, read_blocks, recording
 
 WHOLE = SAMPLES / RATE
 
@@ -29,7 +29,7 @@ def refusal(path):
 
 @pytest.fixture
 def notes(caplog):
-    reader._warn_once.cache_clear()
+    recording._warn_once.cache_clear()
     with caplog.at_level(logging.WARNING):
         yield lambda: [one.getMessage() for one in caplog.records if "upsampled" not in one.getMessage()]
 
@@ -227,3 +227,21 @@ def test_one_frame_of_mp3(tmp_path, capfd):
     assert 0 < audio_duration(path) < 0.05
     assert length(path) > 0
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("format", [*CHUNKED, "FLAC", "OGG", "MP3", "NIST"])
+def test_a_file_that_ends_anywhere_in_its_header(tmp_path, format):
+    data = bytes_of(format, speech(2000))
+    for size in range(1, min(len(data) - 1, 200), 3):
+        path = save(tmp_path, data[:size])
+        for call in (audio_duration, length):
+            try:
+                assert call(path) > 0
+            except AudioError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_a_chunk_that_claims_more_than_any_file_holds(tmp_path):
+    data = bytes_of("CAF", subtype="PCM_16")
+    struct.pack_into(">q", data, 12, (1 << 63) - 100)  # the size of the first chunk, which libsndfile knows anyway
+    assert length(save(tmp_path, data)) == SAMPLES

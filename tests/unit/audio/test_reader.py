@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files, pipes and what is neither; rates, levels and channels of files."""
 
+import errno
+import io
 import os
 import socket
 import threading
@@ -10,7 +12,7 @@ import pytest
 import soundfile
 from unit.audio.files import RATE, bytes_of, save, speech
 
-from speechbrain_ee.audio import AudioError, audio_duration, read_blocks, source
+from speechbrain_ee.audio import AudioError, audio_duration, read_blocks, reader, source
 
 
 def read(path, rate=RATE):
@@ -120,3 +122,18 @@ def test_too_little_memory_is_an_error_of_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(soundfile.SoundFile, "read", read_nothing)
     assert "a.bin needs more memory than there is" in refusal(read, save(tmp_path, bytes_of("WAV")))
+
+
+class FailingDisk(io.BytesIO):
+    """Reads no further than 20000 bytes."""
+
+    def read(self, count=-1):
+        if self.tell() >= 20_000:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().read(count)
+
+
+def test_a_disk_that_fails_is_no_file_that_breaks_off(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reader, "open_source", lambda path, may_be_pipe: FailingDisk(bytes(bytes_of("WAV"))))
+    assert "cannot be read (Input/output error): check its disk" in refusal(read, "a.wav")
+    assert capfd.readouterr().err == ""
