@@ -7,7 +7,7 @@ from unit.models import model_with_heads
 
 from speechbrain_ee.checkpoints import AtomicCheckpointer
 from speechbrain_ee.errors import CheckpointError
-from speechbrain_ee.state_dicts import average_checkpoints, interpolate, load_strict
+from speechbrain_ee.state_dicts import average_checkpoints, first_names, interpolate, load_strict
 
 
 def test_strict_load_of_the_same_model():
@@ -129,3 +129,15 @@ def test_interpolate_takes_the_device_of_what_was_trained():
         on_gpu = FakeTensor(mode, initial["weight"], torch.device("cuda:0"))
         mixed = interpolate({"weight": mode.from_tensor(trained["weight"])}, {"weight": on_gpu}, share=0.5)
     assert mixed["weight"].device.type == "cpu"
+
+
+def test_a_share_by_hand_and_whole_numbers_of_what_was_trained():
+    trained = {"weight": torch.tensor([4.0], dtype=torch.bfloat16), "draw": torch.tensor(7)}
+    mixed = interpolate(trained, {"weight": torch.tensor([0.0]), "draw": torch.tensor(3)}, share=0.25)
+    assert mixed["weight"].dtype == torch.bfloat16 and mixed["weight"].item() == 3.0
+    assert mixed["draw"].item() == 7
+
+
+def test_a_message_names_five_keys_and_says_whether_there_are_more():
+    assert first_names(list("abcde")) == "a, b, c, d, e"
+    assert first_names(list("abcdef")) == "a, b, c, d, e, ..."

@@ -140,6 +140,24 @@ def test_no_global_random_number_is_drawn(utterances, tokenizer, num_workers):
     assert np.random.get_state()[1].tolist() == before[2]
 
 
+def test_without_shuffling_the_longest_come_first(tokenizer):
+    utterances = fake([1.0, 9.0, 3.0, 6.0])
+    batches = batch_ids(utterances, tokenizer, shuffle=False, max_batch_seconds=1.0, num_buckets=4)
+    assert batches == [[utterances[index].id] for index in (1, 3, 2, 0)]
+
+
+def test_what_workers_are_seeded_with_depends_on_the_epoch_alone(utterances, tokenizer):
+    options = {"max_batch_seconds": 2.0, "shuffle": True}
+    whole, resumed = (make_loader(make_dataset(utterances, tokenizer), **options) for _ in range(2))
+    whole.set_epoch(1)
+    first = whole.generator.get_state()
+    ids_of(whole)
+    whole.set_epoch(2)
+    resumed.set_epoch(2)
+    assert torch.equal(resumed.generator.get_state(), whole.generator.get_state())
+    assert not torch.equal(first, whole.generator.get_state())
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("cache_audio", [False, True])
 def test_law_7_resumed_loader_gives_exactly_the_rest(tmp_path, utterances, tokenizer, num_workers, cache_audio):
