@@ -130,3 +130,20 @@ def test_wrong_shape_is_refused(shape):
 def test_blank_outside_the_vocabulary_is_refused(blank_index):
     with pytest.raises(ValueError, match="choose 0..3"):
         compute_scores(torch.zeros(1, 3, 4), torch.tensor([3]), blank_index=blank_index)
+
+
+def test_tokens_in_the_padding_are_neither_counted_nor_compared():
+    said = _log_probs([0.1, 0.9], [0.9, 0.1], [0.1, 0.9])  # a, blank, and an a behind the end
+    rate = compute_scores(said, torch.tensor([2]), names=["token_rate"])["token_rate"]
+    assert rate.item() == 0.5  # one token in two frames
+    padded_otherwise = _log_probs([0.1, 0.9], [0.9, 0.1], [0.9, 0.1])
+    names = {"names": ["agreement"], "previous": padded_otherwise}
+    assert compute_scores(said, torch.tensor([2]), **names)["agreement"].item() == 1.0
+    assert compute_scores(said, torch.tensor([3]), **names)["agreement"].item() == 0.5
+
+
+def test_the_exit_before_may_have_more_frames():
+    here, before = _log_probs([0.1, 0.9], [0.9, 0.1]), _log_probs([0.3, 0.7], [0.9, 0.1], [0.1, 0.9])
+    scores = compute_scores(here, torch.tensor([2]), previous=before, names=["change", "agreement"])
+    assert_close(scores["change"], torch.tensor([0.1]))  # 0.2 of the probability moved in one frame of two
+    assert scores["agreement"].item() == 1.0
