@@ -34,7 +34,7 @@ from speechbrain_ee.calibration_file import (
 )
 from speechbrain_ee.command_line import log_config, parse_arguments
 from speechbrain_ee.corpora.audio import check_durations, load_audio
-from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
+from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short, unwritable_warning
 from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
@@ -294,6 +294,8 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
         if exits.get("missing"):
             incomplete.append(missing_line(exits, run / "eval" / test_set))
         print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
+        if warning := unwritable_warning(utterances, hparams["tokenizer"]):
+            print(f"warning: {test_set}: {warning}", file=sys.stderr)
     calibrate_run(hparams, asr.fingerprint)
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
     if incomplete:

@@ -179,6 +179,7 @@ def evaluate(
     """
     prepare_process(threads)
     from speechbrain_ee.calibration_file import shift_warning
+    from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation import evaluate as run_evaluation
     from speechbrain_ee.inference import EarlyExitASR
@@ -215,6 +216,8 @@ def evaluate(
         exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
+        if warning := unwritable_warning(utterances, asr.hparams.tokenizer):
+            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
         if asr.calibration and (
             warning := shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl"))
         ):

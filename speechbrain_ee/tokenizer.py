@@ -43,10 +43,14 @@ class Tokenizer:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
-            raise ValueError(f"tokenizer {path} does not exist: train it, or check the path")
+            what = "is a folder: give the file" if self.path.is_dir() else "does not exist: train it, or check the path"
+            raise ValueError(f"tokenizer {path} {what}")
         check_not_pointer(path)
+        data = self.path.read_bytes()
         try:
-            self.processor = sentencepiece.SentencePieceProcessor(model_proto=self.path.read_bytes())
+            if not data:
+                raise RuntimeError("empty, which SentencePiece takes for a model of no pieces")
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         except RuntimeError:
             raise ValueError(f"{path} is not a SentencePiece model: train it again") from None
         self._check_special_ids()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
 
+from speechbrain_ee.decoding.arpa import check_file, words_of_arpa, writable_words
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
-from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import Span, frame_confidences, greedy_spans
 
@@ -125,7 +125,7 @@ class BeamCTC:
         if beam_size < 1:
             raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
         if kenlm_model_path is not None:
-            _check_kenlm(Path(kenlm_model_path))
+            _check_kenlm(Path(kenlm_model_path), tokenizer)
         self.name = f"CTC beam {beam_size}"
         if kenlm_model_path is not None:
             self.name += f", {Path(kenlm_model_path).name} weight {alpha}, bonus {beta}"
@@ -179,9 +179,9 @@ def _spans(hypothesis, confidences: list[float]) -> list[Span]:
     return [Span.of_frames(word, start, end, confidences) for word, (start, end) in hypothesis.text_frames]
 
 
-def _check_kenlm(path: Path) -> None:
+def _check_kenlm(path: Path, tokenizer: Tokenizer) -> None:
     if find_spec("kenlm") is None or find_spec("pygtrie") is None:
         raise ImportError('a language model needs KenLM, not installed here: pip install "speechbrain_ee[lm]"')
-    if not path.is_file():
-        raise ValueError(f"language model {path} does not exist; give an ARPA or KenLM binary")
-    check_not_pointer(path)
+    check_file(path, "an ARPA or KenLM binary")
+    if words := words_of_arpa(path):
+        writable_words(path, words, tokenizer)

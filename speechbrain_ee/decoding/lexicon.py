@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from speechbrain_ee.decoding.arpa import check_file, words_of_arpa, writable_words
 from speechbrain_ee.decoding.base import N_BEST, Decoded, check_output, share_of_first
-from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.tokenizer import BLANK_INDEX
 from speechbrain_ee.words import WORD_START, Span, frame_confidences, word_positions
 
@@ -73,10 +73,13 @@ class LexiconCTC:
         )
         self.tokenizer = tokenizer
         self.space = pieces.index(WORD_START)
-        words = _words_of_arpa(Path(kenlm_model_path))
-        letters = set(pieces[3:]) - {WORD_START}
-        if not (words := [word for word in words if set(word) <= letters]):
-            raise ValueError(f"no word of {kenlm_model_path} is of this model's letters: {''.join(sorted(letters))}")
+        path = Path(kenlm_model_path)
+        check_file(path, "an ARPA file")
+        if not (words := words_of_arpa(path)):
+            raise ValueError(
+                f"{path} is no ARPA file, from which the words of a lexicon are read: a KenLM binary has none"
+            )
+        words = writable_words(path, words, tokenizer)
         self.searcher = _make_searcher(
             words,
             tokens=pieces,
@@ -139,23 +142,3 @@ def _make_searcher(words: list[str], *, tokens: list[str], blank: str, lm: str |
             )
         except RuntimeError as error:  # KenLM's own
             raise ValueError(f"cannot read language model {lm}; give an ARPA file of order 2 or more") from error
-
-
-def _words_of_arpa(path: Path) -> list[str]:
-    if not path.is_file():
-        raise ValueError(f"language model {path} does not exist; give an ARPA file")
-    check_not_pointer(path)
-    words, is_unigram = [], False
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file):
-            if line.startswith("\\"):
-                if is_unigram:
-                    break
-                is_unigram = line.strip() == "\\1-grams:"
-            elif is_unigram and len(fields := line.split()) >= 2:
-                words.append(fields[1])
-            elif number > 1000 and not words:
-                break
-    if not words:
-        raise ValueError(f"{path} is no ARPA file, from which the words of a lexicon are read: a KenLM binary has none")
-    return sorted({word for word in words if not word.startswith("<")})

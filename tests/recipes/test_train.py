@@ -348,6 +348,15 @@ def test_bad_options_are_one_line(corpus, tmp_path, option, value, parts):
     assert not list((tmp_path / "run").glob("save/CKPT*"))
 
 
+def test_test_references_that_the_model_cannot_write_are_warned_of(broken, tmp_path):
+    change_row(broken / "test.jsonl", 2, text="NO go, hi")
+    ended = train(arguments(broken, tmp_path / "run", number_of_epochs=1, exit_layers="3"), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert re.search(
+        r"^warning: test: 2 of \d+ words of the references have .* write \('[,NO]{3}'\)", ended.stderr, re.M
+    )
+
+
 def test_a_bug_shows_its_traceback_on_standard_error_and_in_the_log(corpus, tmp_path):
     ended = train(arguments(corpus, tmp_path / "run"), tmp_path, partial(tiny.fail_at, 1, 2))
     assert ended.status == 1

@@ -277,6 +277,15 @@ def test_evaluate_finds_the_audio_of_a_manifest_that_lies_elsewhere(run, model, 
     assert status == 1 and f"{tmp_path / 'results' / '0.wav'} does not exist" in err
 
 
+def test_evaluate_warns_of_references_that_the_model_cannot_write(run, model, audio, tmp_path):
+    utterances = [Utterance(path.name, path, 0.5, "The CAT, 12") for path in audio]
+    write_manifest(tmp_path / "test.jsonl", utterances)
+    status, _, err = run("evaluate", model, "--manifest", tmp_path / "test.jsonl")
+    assert status == 0
+    assert "warning: test: 6 of 6 words of the references have characters that the model cannot write" in err
+    assert "cannot write" not in run("evaluate", model, "--manifest", manifest(tmp_path / "good.jsonl", audio))[2]
+
+
 def test_results_of_the_beam_do_not_replace_the_greedy_ones(run, model, audio, tmp_path):
     path = manifest(tmp_path / "test.jsonl", audio)
     for arguments in ([], ["--decoding", "beam", "--beam-size", 4]):

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Greedy and beam: exact lengths, padding, agreement, what is refused."""
 
+import gzip
+import logging
 import sys
 
 import pytest
 import torch
 
 from speechbrain_ee.decoding import BeamCTC, GreedyCTC
+from speechbrain_ee.language_model import load_language_model
 from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.tokenizer import Tokenizer
 
@@ -141,6 +144,42 @@ def test_missing_language_model_is_refused(tokenizer, monkeypatch, tmp_path):
     monkeypatch.setattr("speechbrain_ee.decoding.ctc.find_spec", lambda name: name)
     with pytest.raises(ValueError, match="lm.arpa does not exist"):
         BeamCTC(tokenizer, kenlm_model_path=tmp_path / "lm.arpa")
+
+
+ARPA = "\\data\\\nngram 1={}\nngram 2=1\n\n\\1-grams:\n-3\t<unk>\n0\t<s>\t0\n-1\t</s>\n{}"
+ARPA += "\n\\2-grams:\n-0.1\t<s> {}\n\n\\end\\\n"
+
+
+def write_arpa(path, *words):
+    path.write_text(ARPA.format(3 + len(words), "".join(f"-1\t{word}\t0\n" for word in words), words[0]))
+    return path
+
+
+def test_a_language_model_of_words_that_cannot_be_written_is_refused(tokenizer, tmp_path, caplog):
+    pytest.importorskip("kenlm", reason='needs pip install "speechbrain_ee[lm]"')
+    path = write_arpa(tmp_path / "up.arpa", "A", "BA")
+    with pytest.raises(ValueError, match=r"no word of .*up\.arpa \(first: 'A'\).*make it of texts in lower case$"):
+        BeamCTC(tokenizer, kenlm_model_path=path)
+    with gzip.open(tmp_path / "up.arpa.gz", "wb") as file:
+        file.write(path.read_bytes())
+    with pytest.raises(ValueError, match=r"no word of .*up\.arpa\.gz"):
+        BeamCTC(tokenizer, kenlm_model_path=tmp_path / "up.arpa.gz")
+    with caplog.at_level(logging.WARNING):
+        BeamCTC(tokenizer, kenlm_model_path=write_arpa(tmp_path / "half.arpa", "a", "B"))
+        assert "can write" not in caplog.text
+        BeamCTC(tokenizer, kenlm_model_path=write_arpa(tmp_path / "most.arpa", "a", "B", "A"))
+    assert "can write 1 of 3 words of the language model (not 'A', for example)" in caplog.text
+
+
+def test_a_language_model_that_is_no_file_of_one(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechbrain_ee.decoding.ctc.find_spec", lambda name: name)
+    with pytest.raises(ValueError, match="is a folder; give an ARPA or KenLM binary"):
+        BeamCTC(tokenizer, kenlm_model_path=tmp_path)
+    (tmp_path / "lm.arpa").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n")
+    with pytest.raises(ValueError, match="lm.arpa is a pointer of Git LFS, .* run git lfs pull"):
+        BeamCTC(tokenizer, kenlm_model_path=tmp_path / "lm.arpa")
+    with pytest.raises(ValueError, match="lm.arpa is a pointer of Git LFS"):
+        load_language_model(tmp_path / "lm.arpa")
 
 
 def test_language_model_changes_the_text(tokenizer, tmp_path):

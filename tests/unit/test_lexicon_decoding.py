@@ -146,6 +146,9 @@ def test_bad_input_is_one_line(tokenizer, arpa, tmp_path, monkeypatch):
     bpe = Tokenizer.train(["ab b ab b"], path=tmp_path / "bpe.model", vocab_size=8)
     fails(ValueError, "a lexicon spells words in letters, and this model has tokens like", tokens=bpe)
     other = Tokenizer.train(["xyz"], path=tmp_path / "other.model", model_type="char")
-    fails(ValueError, r"no word of .*lm\.arpa is of this model's letters: xyz", tokens=other)
+    fails(ValueError, r"can write no word of the language model .*lm\.arpa \(first: 'a'\), so that", tokens=other)
+    capitals = tmp_path / "capitals.arpa"
+    capitals.write_text(arpa.read_text("utf-8").replace("ab", "AB").replace("\ta", "\tA").replace("bb", "BB"), "utf-8")
+    fails(ValueError, "can write no word of .*capitals.arpa .*make it of texts in lower case", lm=capitals)
     monkeypatch.setitem(sys.modules, "torchaudio.models.decoder", None)
     fails(ImportError, r'pip install "speechbrain_ee\[lm\]"')

@@ -100,6 +100,11 @@ def test_bad_files(tmp_path):
     refused("does not exist", Tokenizer, tmp_path / "none.model")
     (tmp_path / "bad.model").write_bytes(b"this is no model")
     refused("not a SentencePiece model", Tokenizer, tmp_path / "bad.model")
+    (tmp_path / "bad.model").write_bytes(b"")
+    refused("not a SentencePiece model", Tokenizer, tmp_path / "bad.model")
+    (tmp_path / "bad.model").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n")
+    refused("bad.model is a pointer of Git LFS, .* run git lfs pull", Tokenizer, tmp_path / "bad.model")
+    refused("is a folder: give the file", Tokenizer, tmp_path)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS),
         model_prefix=str(tmp_path / "other"),

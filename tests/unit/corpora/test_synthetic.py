@@ -2,6 +2,7 @@
 """The embedded default corpus."""
 
 import json
+import multiprocessing
 import os
 import sys
 import wave
@@ -115,6 +116,37 @@ def test_a_smaller_corpus_leaves_no_file_of_the_larger_one(espeak, tmp_path):
     (audio / "mine.wav").write_bytes(b"not of this corpus")
     prepare(tmp_path, **make, num_dev=1)
     assert sorted(path.name for path in audio.iterdir()) == ["dev-00000.wav", "mine.wav"]
+
+
+def test_two_processes_make_one_corpus_and_the_second_waits(espeak, tmp_path):
+    """The second would remove what the first writes, and find no corpus when it reads."""
+    context = multiprocessing.get_context("fork")
+    begun, go_on = context.Event(), context.Event()
+
+    def first():
+        def wait_then_render(job, espeak):
+            begun.set()
+            go_on.wait(60)
+            return np.full(4000, job.seed[2], dtype=np.int16)
+
+        synthetic.render = wait_then_render
+        prepare(tmp_path, **SIZES, num_workers=1, progress=False)
+
+    def second():
+        synthetic.render = None  # must not be needed
+        prepare(tmp_path, **SIZES, num_workers=1, progress=False)
+
+    one, two = context.Process(target=first), context.Process(target=second)
+    one.start()
+    assert begun.wait(60)
+    two.start()
+    two.join(1)
+    assert two.is_alive()  # it waits
+    go_on.set()
+    for process in (one, two):
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(read_manifest(tmp_path / "train.jsonl")) == 6
 
 
 def test_hours_are_met(jobs, espeak):
