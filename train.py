@@ -24,11 +24,12 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 from tqdm import tqdm
 
 from speechbrain_ee.brain import ExitBrain
-from speechbrain_ee.calibration import calibrate
+from speechbrain_ee.calibration import calibrate, check_not_cut
 from speechbrain_ee.calibration_file import (
     CALIBRATION_FILE,
     forget_calibration_of_another_model,
     read_calibration,
+    record_attempt,
     summary,
     write_calibration,
 )
@@ -313,7 +314,13 @@ def calibrate_run(hparams: dict, model: str) -> None:
         ["max_wer_increase"],
     )
     if is_own:
-        calibration = calibrate(read_utterances(run / "eval" / "dev" / "utterances.jsonl"), **own, model=model)
+        utterances = read_utterances(run / "eval" / "dev" / "utterances.jsonl")
+        try:
+            check_not_cut(utterances)
+        except ValueError as error:
+            print(f"\nno threshold is chosen: {error}")
+            return
+        calibration = record_attempt(run / "eval" / "dev", calibrate(utterances, **own, model=model))
         write_calibration(run, calibration)
     print(f"\n{calibration['score']} for {calibration['target']}: {summary(calibration)}")
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the promise hold? Many calibration sets are drawn from a file that is taken for the population.
+"""Is the promise kept? Many calibration sets are drawn from populations that are known as a whole.
 
-python benchmarks/promise.py FILE... [--out FILE]
+python benchmarks/promise.py FILE... [--draws 1000] [--learned-draws 100] [--out FILE]
 
-FILE is an utterances.jsonl, or a subset of its form. From its N utterances N/2 are drawn with replacement, 1,000 times;
-a promise is broken where the WER of the whole file at the chosen threshold is more than epsilon above the last exit's.
-Beside each test the naive threshold: the cheapest one that keeps to epsilon on the draw itself. Prints JSON.
+FILE is an utterances.jsonl, or a subset of its form; it is taken for a population, and made populations stand beside
+it (``made_populations``). Utterances are drawn with replacement, and speakers, each with all utterances, where several
+are named. On every draw the threshold on the entropy is chosen as ``calibrate --promise`` chooses it; the promise is
+broken where the WER of the whole population at that threshold is more than epsilon above the last exit's. The learned
+score is fitted inside every draw. Beside it, what is not offered: the t test and ``naive``, the cheapest threshold that
+keeps to epsilon on the draw. ``average`` is the mean of the points lost with ``calibrate --average``. Prints JSON.
 """
 
 import argparse
@@ -13,97 +16,227 @@ import json
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
+from tqdm import tqdm
 
-from speechbrain_ee.calibration import threshold_path
+from speechbrain_ee.calibration import MIN_UTTERANCES, candidate, for_promise, threshold_path
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay import ExitCounts
-from speechbrain_ee.risk import TESTS, furthest_safe
+from speechbrain_ee.risk import PSEUDO_WORDS, LossSums, fewest_speakers, furthest_safe, p_values, sum_by_group
 from speechbrain_ee.sweeps import exits_taken
 from speechbrain_ee.utterances import read_utterances
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0)
 DELTA = 0.1
-BOUND = 3.0
-NUM_DRAWS = 1000
+NUM_UTTERANCES = (50, 100, 200, 400, 1310)
+NUM_SPEAKERS = (10, 20, 40, 88)
+LEARNED_SIZES = (400, 1310)
+ALLOWED = 0.116  # of 1,000 draws, where 10 % is true: 1.64 standard deviations
 
 
 class Population:
-    """A file, every threshold of the path tried on all of it."""
+    """Utterances, or their speakers, and what every threshold of the path does to all of them."""
 
-    def __init__(self, utterances: list[dict], score: str):
-        policy = ScoreThreshold(score, 0.0)
+    def __init__(self, name: str, utterances: list[dict], *, by_speaker: bool = False):
+        policy = ScoreThreshold("entropy", 0.0)
         counts = ExitCounts.of(utterances)
         taken = exits_taken(policy, utterances, threshold_path(policy, None, len(counts.exit_layers)))
         moves = np.concatenate([[True], (np.diff(taken, axis=1) != 0).any(axis=0)])
         taken = taken[:, moves]  # thresholds that change nothing only cost time
-        self.words = counts.words
-        self.extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
-        self.layers = np.array(counts.exit_layers)[taken]
-        self.depth = counts.exit_layers[-1]
-        self.increase = 100 * self.extra.sum(axis=0) / self.words.sum()
+        groups = [one.get("speaker") for one in utterances] if by_speaker else None
+        extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
+        self.name, self.utterances, self.by_speaker = name, utterances, by_speaker
+        self.extra, self.words = (sum_by_group(values, groups) for values in (extra, counts.words))
+        self.increase = 100 * extra.sum(axis=0) / counts.words.sum()
+        self.saved = 1 - np.array(counts.exit_layers)[taken].mean(axis=0) / counts.exit_layers[-1]
 
-    def outcome(self, chosen: int | None, epsilon: float) -> tuple[bool, bool, float]:
-        """Whether the promise is broken, whether anything was granted, and the share of layers saved."""
-        if chosen is None:
-            return False, False, 0.0
-        saved = 1 - self.layers[:, chosen].mean() / self.depth
-        return self.increase[chosen] > epsilon + 1e-9, saved > 0, saved
+    def draw(self, size: int, num_draws: int) -> np.ndarray:
+        """How often each utterance or speaker is in each draw, (draws, rows)."""
+        shares = np.full(len(self.words), 1 / len(self.words))
+        return np.random.default_rng(0).multinomial(size, shares, size=num_draws).astype(float)
 
-
-def promised(population: Population, rows: np.ndarray, epsilon: float, test: str) -> int | None:
-    """Place on the path up to which the promise is given."""
-    excess = population.extra[rows] - epsilon / 100 * population.words[rows, None]
-    safe = furthest_safe(excess, delta=DELTA, test=test, bound=BOUND)
-    return safe - 1 if safe else None
+    def outcome(self, steps: np.ndarray, epsilon: float) -> dict:
+        """Share of broken promises, of granted ones and of the layers saved, of so many safe steps in every draw."""
+        increase, saved = (np.append(0.0, values)[steps] for values in (self.increase, self.saved))
+        found = {"broken": increase > epsilon + 1e-9, "granted": saved > 0, "layers_saved": saved}
+        return {name: round(float(values.mean()), 4) for name, values in found.items()}
 
 
-def naive(population: Population, rows: np.ndarray, epsilon: float, _: str) -> int | None:
-    """Place of the cheapest threshold that keeps to epsilon on the draw."""
-    excess = population.extra[rows] - epsilon / 100 * population.words[rows, None]
-    good = np.flatnonzero(excess.sum(axis=0) <= 0)
-    return int(good[population.layers[rows][:, good].sum(axis=0).argmin()]) if len(good) else None
+def t_p_values(sums: LossSums, epsilon: float) -> np.ndarray:
+    """P-values of the one-sided t test of a mean excess above 0, (draws, path)."""
+    share = epsilon / 100
+    mean = (sums.d - share * sums.n) / sums.size
+    squares = sums.d2 - 2 * share * sums.dn + share**2 * sums.n2
+    variance = np.maximum(squares / sums.size - mean**2, 1e-12) * sums.size / (sums.size - 1)
+    return stats.t.cdf(mean / np.sqrt(variance / sums.size), sums.size - 1)
 
 
-def simulate(population: Population, epsilon: float, choose, test: str) -> dict:
-    """Draw, choose, count."""
+def steps_on_average(population: Population, counts: np.ndarray, epsilon: float) -> np.ndarray:
+    """Steps of the path that ``calibrate --average`` takes, utterances drawn."""
+    some = population.extra.any(axis=1)  # the others have the same excess all along the path
+    excess = population.extra - epsilon / 100 * population.words[:, None]
+    clipped = np.clip(excess[some], -PSEUDO_WORDS, PSEUDO_WORDS)
+    risk = counts[:, some] @ np.maximum.accumulate(clipped, axis=1)
+    risk += counts[:, ~some] @ np.clip(excess[~some, :1], -PSEUDO_WORDS, PSEUDO_WORDS)
+    return (risk + PSEUDO_WORDS <= 0).sum(axis=1)
+
+
+def simulate(population: Population, size: int, num_draws: int) -> dict:
+    """Draw, choose, count; by epsilon and way to choose. Empty where so few are refused."""
+    if size < (fewest_speakers(DELTA) if population.by_speaker else MIN_UTTERANCES):
+        return {}
+    counts = population.draw(size, num_draws)
+    sums = LossSums.of(population.extra, population.words, counts)
+    found = {}
+    for epsilon in EPSILONS:
+        good = sums.d <= epsilon / 100 * sums.n
+        p = p_values(sums, epsilon=epsilon, by_speaker=population.by_speaker)
+        steps = {
+            "gamma": furthest_safe(p, DELTA),
+            "t": furthest_safe(t_p_values(sums, epsilon), DELTA),
+            "naive": np.where(good.any(axis=1), good.shape[1] - good[:, ::-1].argmax(axis=1), 0),
+        }
+        found[str(epsilon)] = {way: population.outcome(of_draws, epsilon) for way, of_draws in steps.items()}
+        if not population.by_speaker:
+            increase = np.append(0.0, population.increase)[steps_on_average(population, counts, epsilon)]
+            found[str(epsilon)]["average"] = {"mean_increase": round(float(increase.mean()), 4)}
+    return found
+
+
+def simulate_learned(population: Population, size: int, num_draws: int) -> dict:
+    """The same with a learned score that is fitted on one half of every draw."""
+    rng, num_exits = np.random.default_rng(0), len(population.utterances[0]["exits"])
+    counts = ExitCounts.of(population.utterances)
+    full, rows = counts.errors[:, -1].sum(), np.arange(len(counts.words))
+    outcomes: dict[float, list] = {epsilon: [] for epsilon in EPSILONS}
+    for _ in tqdm(range(num_draws), desc=f"{population.name}: learned, {size}", leave=False):
+        drawn = [population.utterances[row] for row in rng.integers(len(rows), size=size)]
+        drawn = [one | {"id": str(place), "speaker": None} for place, one in enumerate(drawn)]
+        policy, rest, path = candidate("learned", drawn, seed=0)
+        found = [for_promise(policy, rest, path, epsilon=epsilon, delta=DELTA)[0] for epsilon in EPSILONS]
+        thresholds = [getattr(one, "threshold", -np.inf) for one in found]
+        taken = exits_taken(policy, population.utterances, thresholds)
+        for epsilon, exits in zip(EPSILONS, taken.T, strict=True):
+            increase = 100 * (counts.errors[rows, exits].sum() - full) / counts.words.sum()
+            saved = 1 - np.array(counts.exit_layers)[exits].mean() / counts.exit_layers[-1]
+            outcomes[epsilon].append((increase > epsilon + 1e-9, (exits < num_exits - 1).any(), saved))
+    names = ("broken", "granted", "layers_saved")
+    return {
+        str(epsilon): {"gamma": dict(zip(names, np.mean(one, axis=0).round(4).tolist(), strict=True))}
+        for epsilon, one in outcomes.items()
+    }
+
+
+def made_utterances(losses: np.ndarray, rng: np.random.Generator, speakers: np.ndarray | None = None) -> list[dict]:
+    """Two exits; at the first an utterance of 10 words on average loses so many more than at the last."""
+    words = rng.geometric(0.1, size=len(losses))
+    entropies = 10 ** rng.uniform(-3, 0, size=len(losses))  # says nothing of the losses
+    return [
+        {
+            "id": str(row),
+            "speaker": None if speakers is None else str(speakers[row]),
+            "num_words": int(words[row]),
+            "exits": [
+                {"layer": 6, "errors": {"S": int(losses[row]), "D": 0, "I": 0}, "scores": {"entropy": entropies[row]}},
+                {"layer": 12, "errors": {"S": 0, "D": 0, "I": 0}, "scores": {"entropy": entropies[row]}},
+            ],
+        }
+        for row in range(len(losses))
+    ]
+
+
+def made_populations(num_utterances: int = 4000, num_speakers: int = 400) -> list[Population]:
+    """Rare losses of few and of many words, and one bad speaker in ten."""
     rng = np.random.default_rng(0)
-    size = len(population.words)
-    draws = (rng.integers(size, size=size // 2) for _ in range(NUM_DRAWS))
-    outcomes = [population.outcome(choose(population, rows, epsilon, test), epsilon) for rows in draws]
-    broken, granted, saved = (round(float(np.mean(column)), 4) for column in zip(*outcomes, strict=True))
-    return {"broken": broken, "granted": granted, "layers_saved": saved}
+    found = []
+    for loss in (1, 2, 3, 4, 5, 6, 8):
+        for share in (0.005, 0.01, 0.02, 0.05):
+            losses = np.zeros(num_utterances, dtype=int)
+            losses[: round(share * num_utterances)] = loss
+            name = f"{loss} words in {100 * share:g} % of the utterances"
+            found.append(Population(name, made_utterances(losses, rng)))
+    per_speaker = 3 + rng.poisson(12, size=num_speakers)
+    speakers = np.repeat(np.arange(num_speakers), per_speaker)
+    is_bad = speakers % 10 == 0
+    for loss, share in ((1, 1.0), (1, 0.5), (2, 0.5), (5, 0.25), (5, 0.5)):
+        losses = np.where(is_bad & (rng.random(len(speakers)) < share), loss, 0)
+        name = f"one speaker in ten loses {loss} words in {100 * share:g} % of the utterances"
+        found.append(Population(name, made_utterances(losses, rng, speakers), by_speaker=True))
+    for loss, share in ((2, 0.05), (5, 0.02), (5, 0.05), (8, 0.05)):
+        losses = np.where(rng.random(len(speakers)) < share, loss, 0)
+        name = f"all speakers lose {loss} words in {100 * share:g} % of the utterances"
+        found.append(Population(name, made_utterances(losses, rng, speakers), by_speaker=True))
+    return found
+
+
+def populations_of(path: Path) -> list[Population]:
+    """A file by utterances, and by speaker where several are named."""
+    utterances = read_utterances(path)
+    found = [Population(path.name, utterances)]
+    if len({one.get("speaker") for one in utterances} - {None}) > 1:
+        found.append(Population(path.name, utterances, by_speaker=True))
+    return found
+
+
+def judge(population: Population, num_draws: int, learned_draws: int = 0) -> dict:
+    """Every size of one population."""
+    sizes = NUM_SPEAKERS if population.by_speaker else NUM_UTTERANCES
+    unit = "speakers" if population.by_speaker else "utterances"
+    found = {"population": population.name, "drawn": unit, "of": len(population.words)}
+    found["sizes"] = {str(size): simulate(population, size, num_draws) for size in sizes}
+    if learned_draws and not population.by_speaker:
+        found["learned"] = {str(size): simulate_learned(population, size, learned_draws) for size in LEARNED_SIZES}
+    return found
 
 
 def markdown(found: dict) -> str:
-    """A table: per file, epsilon and way to choose, how often broken and granted, and what was saved."""
-    lines = ["| scores of | points | chosen by | broken | granted | layers saved |", "|---|---|---|---|---|---|"]
-    for file in found["files"]:
-        for epsilon, ways in file["points"].items():
-            for way, row in ways.items():
-                shares = " | ".join(f"{100 * row[key]:.1f} %" for key in ("broken", "granted", "layers_saved"))
-                lines.append(f"| {file['file']} | {epsilon} | {way} | {shares} |")
-    return "\n".join(lines)
+    """Tables: per file what was broken, granted and saved, and over all made populations the most that was broken."""
+    lines = []
+    for one in found["files"]:
+        lines += [f"\n{one['population']}, {one['drawn']} drawn: broken, granted, layers saved in percent\n"]
+        for score, sizes in (("entropy", one["sizes"]), ("learned score", one.get("learned", {}))):
+            columns = {size: points for size, points in sizes.items() if points}
+            if not columns:
+                continue
+            lines += [f"| {score}, points | chosen by | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+            for epsilon in map(str, EPSILONS):
+                for way in [name for name in next(iter(columns.values()))[epsilon] if name != "average"]:
+                    cells = [_cell(points[epsilon][way]) for points in columns.values()]
+                    lines.append(f"| {epsilon} | {way} | " + " | ".join(cells) + " |")
+            lines.append("")
+    for unit in ("utterances", "speakers"):
+        made = [one for one in found["made"] if one["drawn"] == unit]
+        sizes = [size for size, points in made[0]["sizes"].items() if points]
+        lines += [f"\n{len(made)} made populations, {unit} drawn: the most that was broken, in percent\n"]
+        lines += ["| points | chosen by | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 2) + "|"]
+        for epsilon in map(str, EPSILONS):
+            for way in ("gamma", "t", "naive"):
+                most = [max(one["sizes"][size][epsilon][way]["broken"] for one in made) for size in sizes]
+                lines.append(f"| {epsilon} | {way} | " + " | ".join(f"{100 * value:.1f}" for value in most) + " |")
+        lines.append("")
+    return "\n".join(lines).strip()
+
+
+def _cell(row: dict) -> str:
+    return f"{100 * row['broken']:.1f}, {100 * row['granted']:.0f}, {100 * row['layers_saved']:.1f}"
 
 
 def main() -> None:
     """Simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", help="utterances.jsonl, or a subset of its form")
-    parser.add_argument("--score", default="entropy", help="exit score of the policy")
+    parser.add_argument("files", type=Path, nargs="*", help="utterances.jsonl, or a subset of its form")
+    parser.add_argument("--draws", type=int, default=1000, help="of every size from every population")
+    parser.add_argument("--learned-draws", type=int, default=100, help="with the learned score, which takes longer")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     args = parser.parse_args()
-    found = []
     with one_line_errors("promise.py"):
-        for path in args.files:
-            utterances = read_utterances(path)
-            population = Population(utterances, args.score)
-            table = {}
-            for epsilon in EPSILONS:
-                table[str(epsilon)] = {test: simulate(population, epsilon, promised, test) for test in TESTS}
-                table[str(epsilon)]["naive"] = simulate(population, epsilon, naive, "")
-            found.append({"file": path.name, "num_utterances": len(utterances), "score": args.score, "points": table})
-    text = json.dumps({"delta": DELTA, "bound": BOUND, "draws": NUM_DRAWS, "files": found}, indent=1)
+        files = [one for path in args.files for one in populations_of(path)]
+        made = made_populations()
+        found = {"delta": DELTA, "draws": args.draws, "learned_draws": args.learned_draws, "allowed": ALLOWED}
+        found["files"] = [judge(one, args.draws, args.learned_draws) for one in tqdm(files, leave=False)]
+        found["made"] = [judge(one, args.draws) for one in tqdm(made, desc="made", leave=False)]
+        text = json.dumps(found, indent=1)
     print(text)
     if args.out:
         args.out.write_text(text + "\n", "utf-8")

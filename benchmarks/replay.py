@@ -4,14 +4,13 @@
 python benchmarks/replay.py FILE... [--mean-layers 8 9 10]
 
 FILE is an utterances.jsonl of an evaluation, or any subset of its form: whatever scores it has are used. Policies with
-nothing to fit see the whole file. The learned score is fitted on random halves and judged on the other halves, errors
-pooled over words. At every mean layer the threshold is the one that gives this mean on the utterances that are judged;
+nothing to fit see the whole file. The learned score is fitted on random halves, no speaker in both where they are
+known, and judged on the other halves, errors pooled over words. At every mean layer the threshold is the one that gives this mean on the utterances that are judged;
 static mixes the two exits around it. Prints JSON, one object, or a list for several files; null is out of reach.
 """
 
 import argparse
 import json
-import random
 from pathlib import Path
 
 from speechbrain_ee.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
@@ -20,7 +19,7 @@ from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
 from speechbrain_ee.replay import oracle, static_wer
 from speechbrain_ee.sweeps import threshold_policies, usable_scores
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.utterances import read_utterances, split_by_speaker
 
 NUM_SPLITS = 20
 
@@ -51,11 +50,9 @@ def learned(utterances: list[dict], targets: list[float]) -> dict[float, float |
         names = usable_scores(utterances)
     except ValueError:  # a file without scores still has its static exits
         return dict.fromkeys(targets)
-    rng = random.Random(0)
     judged = {target: [] for target in targets}
-    for _ in range(NUM_SPLITS if len(utterances) > 1 else 0):
-        order = rng.sample(utterances, len(utterances))
-        halves = order[: len(order) // 2], order[len(order) // 2 :]
+    for seed in range(NUM_SPLITS if len(utterances) > 1 else 0):
+        halves = split_by_speaker(utterances, seed)
         for fitted_on, others in (halves, halves[::-1]):
             policy = LearnedThreshold(fit_learned_score(fitted_on, names), 0.0)
             words = sum(one["num_words"] for one in others)

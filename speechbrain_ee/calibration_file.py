@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from speechbrain_ee.files import write_whole
 from speechbrain_ee.model import MODEL_FILES
 from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay import replay
+from speechbrain_ee.risk import TEST_NAME
 from speechbrain_ee.sweeps import unsureness
 
 CALIBRATION_FILE = "calibration.json"
+ATTEMPTS_FILE = "calibrations.json"
 RANGE = (0.005, 0.995)  # quantiles of the scores that count as seen before
 MAX_SHARE_OUTSIDE = 0.05
 
@@ -133,30 +136,93 @@ def make_calibration(
 
 
 def describe(promise: Mapping | None) -> str:
-    """One sentence that says what is promised."""
+    """One sentence that says what is promised, and on what assumptions."""
     if promise is None:
         return "nothing is promised: the threshold was chosen by what it did on these utterances"
     if not promise["granted"]:
-        return f"nothing can be promised at {promise['epsilon']} points: every utterance takes the last exit"
+        return f"{_refusal(promise)}: every utterance takes the last exit"
     if promise.get("on_average"):
-        return f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
-    how = "asymptotic"
+        told = f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
+        bound = f"losses counted up to {promise['bound_words']:g} words an utterance" if "bound_words" in promise else ""
+        return f"{told} ({', '.join(filter(None, [bound, _drawn(promise)]))})"
+    how = "asymptotic: right for many, and by simulation from this many on"
+    if promise["test"] != TEST_NAME:  # of an earlier version
+        how = "asymptotic, too sure where losses are rare: calibrate again"
     if not promise["asymptotic"]:
         how = f"in finite samples, an utterance's loss counted up to {promise['bound_words']:g} words"
     return (
         f"WER is at most {promise['epsilon']} points above the full model's, with probability {1 - promise['delta']:g} "
-        f"({promise['test']} test, {how}, {promise['num_independent']} {promise['independent']})"
+        f"({promise['test']} test, {how}; {_drawn(promise)})"
     )
+
+
+def _refusal(promise: Mapping) -> str:
+    refusal = f"nothing cheaper than full depth can be promised at {promise['epsilon']} points"
+    if promise.get("num_independent", math.inf) >= promise.get("fewest", 0):
+        return refusal
+    units = promise["independent"]
+    return (
+        f"{refusal} from {promise['num_independent']} {units}, {promise['fewest']} are needed where none of them loses "
+        "a word"
+    )
+
+
+def _drawn(promise: Mapping) -> str:
+    """What was taken for independent."""
+    if "independent" not in promise:  # of an earlier version
+        return ""
+    number, units = promise["num_independent"], promise["independent"]
+    if units == "speakers":
+        unnamed = promise.get("num_unnamed", 0)
+        return f"{number} speakers" + (f", {unnamed} utterances without one as a speaker each" if unnamed else "")
+    speakers = promise.get("num_speakers")
+    of = "no speakers are named" if speakers is None else f"of {speakers} speaker{'s' * (speakers > 1)} and no others"
+    return f"{number} utterances, taken as independent: {of}"
 
 
 def summary(calibration: Mapping) -> str:
-    """Two lines for a terminal: what is promised, and what was reached."""
+    """Lines for a terminal: what is promised, what was reached, and how often it was tried."""
     reached = calibration["fitted_on"]
-    return (
-        f"{describe(calibration['promise'])}\non {reached['num_utterances']} utterances of {reached['test_set']}: "
-        f"WER {reached['wer']:.2f} % (full depth {reached['full_wer']:.2f} %), mean exit layer "
-        f"{reached['mean_layer']:.2f}"
-    )
+    lines = [
+        describe(calibration["promise"]),
+        f"on {reached['num_utterances']} utterances of {reached['test_set']}: WER {reached['wer']:.2f} % (full depth "
+        f"{reached['full_wer']:.2f} %), mean exit layer {reached['mean_layer']:.2f}",
+    ]
+    tried, delta = calibration.get("tried", {}).get("promises", 1), (calibration["promise"] or {}).get("delta")
+    if calibration["promise"] and tried > 1:
+        lines.append(
+            f"{tried} promises were tried on {reached['test_set']} with this model: what is said holds for one that was "
+            "chosen beforehand"
+            + (f"; for the best of {tried}, ask each with --delta {delta / tried:.2g}" if delta else "")
+        )
+    return "\n".join(lines)
+
+
+def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
+    """Count the different calibrations that were tried on a set with a model: the best of many promises less.
+
+    Arguments
+    ---------
+    folder : str or Path
+        ``RUN/eval/<set>``; the attempts are remembered in its ``calibrations.json``.
+    calibration : mapping
+        What :func:`make_calibration` gave.
+
+    Returns
+    -------
+    dict
+        The same with ``tried``, the number of ``calibrations`` and of those the ``promises``.
+    """
+    path = Path(folder) / ATTEMPTS_FILE
+    before = json.loads(path.read_text("utf-8")) if path.exists() else []
+    attempts = [one for one in before if one["model"] == calibration["model"]]
+    attempt = {name: calibration[name] for name in ("model", "score", "target")}
+    if attempt not in attempts:
+        attempts.append(attempt)
+    if attempts != before:
+        write_whole(path, (json.dumps(attempts, indent=1) + "\n").encode())
+    promises = [one for one in attempts if "promise" in one["target"] or "average" in one["target"]]
+    return {**calibration, "tried": {"calibrations": len(attempts), "promises": len(promises)}}
 
 
 def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float | None:

@@ -238,11 +238,14 @@ def calibrate(
     average: Annotated[float | None, typer.Option(help="The same on average over calibration sets only.")] = None,
     max_wer_increase: Annotated[float | None, typer.Option(help="The same on this set only, nothing promised.")] = None,
     max_wer: Annotated[float | None, typer.Option(help="WER in percent on this set, nothing promised.")] = None,
-    mean_cost: Annotated[float | None, typer.Option(help="Share of the full model's MACs.")] = None,
+    mean_cost: Annotated[float | None, typer.Option(help="Share of the MACs of full depth.")] = None,
     delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
-    test: Annotated[str, typer.Option(help="Of the promise: t, betting or hoeffding-bentkus.")] = "t",
-    bound: Annotated[float, typer.Option(help="Words that an utterance's loss counts at most, but for test t.")] = 3.0,
-    on: Annotated[str, typer.Option(help="The evaluated set to calibrate on.")] = "dev",
+    same_speakers: Annotated[
+        bool, typer.Option("--same-speakers", help="Promise it for further utterances of the speakers of this set only.")
+    ] = False,
+    on: Annotated[
+        str, typer.Option(help="The evaluated set to calibrate on; best one that chose no checkpoint, as dev did.")
+    ] = "dev",
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
 ) -> None:
     """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
@@ -252,6 +255,7 @@ def calibrate(
         CALIBRATION_FILE,
         check_evaluated,
         fingerprint,
+        record_attempt,
         summary,
         write_calibration,
     )
@@ -266,16 +270,18 @@ def calibrate(
     if len(given) != 1:
         raise typer.BadParameter(f"give one of {', '.join('--' + name.replace('_', '-') for name in targets)}")
     if promise is not None:
-        given |= {"delta": delta, "test": test, "bound": bound}
-    if promise is None and average is None:
-        for name, value, default in (("delta", delta, 0.1), ("test", test, "t"), ("bound", bound, 3.0)):
-            if value != default:
-                raise typer.BadParameter(f"--{name} is for a promise: give --promise")
+        given["delta"] = delta
+    elif delta != 0.1:
+        raise typer.BadParameter("--delta is for a promise: give --promise")
+    if same_speakers:
+        if promise is None and average is None:
+            raise typer.BadParameter("--same-speakers is for a promise: give --promise or --average")
+        given["same_speakers"] = True
     folder = run / "eval" / on
     utterances = read_utterances(folder / "utterances.jsonl")
     model = fingerprint([run / name for name in MODEL_FILES])
     check_evaluated(folder, model, greedy_name(load_config(run / CONFIG_FILE)))
-    found = choose(utterances, score=score, target=given, fitted_on=on, model=model)
+    found = record_attempt(folder, choose(utterances, score=score, target=given, fitted_on=on, model=model))
     write_calibration(out or run, found)
     print(summary(found))
     print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)

@@ -15,6 +15,7 @@ from speechbrain_ee.metrics import words_right
 from speechbrain_ee.utterances import split_by_speaker
 
 NUM_BINS = 10
+MIN_STOPPED = 50  # utterances that stop at an exit, for maps of their own
 
 
 def interpolate(knots: Mapping[str, Sequence[float]], value: float) -> float:
@@ -112,31 +113,75 @@ def reliability(
     return found, error
 
 
-def fit_confidence(utterances: Sequence[Mapping]) -> dict:
+def fit_confidence(utterances: Sequence[Mapping], exits_taken: Sequence[int] | None = None) -> dict:
     """Fit what turns raw confidences into chances and error rates, for every exit.
 
     Arguments
     ---------
     utterances : sequence of dict
         Lines of ``utterances.jsonl``; a file without texts or word confidences gives less.
+    exits_taken : sequence of int, optional
+        Exit index at which a policy stops each. The utterances that it stops at an exit are the easy ones, of which
+        maps fitted on all utterances say too little good.
 
     Returns
     -------
     dict
         By exit layer: ``words``, the map from the confidence of a word to the chance that it is right, ``wer``, the map
         from the score ``confidence`` of an utterance to its expected WER in percent, and ``ece``, the expected
-        calibration error of each on halves that the maps were not fitted on.
+        calibration error of each on halves that the maps were not fitted on. With ``exits_taken`` also ``stopped``,
+        the same of the utterances that stop at each exit; an exit at which fewer than 50 stop is not in it.
     """
-    layers = [exit["layer"] for exit in utterances[0]["exits"]]
+    found = _fit_exits([utterances] * len(utterances[0]["exits"]))
+    if exits_taken is not None:
+        groups: list[list] = [[] for _ in utterances[0]["exits"]]
+        for utterance, index in zip(utterances, exits_taken, strict=True):
+            groups[index].append(utterance)
+        found["stopped"] = _fit_exits([group if len(group) >= MIN_STOPPED else [] for group in groups])
+    return found
+
+
+def confidence_map(confidence: Mapping, kind: str, layer: int, *, is_calibrated: bool) -> dict | None:
+    """Choose the map for an exit.
+
+    Arguments
+    ---------
+    confidence : mapping
+        What :func:`fit_confidence` gave, or part of it.
+    kind : str
+        ``words`` or ``wer``.
+    layer : int
+        Exit layer.
+    is_calibrated : bool
+        Whether the calibrated policy decided to stop there; the utterances that another one stops are others.
+
+    Returns
+    -------
+    dict or None
+        For :func:`interpolate`; None where nothing was fitted.
+
+    Example
+    -------
+    >>> confidence = {"words": {"2": "all", "4": "all"}, "stopped": {"words": {"2": "stopped"}}}
+    >>> [confidence_map(confidence, "words", layer, is_calibrated=True) for layer in (2, 4, 6)]
+    ['stopped', 'all', None]
+    """
+    of_all = confidence.get(kind, {}).get(str(layer))
+    return confidence.get("stopped", {}).get(kind, {}).get(str(layer), of_all) if is_calibrated else of_all
+
+
+def _fit_exits(groups: Sequence[Sequence[Mapping]]) -> dict:
+    """Maps and calibration errors of every exit from utterances of its own."""
     found: dict[str, dict] = {"words": {}, "wer": {}, "ece": {}}
-    for index, layer in enumerate(layers):
+    for index, utterances in enumerate(groups):
         for kind, observe in _OBSERVE.items():
             rows = observe(utterances, index)
             if not rows:
                 continue
-            found[kind][str(layer)] = _fit(kind, rows)
+            layer = str(utterances[0]["exits"][index]["layer"])
+            found[kind][layer] = _fit(kind, rows)
             _, error = reliability(*held_out(kind, utterances, index))
-            found["ece"].setdefault(str(layer), {})[kind] = error
+            found["ece"].setdefault(layer, {})[kind] = error
     return found
 
 
@@ -173,8 +218,12 @@ def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list
 
 
 def _fit(kind: str, rows: Sequence[tuple[float, float, float]]) -> dict:
+    """Fit a map; where it found only right words or none, it says as much as so many words can show, not 0 or 1."""
     values, observed, weights = zip(*rows, strict=True)
-    return fit_isotonic(values, observed, weights=weights, rising=kind == "words")
+    knots = fit_isotonic(values, observed, weights=weights, rising=kind == "words")
+    least = 0.5 / (sum(weights) + 1)
+    low, high = (least, 1 - least) if kind == "words" else (100 * least, math.inf)
+    return {"x": knots["x"], "y": [min(high, max(low, y)) for y in knots["y"]]}
 
 
 def _observe_words(utterances: Sequence[Mapping], index: int) -> list[tuple[float, float, float]]:

@@ -70,13 +70,12 @@ def errors_at_costs(
     counts = ExitCounts.of(utterances)
     taken = exits_taken(policy, utterances, [entry["threshold"] for entry in sweep(policy, utterances)])
     errors, macs = (np.take_along_axis(table, taken, axis=1) for table in (counts.errors, counts.paid_by(policy).macs))
-    full = counts.static_macs[:, -1].sum()
-    return [_mixed(errors, macs, share * full) for share in shares]
+    return [_mixed(errors, macs, share * counts.full_macs) for share in shares]
 
 
 def static_errors_at_cost(counts: ExitCounts, share: float) -> np.ndarray | None:
     """Expected errors of each utterance where two neighbouring static exits are mixed to a share of the full MACs."""
-    return _mixed(counts.errors, counts.static_macs, share * counts.static_macs[:, -1].sum())
+    return _mixed(counts.errors, counts.static_macs, share * counts.full_macs)
 
 
 def _mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:

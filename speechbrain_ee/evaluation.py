@@ -237,6 +237,7 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
         "duration": utterance.duration,
         "reference": utterance.text,
         "num_words": len(utterance.text.split()),
+        **({"parts": len(parts)} if len(parts) > 1 else {}),  # each part stops by itself
         "exits": [_exit_of_line(layer, one, utterance.text) for layer, one in zip(asr.exit_layers, exits, strict=True)],
     }
 

@@ -14,7 +14,7 @@ from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.calibration_file import fingerprint, read_calibration
-from speechbrain_ee.confidence import interpolate
+from speechbrain_ee.confidence import confidence_map, interpolate
 from speechbrain_ee.corpora.audio import audio_blocks, load_audio
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
@@ -91,6 +91,7 @@ class EarlyExitASR(Pretrained):
 
     fingerprint: str | None = None
     calibration: dict | None = None
+    calibrated_policy: Policy | None = None  # the calibration's own, of which its confidences are
 
     def __init__(self, *, policy: Policy | None = None, decoder=None, **arguments):
         super().__init__(**arguments)
@@ -162,11 +163,12 @@ class EarlyExitASR(Pretrained):
             calibration = read_calibration(calibration, model)
         else:  # where a policy is given, only confidences can be lost
             calibration = files.calibration(model, is_needed=policy is None)
+        calibrated = None
         if policy is None and calibration is not None:
-            policy = policy_from_dict(calibration["policy"])
+            policy = calibrated = policy_from_dict(calibration["policy"])
         hparams = {"tokenizer": tokenizer, "savedir": savedir}
         asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
-        asr.fingerprint, asr.calibration = model, calibration
+        asr.fingerprint, asr.calibration, asr.calibrated_policy = model, calibration, calibrated
         return asr
 
     def make_decoder(self, decoding: str, **options):
@@ -415,7 +417,7 @@ class EarlyExitASR(Pretrained):
             run.decoded[-1].spans,
             seconds_per_frame=max(run.features["duration"], self.mods.features.min_seconds) / int(run.output.lengths),
             duration=run.features["duration"],
-            calibration=self._confidence_map("words", layer),
+            calibration=self._confidence_map("words", layer, policy),
         )
         return Transcript(
             text=run.decoded[-1].text,
@@ -424,17 +426,18 @@ class EarlyExitASR(Pretrained):
             macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index]
             + sum(one.macs for one in run.decoded if one is not None),
             words=words,
-            expected_wer=self._expected_wer(run.output.log_probs, layer),
+            expected_wer=self._expected_wer(run.output.log_probs, layer, policy),
         )
 
-    def _expected_wer(self, log_probs: torch.Tensor, layer: int) -> float | None:
-        knots = self._confidence_map("wer", layer)
+    def _expected_wer(self, log_probs: torch.Tensor, layer: int, policy: Policy) -> float | None:
+        knots = self._confidence_map("wer", layer, policy)
         if knots is None:
             return None
         return interpolate(knots, float(log_probs.float().max(dim=-1).values.exp().mean()))  # the score `confidence`
 
-    def _confidence_map(self, kind: str, layer: int) -> dict | None:
-        return (self.calibration or {}).get("confidence", {}).get(kind, {}).get(str(layer))
+    def _confidence_map(self, kind: str, layer: int, policy: Policy) -> dict | None:
+        confidence = (self.calibration or {}).get("confidence", {})
+        return confidence_map(confidence, kind, layer, is_calibrated=policy is self.calibrated_policy)
 
 
 def _line_through(lengths: list[float], seconds: tuple[float, float]) -> list[float]:

@@ -2,8 +2,9 @@
 """Exit policies over cached scores: what would have happened, at what cost. No torch.
 
 ``utterances`` are dicts of the form of ``utterances.jsonl``; ``hypothesis``, ``macs`` and
-``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, heads and decoder included; the part
-``decoder_macs`` of it is what policies do not know yet when they decide.
+``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, every head on the way and the decoder
+included, ``static_macs`` the cost with its own head alone; the part ``decoder_macs`` of either is what policies do not
+know yet when they decide. Full depth costs ``static_macs`` of the last exit, and shares of cost are shares of that.
 """
 
 from __future__ import annotations
@@ -178,13 +179,22 @@ class ExitCounts:
             seconds=None if None in seconds else float(sum(seconds)) or None,
         )
 
+    @property
+    def full_macs(self) -> float | None:
+        """Cost of full depth, of which every share is a share: to the last exit with its head alone."""
+        return None if self.static_macs is None else float(self.static_macs[:, -1].sum())
+
     def paid_by(self, policy: Policy) -> ExitCounts:
-        """The same with what a policy spends: one whose scores come from decoding decodes wherever it looks."""
-        if self.macs is None or not any(SCORES[name].from_decoder for name in policy.score_names):
+        """The same with what a policy spends: the heads that it needs, and a decoder wherever its scores come from one."""
+        if self.macs is None:
             return self
-        looks = [policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))]
-        spent_before = np.cumsum(self.decoder_macs * looks, axis=1) - self.decoder_macs * looks
-        return replace(self, macs=self.macs + spent_before)
+        looks = np.array([policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))])
+        earlier = np.arange(len(looks))
+        share = (np.cumsum(looks) - looks) / np.maximum(earlier, 1)  # of the heads before an exit
+        macs = self.static_macs + share * (self.macs - self.static_macs)
+        if any(SCORES[name].from_decoder for name in policy.score_names):
+            macs = macs + np.cumsum(self.decoder_macs * looks, axis=1) - self.decoder_macs * looks
+        return replace(self, macs=macs)
 
 
 def _table(utterances: Sequence[Mapping], name: str) -> np.ndarray | None:

@@ -27,8 +27,8 @@ def sweep(
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     thresholds : sequence of float, optional
-        None takes at most 200 quantiles of the scores in the file, from the threshold that sends
-        all of them to the last exit to the one that stops all of them at the first.
+        None takes at most 200, evenly spread over the scores in the file and each between two of them, from the
+        threshold that sends all of them to the last exit to the one that stops all of them at the first.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def sweep(
     unsure = unsureness(policy, utterances)
     sign = _sign(policy)
     if thresholds is None:
-        thresholds = [sign * limit for limit in _default_limits(unsure)]
+        thresholds = [sign * limit for limit in _default_limits(policy, unsure)]
     limits = sign * np.asarray(thresholds, dtype=float)
     return _entries(thresholds, *totals(counts.paid_by(policy), unsure, limits), counts)
 
@@ -55,7 +55,8 @@ def choose_threshold(
 ) -> dict[str, object]:
     """The cheapest threshold that loses at most so many points of WER on these utterances.
 
-    Every value in the file is tried. Nothing is promised for other utterances.
+    Every threshold that makes a difference here is tried, each between two scores (:func:`limits_between`). Full depth
+    runs the last head alone. Nothing is promised for other utterances.
 
     Arguments
     ---------
@@ -81,9 +82,10 @@ def choose_threshold(
         raise ValueError(f"max_wer_increase is {max_wer_increase}; give points of WER, 0 or more")
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
-    limits = np.unique(unsure[np.isfinite(unsure)])
-    limits = np.concatenate([[-np.inf], limits])  # -inf: full depth, always good enough
+    limits = np.concatenate([[-np.inf], limits_between(policy, unsure)])  # -inf: full depth, always good enough
     errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
+    if macs is not None:
+        macs[0] = counts.full_macs
     allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
     cost = taken @ counts.exit_layers if macs is None else macs
     cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
@@ -107,7 +109,7 @@ def cheapest_threshold(
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     share : float
-        Of the full model's MACs, or of its layers where MACs are unknown.
+        Of the MACs of full depth, the last head alone, or of its layers where MACs are unknown.
 
     Returns
     -------
@@ -116,14 +118,14 @@ def cheapest_threshold(
     """
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
-    limits = np.unique(unsure[np.isfinite(unsure)])
+    limits = limits_between(policy, unsure)
     if len(limits) == 0:
         raise ValueError(f"{policy.label} has no value at any exit: choose another score")
     errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     if macs is None:
         cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.words)
     else:
-        cost, full = macs, counts.macs[:, -1].sum()
+        cost, full = macs, counts.full_macs
     affordable = cost <= share * full
     if not affordable.any():
         return None, float(cost.min() / full)
@@ -225,6 +227,35 @@ def unsureness(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> np.nda
     return sign * found
 
 
+def limits_between(policy: ThresholdPolicy, unsure: np.ndarray) -> np.ndarray:
+    """Limits that make a difference, each halfway between two neighbouring values: rounding then changes no exit.
+
+    Arguments
+    ---------
+    policy : ThresholdPolicy
+        Whose limits; those of patience, which counts, stay whole numbers.
+    unsure : np.ndarray
+        What :func:`unsureness` gives.
+
+    Returns
+    -------
+    np.ndarray
+        Rising, one for every value that occurs, at or above it and below the next; empty without values.
+
+    Example
+    -------
+    >>> limits_between(ScoreThreshold("entropy", 0.0), np.array([[0.5], [0.1], [0.3]])).round(2).tolist()
+    [0.2, 0.4, 0.6]
+    """
+    values = np.unique(unsure[np.isfinite(unsure)])
+    if len(values) == 0 or isinstance(policy, Patience):
+        return values
+    gap = values[-1] - values[-2] if len(values) > 1 else max(1e-3, 1e-3 * abs(values[-1]))
+    following = np.append(values[1:], values[-1] + gap)
+    halfway = values + (following - values) / 2
+    return np.where(halfway < following, halfway, values)  # neighbours in floating point have nothing between them
+
+
 def totals(
     counts: ExitCounts, unsure: np.ndarray, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -278,14 +309,16 @@ def _entries(
     ]
 
 
-def _default_limits(unsure: np.ndarray, count: int = 200) -> np.ndarray:
-    """Thresholds that occur among the scores, after one below all of them."""
+def _default_limits(policy: ThresholdPolicy, unsure: np.ndarray, count: int = 200) -> np.ndarray:
+    """Limits between the scores, after one below all of them."""
     finite = unsure[np.isfinite(unsure)]
     if finite.size == 0:
         return np.zeros(1)  # every threshold gives the last exit
+    limits = limits_between(policy, unsure)
     quantiles = np.quantile(finite, np.linspace(0, 1, count - 1), method="inverted_cdf")
+    chosen = limits[np.searchsorted(np.unique(finite), quantiles)]
     never = finite.min() - 1e-6 * max(1.0, abs(finite.min()))
-    return np.unique(np.append(quantiles, never))
+    return np.unique(np.append(chosen, never))
 
 
 def _sign(policy: ThresholdPolicy) -> int:

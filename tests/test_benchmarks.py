@@ -3,17 +3,23 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from unit.models import make_asr
+from unit.test_calibration import many
 
-from benchmarks import demo, side_by_side
+from benchmarks import demo, promise, replay, side_by_side
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.ways import ways
+from speechbrain_ee.calibration import for_promise, threshold_path
 from speechbrain_ee.cost import exit_macs
+from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import ScoreThreshold
+from speechbrain_ee.replay import replay as replay_policy
+from speechbrain_ee.risk import LossSums, furthest_safe, p_values
 
 
 def noise(*seconds):
@@ -98,6 +104,58 @@ def test_sets_are_chosen(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         side_by_side.main()
     assert "--sets tset: the runs have dev test" in capsys.readouterr().err
+
+
+def test_the_learned_score_is_judged_on_speakers_that_it_was_not_fitted_on(monkeypatch):
+    utterances = many(60, speakers=6)
+    fitted = []
+
+    def remember(of, names):
+        fitted.append({one["speaker"] for one in of})
+        return fit_learned_score(of, names)
+
+    judged = []
+    monkeypatch.setattr(replay, "fit_learned_score", remember)
+    monkeypatch.setattr(
+        replay, "wer_at_mean_layer", lambda policy, of, target: judged.append({one["speaker"] for one in of}) or 1.0
+    )
+    assert replay.learned(utterances, [4.0]) == {4.0: 1.0}
+    assert len(fitted) == len(judged) == 2 * replay.NUM_SPLITS
+    assert all(len(a) == len(b) == 3 and not a & b for a, b in zip(fitted, judged, strict=True))
+
+
+def test_a_promise_is_simulated_as_it_is_made():
+    population = promise.Population("made", many(300, speakers=30), by_speaker=True)
+    assert promise.simulate(population, 20, 50) == {}, "refused, as calibrate refuses them"
+    counts = population.draw(40, 5)
+    p = p_values(LossSums.of(population.extra, population.words, counts), epsilon=2.0, by_speaker=True)
+    for row, steps in zip(counts.astype(int), furthest_safe(p, promise.DELTA), strict=True):
+        drawn = []
+        for speaker, times in enumerate(row):
+            own = [one for one in population.utterances if one["speaker"] == f"s{speaker}"]
+            drawn += [{**one, "speaker": f"{speaker}-{copy}"} for copy in range(times) for one in own]
+        path = threshold_path(ScoreThreshold("entropy", 0.0), None, 3)
+        policy, record = for_promise(ScoreThreshold("entropy", 0.0), drawn, path, epsilon=2.0)
+        saved = 1 - np.mean([result_layer(policy, one) for one in population.utterances]) / 6
+        assert record["num_independent"] == 40
+        assert np.append(0.0, population.saved)[steps] == pytest.approx(saved)
+
+
+def result_layer(policy, utterance):
+    return replay_policy(policy, [utterance]).mean_layer
+
+
+def test_the_table_of_promises_says_the_most_that_was_broken():
+    def sizes(broken):
+        row = {"broken": broken, "granted": 1.0, "layers_saved": 0.25}
+        return {"40": {str(epsilon): {"gamma": row, "t": row, "naive": row} for epsilon in promise.EPSILONS}}
+
+    made = [{"population": name, "drawn": "speakers", "sizes": {"10": {}} | sizes(x)} for name, x in (("a", 0), ("b", 0.05))]
+    made += [{"population": "c", "drawn": "utterances", "sizes": sizes(0.09)}]
+    file = {"population": "f", "drawn": "speakers", "sizes": sizes(0.01)}
+    table = promise.markdown({"files": [file], "made": made})
+    assert "| 0.25 | gamma | 1.0, 100, 25.0 |" in table
+    assert table.splitlines()[-1] == "| 2.0 | naive | 5.0 |"
 
 
 def test_a_score_is_judged_where_texts_were_decoded_as_those_it_is_fitted_to(tmp_path):

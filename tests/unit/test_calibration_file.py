@@ -12,8 +12,10 @@ from speechbrain_ee.calibration_file import (
     describe,
     fingerprint,
     read_calibration,
+    record_attempt,
     share_outside,
     shift_warning,
+    summary,
     write_calibration,
 )
 from speechbrain_ee.policies import FixedExit
@@ -124,17 +126,78 @@ def test_full_depth_notices_nothing():
     assert share_outside(calibration, many()) is None
 
 
+def promise_of(utterances, **target):
+    return calibrate(utterances, score="entropy", target=target)["promise"]
+
+
 def test_what_is_promised_in_words():
     assert describe(None).startswith("nothing is promised")
-    asked = {"promise": 2.0, "delta": 0.2, "test": "betting"}
-    assert describe(calibrate(many(), score="entropy", target=asked)["promise"]) == (
-        "WER is at most 2.0 points above the full model's, with probability 0.8 (betting test, in finite samples, an "
-        "utterance's loss counted up to 3 words, 400 utterances)"
+    how = "(gamma test, asymptotic: right for many, and by simulation from this many on; "
+    assert describe(promise_of(many(), promise=2.0, delta=0.2)) == (
+        f"WER is at most 2.0 points above the full model's, with probability 0.8 {how}400 utterances, taken as "
+        "independent: no speakers are named)"
     )
-    assert "(t test, asymptotic, 20 speakers)" in describe(
-        calibrate(many(speakers=20), score="entropy", target={"promise": 2.0})["promise"]
+    assert describe(promise_of(many(1000, speakers=40), promise=2.0)).endswith(f"with probability 0.9 {how}40 speakers)")
+    assert "; 400 utterances, taken as independent: of 6 speakers and no others)" in describe(
+        promise_of(many(speakers=6), promise=2.0, same_speakers=True)
     )
-    assert describe(calibrate(many(), score="entropy", target={"average": 2.0})["promise"]).startswith("on average")
-    assert describe({"granted": False, "epsilon": 1}) == (
-        "nothing can be promised at 1 points: every utterance takes the last exit"
+    assert "independent: of 1 speaker and no others)" in describe(promise_of(many(speakers=1), promise=2.0))
+    half_named = many(1000, speakers=40)
+    for utterance in half_named[:500]:
+        utterance["speaker"] = None
+    assert "; 540 speakers, 500 utterances without one as a speaker each)" in describe(
+        promise_of(half_named, promise=2.0)
     )
+    assert describe(promise_of(many(1000), average=2.0)) == (
+        "on average over calibration sets, WER is at most 2.0 points above the full model's (losses counted up to 8 words "
+        "an utterance, 1000 utterances, taken as independent: no speakers are named)"
+    )
+    assert describe(promise_of(many(60), promise=1.0)) == (
+        "nothing cheaper than full depth can be promised at 1.0 points from 60 utterances, 185 are needed where none of "
+        "them loses a word: every utterance takes the last exit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("promise", "told"),
+    [
+        (
+            {"granted": True, "epsilon": 1, "delta": 0.1, "test": "t", "asymptotic": True, "bound_words": None}
+            | {"independent": "speakers", "num_independent": 20, "steps_of_path": [3, 9]},
+            "0.9 (t test, asymptotic, too sure where losses are rare: calibrate again; 20 speakers)",
+        ),
+        (
+            {"granted": True, "epsilon": 1, "delta": 0.1, "test": "betting", "asymptotic": False, "bound_words": 3.0}
+            | {"independent": "utterances", "num_independent": 400, "steps_of_path": [3, 9]},
+            "(betting test, in finite samples, an utterance's loss counted up to 3 words; 400 utterances",
+        ),
+        ({"granted": True, "epsilon": 1, "on_average": True, "bound_words": 3.0}, "on average over calibration sets"),
+        ({"granted": False, "epsilon": 1, "independent": "speakers", "num_independent": 6}, "at 1 points: every"),
+    ],
+)
+def test_a_calibration_of_an_earlier_version_is_read_and_said(tmp_path, promise, told):
+    fitted_on = {"test_set": "dev", "num_utterances": 400, "wer": 2.0, "full_wer": 1.0, "mean_layer": 4.0}
+    old = {"policy": FixedExit().to_dict(), "score": "entropy", "target": {"promise": 1}, "promise": promise}
+    old |= {"fitted_on": fitted_on, "value_range": None, "model": None, "confidence": {"words": {}, "wer": {}, "ece": {}}}
+    write_calibration(tmp_path, old)
+    found = read_calibration(tmp_path / "calibration.json")
+    assert found == old
+    assert told in summary(found)
+
+
+def test_attempts_are_counted_by_model_and_said(tmp_path):
+    def tried(target, model="abc", score="entropy"):
+        found = record_attempt(tmp_path, calibrate(many(), score=score, target=target, model=model))
+        return found["tried"], summary(found).splitlines()[2:]
+
+    assert tried({"max_wer_increase": 1.0}) == ({"calibrations": 1, "promises": 0}, [])
+    assert tried({"promise": 2.0}) == ({"calibrations": 2, "promises": 1}, [])
+    assert tried({"promise": 2.0}) == ({"calibrations": 2, "promises": 1}, []), "the same again is no other"
+    counts, lines = tried({"promise": 2.0}, score="confidence")
+    assert counts == {"calibrations": 3, "promises": 2}
+    assert lines == [
+        "2 promises were tried on dev with this model: what is said holds for one that was chosen beforehand; for the "
+        "best of 2, ask each with --delta 0.05"
+    ]
+    assert tried({"mean_cost": 0.8}) == ({"calibrations": 4, "promises": 2}, []), "nothing is promised of this one"
+    assert tried({"promise": 2.0}, model="def") == ({"calibrations": 1, "promises": 1}, [])

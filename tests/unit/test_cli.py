@@ -325,11 +325,19 @@ def test_calibrate_says_what_holds_and_transcribe_follows(run, evaluated, audio,
 def test_calibrate_promises(run, evaluated, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     arguments = ["--score", "entropy", "--promise", 50, "--delta", 0.2, "--out", tmp_path / "elsewhere"]
-    status, out, _ = run("calibrate", evaluated, *arguments)
+    status, out, _ = run("calibrate", evaluated, *arguments, "--same-speakers")
     assert status == 0
-    assert "with probability 0.8 (t test, asymptotic, 6 speakers)" in out or "nothing can be promised" in out
-    assert json.loads((tmp_path / "elsewhere" / "calibration.json").read_text())["promise"]["epsilon"] == 50
+    told = r"with probability 0.8 \(gamma test, asymptotic: .*; 60 utterances, taken as independent: of 6 speakers"
+    assert re.search(told, out) or "nothing cheaper than full depth can be promised" in out
+    found = json.loads((tmp_path / "elsewhere" / "calibration.json").read_text())
+    assert (found["promise"]["epsilon"], found["tried"]) == (50, {"calibrations": 1, "promises": 1})
     assert not (evaluated / "calibration.json").exists()
+    status, out, _ = run("calibrate", evaluated, *arguments, "--same-speakers", "--score", "confidence")
+    assert "2 promises were tried on dev with this model" in out
+    assert "ask each with --delta 0.1" in out
+    status, _, err = run("calibrate", evaluated, *arguments)
+    assert status == 1
+    assert "a promise with delta 0.2 needs at least 16 speakers, and there are 6 " in one_line_error(err)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +352,7 @@ def test_calibrate_promises(run, evaluated, tmp_path):
         ),
         (["--max-wer", 1, "--on", "test"], 1, "evaluate a manifest first"),
         (["--mean-cost", 0.5, "--delta", 0.2], 2, "--delta is for a promise: give --promise"),
+        (["--mean-cost", 0.5, "--same-speakers"], 2, "--same-speakers is for a promise: give --promise or --average"),
         (["--mean-cost", 0.01], 1, "no exit costs as little as 0.01"),
         (["--max-wer", 0.01], 1, "no exit reaches a WER of 0.01 %"),
     ],

@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from speechbrain_ee.confidence import fit_confidence, fit_isotonic, held_out, interpolate, reliability
+from speechbrain_ee.confidence import (
+    confidence_map,
+    fit_confidence,
+    fit_isotonic,
+    held_out,
+    interpolate,
+    reliability,
+)
 
 
 def test_an_isotonic_map_pools_what_goes_the_wrong_way():
@@ -70,6 +77,45 @@ def test_what_is_fitted_is_calibrated_on_the_other_half():
     predicted, observed, weights = held_out("wer", overconfident(), 0)
     assert len(predicted) == 600 and sum(weights) == 1200
     assert np.mean(predicted) == pytest.approx(np.mean(observed), abs=0.02)
+
+
+def test_nothing_is_certain_after_a_few_words():
+    # 20 utterances of two words, all right: 40 words cannot show that every 41st is not wrong
+    utterances = overconfident(20)
+    for one in utterances:
+        one["exits"][0] |= {"hypothesis": "a b", "errors": {"S": 0, "D": 0, "I": 0}}
+    found = fit_confidence(utterances)
+    assert interpolate(found["words"]["2"], 1.0) == pytest.approx(1 - 0.5 / 41)
+    assert interpolate(found["wer"]["2"], 1.0) == pytest.approx(100 * 0.5 / 41)
+    for one in utterances:
+        one["exits"][0] |= {"hypothesis": "x x", "errors": {"S": 2, "D": 0, "I": 0}}
+    assert interpolate(fit_confidence(utterances)["words"]["2"], 0.3) == pytest.approx(0.5 / 41)
+    predicted, *_ = held_out("words", utterances, 0)
+    assert set(predicted) == {0.5 / 21}, "what is judged is clipped, too"
+
+
+def test_the_utterances_that_stop_have_maps_of_their_own():
+    hard, easy = overconfident(200, seed=1), overconfident(200, seed=2)
+    for one in easy:  # the policy stops those of which the model is right at any confidence
+        one["exits"][0] |= {"hypothesis": "a b", "errors": {"S": 0, "D": 0, "I": 0}}
+    utterances = [{**one, "exits": [one["exits"][0], one["exits"][0] | {"layer": 4}]} for one in hard + easy]
+    found = fit_confidence(utterances, [1] * 200 + [0] * 200)
+    for kind, surer in (("words", 1), ("wer", -1)):
+        of_all = confidence_map(found, kind, 2, is_calibrated=False)
+        stopped = confidence_map(found, kind, 2, is_calibrated=True)
+        assert of_all == fit_confidence(utterances)[kind]["2"]
+        assert surer * interpolate(stopped, 0.6) > surer * interpolate(of_all, 0.6) + 0.1
+        assert confidence_map(found, kind, 4, is_calibrated=True) == fit_confidence(utterances[:200])[kind]["4"]
+    assert found["stopped"]["ece"]["2"]["words"] < 0.02
+
+
+def test_an_exit_at_which_few_stop_has_the_map_of_all():
+    utterances = overconfident(200)
+    utterances = [{**one, "exits": [one["exits"][0], one["exits"][0] | {"layer": 4}]} for one in utterances]
+    found = fit_confidence(utterances, [0] * 49 + [1] * 151)
+    assert list(found["stopped"]["words"]) == ["4"]
+    assert confidence_map(found, "words", 2, is_calibrated=True) == found["words"]["2"]
+    assert confidence_map({"words": {}, "wer": {}, "ece": {}}, "words", 2, is_calibrated=True) is None, "an old file"
 
 
 def test_a_file_without_texts_gives_less():

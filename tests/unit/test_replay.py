@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import speechbrain_ee.scores
-from speechbrain_ee.policies import FixedExit, ScoreThreshold
+from speechbrain_ee.equal_cost import errors_at_costs
+from speechbrain_ee.policies import FixedExit, Patience, ScoreThreshold
 from speechbrain_ee.replay import oracle, oracle_result, replay, static_wer
-from speechbrain_ee.sweeps import choose_threshold, sweep
+from speechbrain_ee.sweeps import cheapest_threshold, choose_threshold, limits_between, sweep
 
 LAYERS = (2, 4, 6)
 NAN = float("nan")
@@ -168,14 +169,15 @@ def test_a_file_of_librispeech_size_is_swept_in_a_second():
 
 
 def test_choose_threshold_by_hand(utterances):
-    # Last exit 10 %. At 0.1: exits 2, 6, 6 and 10 %. At 0.2: 2, 4, 6 and 10 %. At 0.3: 2, 2, 6
-    # and 15 %. At 0.4: 2, 2, 4 and 25 %. At 0.5: 2, 2, 2 and 35 %.
-    assert choose_threshold(by("entropy"), utterances, 0)["threshold"] == 0.2
-    assert choose_threshold(by("entropy"), utterances, 4.9)["threshold"] == 0.2
-    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == 0.3
-    assert choose_threshold(by("confidence"), utterances, 5)["threshold"] == pytest.approx(0.7)
+    # Last exit 10 %. From 0.1 on: exits 2, 6, 6 and 10 %. From 0.2 on: 2, 4, 6 and 10 %. From 0.3 on: 2, 2, 6
+    # and 15 %. From 0.4 on: 2, 2, 4 and 25 %. From 0.5 on: 2, 2, 2 and 35 %. A threshold lies between two of them.
+    assert choose_threshold(by("entropy"), utterances, 0)["threshold"] == pytest.approx(0.25)
+    assert choose_threshold(by("entropy"), utterances, 4.9)["threshold"] == pytest.approx(0.25)
+    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == pytest.approx(0.35)
+    assert choose_threshold(by("confidence"), utterances, 5)["threshold"] == pytest.approx(0.65)
     entry = choose_threshold(by("entropy"), utterances, 25)
-    assert entry == sweep(by("entropy"), utterances, [0.5])[0]
+    assert entry == sweep(by("entropy"), utterances, [entry["threshold"]])[0]
+    assert entry["threshold"] == pytest.approx(0.55)
 
 
 def test_choose_threshold_without_costs_counts_layers(utterances):
@@ -183,14 +185,77 @@ def test_choose_threshold_without_costs_counts_layers(utterances):
         del utterance["duration"]
         for exit in utterance["exits"]:
             del exit["macs"]
-    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == 0.3
+    assert choose_threshold(by("entropy"), utterances, 5)["threshold"] == pytest.approx(0.35)
 
 
 def test_choose_threshold_keeps_full_depth_when_none_is_good_enough():
     utterances = [_utterance(5, (1, 1, 0), (0.1, 0.1, 0.9)), _utterance(5, (1, 1, 0), (0.2,) * 3)]
     entry = choose_threshold(by("entropy"), utterances, 9.9)
     assert (entry["threshold"], entry["wer"], entry["mean_layer"]) == (None, 0.0, 6.0)
-    assert choose_threshold(by("entropy"), utterances, 10)["threshold"] == 0.1
+    assert choose_threshold(by("entropy"), utterances, 10)["threshold"] == pytest.approx(0.15)
+
+
+def with_heads(utterances, head=30.0):
+    """The same where a head costs something: ``macs`` has every head on the way, ``static_macs`` the exit's own."""
+    for utterance in utterances:
+        for index, exit in enumerate(utterance["exits"]):
+            exit["static_macs"] = exit["macs"] + head
+            exit["macs"] += head * (index + 1)
+    return utterances
+
+
+def test_a_share_of_the_cost_is_one_of_full_depth_with_its_last_head_alone(utterances):
+    # Full depth: 3 * 630. Exits 2, 2, 6 with every head on the way: 230 + 230 + 690.
+    share = (230 + 230 + 690) / (3 * 630)
+    threshold, cheapest = cheapest_threshold(by("entropy"), with_heads(utterances), share + 1e-9)
+    assert (threshold, cheapest) == (pytest.approx(0.35), 230 / 630)
+    assert cheapest_threshold(by("entropy"), utterances, share - 1e-9)[0] == pytest.approx(0.45), "2, 2, 4"
+    result = replay(by("entropy").with_threshold(threshold), utterances)
+    assert result.macs_per_s / replay(FixedExit(), utterances).macs_per_s == pytest.approx(share)
+    (errors,) = errors_at_costs(by("entropy"), utterances, [share])
+    assert errors.sum() == 3, "the tables mean the same share"
+
+
+def test_heads_that_a_policy_does_not_need_cost_nothing(utterances):
+    with_heads(utterances)
+    for layer, macs in ((2, 230), (4, 430), (6, 630)):
+        assert replay(FixedExit(layer), utterances).macs_per_s == 3 * macs / 6
+    skips_one = ScoreThreshold("entropy", [None, 0.2, None])  # exits 2, 4, 6 become 4, 4, 6
+    assert replay(skips_one, utterances).macs_per_s == (430 + 430 + 660) / 6
+
+
+def test_a_policy_that_costs_more_than_full_depth_is_not_chosen(utterances):
+    # Only the first utterance may stop, at layer 4: 460, 690, 690 with all heads, 3 * 630 without. A head of 300 is dear.
+    utterances[0]["exits"][0]["scores"]["entropy"] = 0.9
+    for utterance in utterances[1:]:
+        for exit in utterance["exits"]:
+            exit["scores"]["entropy"] = 0.9
+    assert choose_threshold(by("entropy"), with_heads(utterances), 0)["threshold"] == pytest.approx(0.5)
+    dear = choose_threshold(by("entropy"), with_heads(utterances, 300.0), 0)
+    assert (dear["threshold"], dear["macs_per_s"]) == (None, replay(FixedExit(), utterances).macs_per_s)
+
+
+@pytest.mark.parametrize("score", ["entropy", "confidence", "posterior"])
+def test_a_chosen_threshold_is_on_no_score(score):
+    """Live, a score is off by rounding: nothing may hang on it."""
+    utterances = _random(60)
+    for utterance in utterances:
+        for exit in utterance["exits"]:
+            exit["scores"]["confidence"] = 1 - exit["scores"]["entropy"]
+    scores = np.array([[exit["scores"][score] for exit in one["exits"]] for one in utterances])
+    chosen = [choose_threshold(by(score), utterances, points)["threshold"] for points in (20, 50, 500)]
+    chosen += [cheapest_threshold(by(score), utterances, share)[0] for share in (0.5, 0.8)]
+    chosen += [entry["threshold"] for entry in sweep(by(score), utterances)]
+    for threshold in filter(None, chosen):
+        assert np.nanmin(np.abs(scores - threshold)) > 1e-7
+
+
+def test_neighbours_in_floating_point_have_nothing_between_them():
+    values = np.array([[0.5, np.nextafter(0.5, 1), 1.0]])
+    assert limits_between(by("entropy"), values)[0] == 0.5
+    assert limits_between(by("entropy"), np.array([[0.5]]))[0] > 0.5
+    assert limits_between(by("entropy"), np.array([[NAN]])).size == 0
+    assert limits_between(Patience(1), np.array([[-2.0, -1.0]])).tolist() == [-2.0, -1.0]
 
 
 @pytest.mark.parametrize("increase", [-0.1, NAN])
