@@ -57,7 +57,6 @@ EXTRAS["dev"] = [
     *EXTRAS["report"],
     *EXTRAS["ssl"],
     *EXTRAS["lm"],
-    "mapie>=1.1",  # a test compares p-values
     "playwright>=1.48",  # drives Debian's chromium, where it is installed
 ]
 

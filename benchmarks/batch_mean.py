@@ -7,7 +7,8 @@ The loop is the one that "Fine-tuning strategies for faster inference using spee
 2303.06740) describes: utterances sorted by duration; at each exit the entropy of all frames of the batch is averaged,
 those of the padding included, which are computed as silence would be, and below a threshold the whole batch stops.
 Ours: entropy of the utterance's own frames, each utterance stops by itself and leaves the batch. Same model, heads,
-batches and thresholds; the cost counts what is computed, padding included, in both. Texts and errors are those of
+batches and thresholds; the cost counts what is computed, padding included, in both, and the full MACs have every head
+as both ways compute it (other tables: the last head alone). Texts and errors are those of
 RUN/eval/<manifest's stem>. Prints JSON.
 """
 

@@ -143,7 +143,9 @@ def describe(promise: Mapping | None) -> str:
         return f"{_refusal(promise)}: every utterance takes the last exit"
     if promise.get("on_average"):
         told = f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
-        bound = f"losses counted up to {promise['bound_words']:g} words an utterance" if "bound_words" in promise else ""
+        bound = (
+            f"losses counted up to {promise['bound_words']:g} words an utterance" if "bound_words" in promise else ""
+        )
         return f"{told} ({', '.join(filter(None, [bound, _drawn(promise)]))})"
     how = "asymptotic: right for many, and by simulation from this many on"
     if promise["test"] != TEST_NAME:  # of an earlier version

@@ -241,7 +241,8 @@ def calibrate(
     mean_cost: Annotated[float | None, typer.Option(help="Share of the MACs of full depth.")] = None,
     delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
     same_speakers: Annotated[
-        bool, typer.Option("--same-speakers", help="Promise it for further utterances of the speakers of this set only.")
+        bool,
+        typer.Option("--same-speakers", help="Promise it for further utterances of the speakers of this set only."),
     ] = False,
     on: Annotated[
         str, typer.Option(help="The evaluated set to calibrate on; best one that chose no checkpoint, as dev did.")

@@ -150,7 +150,9 @@ def test_the_table_of_promises_says_the_most_that_was_broken():
         row = {"broken": broken, "granted": 1.0, "layers_saved": 0.25}
         return {"40": {str(epsilon): {"gamma": row, "t": row, "naive": row} for epsilon in promise.EPSILONS}}
 
-    made = [{"population": name, "drawn": "speakers", "sizes": {"10": {}} | sizes(x)} for name, x in (("a", 0), ("b", 0.05))]
+    made = [
+        {"population": name, "drawn": "speakers", "sizes": {"10": {}} | sizes(x)} for name, x in (("a", 0), ("b", 0.05))
+    ]
     made += [{"population": "c", "drawn": "utterances", "sizes": sizes(0.09)}]
     file = {"population": "f", "drawn": "speakers", "sizes": sizes(0.01)}
     table = promise.markdown({"files": [file], "made": made})

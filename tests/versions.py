@@ -25,7 +25,7 @@ START, END = "<!-- versions: make test-versions -->", "<!-- /versions -->"
 SHOWN = ("torch", "torchaudio", "speechbrain", "transformers", "numpy", "scipy", "scikit-learn", "soundfile")
 PYTHONS = {"oldest": "3.10", "locked": "3.11", "newest": "3.13"}
 # The tools that test are the locked ones, also beside the oldest packages: nobody's environment depends on them.
-TOOLS = ("pytest", "pytest-timeout", "mapie", "playwright")
+TOOLS = ("pytest", "pytest-timeout", "playwright")
 
 
 def run(*command: str | Path, **options) -> subprocess.CompletedProcess:

@@ -143,7 +143,9 @@ def test_a_promise_is_held_on_the_population(epsilon):
     increase = np.append(0.0, 100 * extra.sum(axis=0) / counts.words.sum())[steps]
     assert (increase > epsilon).mean() <= 0.116  # of 1,000; at a true 18 % this passes once in ten million times
     for row in range(3):
-        of_draw = [{**population[place], "id": str(n)} for n, place in enumerate(np.repeat(np.arange(3000), drawn[row]))]
+        of_draw = [
+            {**population[place], "id": str(n)} for n, place in enumerate(np.repeat(np.arange(3000), drawn[row]))
+        ]
         policy, record = for_promise(ENTROPY, of_draw, path, epsilon=epsilon)
         assert record["steps_of_path"] == [steps[row], len(path)], "what was simulated is what is done"
         assert record["granted"] == (replay(policy, of_draw).mean_layer < 6)

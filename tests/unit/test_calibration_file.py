@@ -137,7 +137,9 @@ def test_what_is_promised_in_words():
         f"WER is at most 2.0 points above the full model's, with probability 0.8 {how}400 utterances, taken as "
         "independent: no speakers are named)"
     )
-    assert describe(promise_of(many(1000, speakers=40), promise=2.0)).endswith(f"with probability 0.9 {how}40 speakers)")
+    assert describe(promise_of(many(1000, speakers=40), promise=2.0)).endswith(
+        f"with probability 0.9 {how}40 speakers)"
+    )
     assert "; 400 utterances, taken as independent: of 6 speakers and no others)" in describe(
         promise_of(many(speakers=6), promise=2.0, same_speakers=True)
     )
@@ -178,7 +180,12 @@ def test_what_is_promised_in_words():
 def test_a_calibration_of_an_earlier_version_is_read_and_said(tmp_path, promise, told):
     fitted_on = {"test_set": "dev", "num_utterances": 400, "wer": 2.0, "full_wer": 1.0, "mean_layer": 4.0}
     old = {"policy": FixedExit().to_dict(), "score": "entropy", "target": {"promise": 1}, "promise": promise}
-    old |= {"fitted_on": fitted_on, "value_range": None, "model": None, "confidence": {"words": {}, "wer": {}, "ece": {}}}
+    old |= {
+        "fitted_on": fitted_on,
+        "value_range": None,
+        "model": None,
+        "confidence": {"words": {}, "wer": {}, "ece": {}},
+    }
     write_calibration(tmp_path, old)
     found = read_calibration(tmp_path / "calibration.json")
     assert found == old

@@ -40,7 +40,9 @@ def test_many_losses_and_gains_are_a_t_test():
 def test_a_speaker_in_ten_may_have_been_missed():
     # 30 speakers of 1,000 words may lose 10 words each: one in ten 94.9 words, and 8 more
     assert pseudo_loss(10.0, by_speaker=True) == pytest.approx(8 + 10 / -math.log(0.9))
-    assert p_of([0] * 30, [1000] * 30, 1.0, by_speaker=True) == pytest.approx(math.exp(-300 / (8 + 10 / -math.log(0.9))))
+    assert p_of([0] * 30, [1000] * 30, 1.0, by_speaker=True) == pytest.approx(
+        math.exp(-300 / (8 + 10 / -math.log(0.9)))
+    )
     without_end = p_of([0] * 22, [1e9] * 22, 1.0, by_speaker=True)
     assert without_end == pytest.approx(0.9**22), "what each says then no longer matters"
 
