@@ -199,10 +199,8 @@ def markdown(found: dict) -> str:
             columns = {size: points for size, points in sizes.items() if points}
             if not columns:
                 continue
-            lines += [
-                f"| {score}, points | chosen by | " + " | ".join(columns) + " |",
-                "|---" * (len(columns) + 2) + "|",
-            ]
+            lines += [f"| {score}, points | chosen by | " + " | ".join(columns) + " |"]
+            lines += ["|---" * (len(columns) + 2) + "|"]
             for epsilon in map(str, EPSILONS):
                 for way in [name for name in next(iter(columns.values()))[epsilon] if name != "average"]:
                     cells = [_cell(points[epsilon][way]) for points in columns.values()]

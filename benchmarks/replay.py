@@ -5,8 +5,9 @@ python benchmarks/replay.py FILE... [--mean-layers 8 9 10]
 
 FILE is an utterances.jsonl of an evaluation, or any subset of its form: whatever scores it has are used. Policies with
 nothing to fit see the whole file. The learned score is fitted on random halves, no speaker in both where they are
-known, and judged on the other halves, errors pooled over words. At every mean layer the threshold is the one that gives this mean on the utterances that are judged;
-static mixes the two exits around it. Prints JSON, one object, or a list for several files; null is out of reach.
+known, and judged on the other halves, errors pooled over words. At every mean layer the threshold is the one that gives
+this mean on the utterances that are judged; static mixes the two exits around it. Prints JSON, one object, or a list
+for several files; null is out of reach.
 """
 
 import argparse

@@ -193,8 +193,8 @@ def summary(calibration: Mapping) -> str:
     tried, delta = calibration.get("tried", {}).get("promises", 1), (calibration["promise"] or {}).get("delta")
     if calibration["promise"] and tried > 1:
         lines.append(
-            f"{tried} promises were tried on {reached['test_set']} with this model: what is said holds for one that was "
-            "chosen beforehand"
+            f"{tried} promises were tried on {reached['test_set']} with this model: what is said holds for one that "
+            "was chosen beforehand"
             + (f"; for the best of {tried}, ask each with --delta {delta / tried:.2g}" if delta else "")
         )
     return "\n".join(lines)

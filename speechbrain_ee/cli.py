@@ -242,7 +242,7 @@ def calibrate(
     delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
     same_speakers: Annotated[
         bool,
-        typer.Option("--same-speakers", help="Promise it for further utterances of the speakers of this set only."),
+        typer.Option("--same-speakers", help="Promise it for further utterances of this set's speakers only."),
     ] = False,
     on: Annotated[
         str, typer.Option(help="The evaluated set to calibrate on; best one that chose no checkpoint, as dev did.")

@@ -185,7 +185,7 @@ class ExitCounts:
         return None if self.static_macs is None else float(self.static_macs[:, -1].sum())
 
     def paid_by(self, policy: Policy) -> ExitCounts:
-        """The same with what a policy spends: the heads that it needs, and a decoder wherever its scores come from one."""
+        """The same with what a policy spends: the heads it needs, and the decoder where its scores come from it."""
         if self.macs is None:
             return self
         looks = np.array([policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))])

@@ -8,10 +8,10 @@ cannot be refuted: fixed-sequence testing, so that the chance of any wrong promi
 
 Losses are rare and some are large, so a t test is far too sure of a small set: 50 utterances without a loss prove
 little. The bound here is the gamma bound for weighted sums of rare events (Fay and Feuer, "Confidence intervals for
-directly standardized rates: a method based on the gamma distribution", Statistics in Medicine 16, 1997). It is the exact
-bound of a Poisson count where all losses have one size, and the normal one where there are many. The size of a loss is
-estimated together with one that was not observed, the pseudo-loss. ``benchmarks/promise.py`` shows by simulation at
-which sizes of set this is enough; it is no proof for all distributions.
+directly standardized rates: a method based on the gamma distribution", Statistics in Medicine 16, 1997). It is the
+exact bound of a Poisson count where all losses have one size, and the normal one where there are many. The size of a
+loss is estimated together with one that was not observed, the pseudo-loss. ``benchmarks/promise.py`` shows by
+simulation at which sizes of set this is enough; it is no proof for all distributions.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ class LossSums:
 def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.ndarray:
     """Chance of losses this few if the true loss is epsilon points; small means that it is less.
 
-    Let R be the observed loss per word, r = D - R n, V = sum of r^2, K = sum of r^3, L the pseudo-loss and c its weight.
-    The typical size of a loss is s = (K + c L^3) / (V + c L^2), and what could truly be lost is distributed as
-    sum of D - V / s + s G, where G has a gamma distribution of shape V / s^2 + 1.
+    Let R be the observed loss per word, r = D - R n, V = sum of r^2, K = sum of r^3, L the pseudo-loss and c its
+    weight. The typical size of a loss is s = (K + c L^3) / (V + c L^2), and what could truly be lost is distributed
+    as sum of D - V / s + s G, where G has a gamma distribution of shape V / s^2 + 1.
 
     Arguments
     ---------

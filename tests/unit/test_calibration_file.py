@@ -151,12 +151,12 @@ def test_what_is_promised_in_words():
         promise_of(half_named, promise=2.0)
     )
     assert describe(promise_of(many(1000), average=2.0)) == (
-        "on average over calibration sets, WER is at most 2.0 points above the full model's (losses counted up to 8 words "
-        "an utterance, 1000 utterances, taken as independent: no speakers are named)"
+        "on average over calibration sets, WER is at most 2.0 points above the full model's (losses counted up to 8 "
+        "words an utterance, 1000 utterances, taken as independent: no speakers are named)"
     )
     assert describe(promise_of(many(60), promise=1.0)) == (
-        "nothing cheaper than full depth can be promised at 1.0 points from 60 utterances, 185 are needed where none of "
-        "them loses a word: every utterance takes the last exit"
+        "nothing cheaper than full depth can be promised at 1.0 points from 60 utterances, 185 are needed where none "
+        "of them loses a word: every utterance takes the last exit"
     )
 
 

@@ -225,7 +225,7 @@ def test_heads_that_a_policy_does_not_need_cost_nothing(utterances):
 
 
 def test_a_policy_that_costs_more_than_full_depth_is_not_chosen(utterances):
-    # Only the first utterance may stop, at layer 4: 460, 690, 690 with all heads, 3 * 630 without. A head of 300 is dear.
+    # Only the first utterance may stop, at layer 4: 460, 690, 690 with all heads, 3 * 630 without.
     utterances[0]["exits"][0]["scores"]["entropy"] = 0.9
     for utterance in utterances[1:]:
         for exit in utterance["exits"]:
