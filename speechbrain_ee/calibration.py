@@ -375,9 +375,8 @@ def _drawn(
     if number < fewest_speakers(delta):
         raise ValueError(
             f"a promise with delta {delta:g} needs at least {fewest_speakers(delta)} speakers, and there are {number} "
-            "(a learned score is fitted on the other half of them): with fewer, a failure of one speaker in ten is "
-            "likely to be absent. Evaluate more speakers, or ask for a promise about these speakers alone "
-            "(--same-speakers)"
+            "(a learned score is fitted on the other half of them): from fewer, a failure of one speaker in ten is too "
+            "often absent. Evaluate more speakers, or ask for a promise about these speakers alone (--same-speakers)"
         )
     return speakers, {"independent": "speakers", "num_independent": number, "num_unnamed": num_unnamed}
 

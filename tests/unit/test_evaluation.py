@@ -332,6 +332,7 @@ def test_a_long_recording_is_evaluated_as_it_is_transcribed(tmp_path):
     noise = torch.randn(65 * RATE, generator=torch.Generator().manual_seed(2)) * 0.1
     soundfile.write(path, noise.numpy(), RATE)
     (line,) = evaluate_batch(asr, [Utterance("long", path, 65.0, "the cat")])
+    assert line["parts"] == len(asr.cut(asr.load_audio(path))) > 1, "which a calibration refuses"
     for one in line["exits"]:
         said = asr.transcribe_file(path, policy=FixedExit(one["layer"]))
         assert len(said.parts) == 3
