@@ -158,15 +158,15 @@ class ModelSource:
             path = self._fetch(CALIBRATION_FILE)
             check_not_pointer(path)
             return read_calibration(path, model)
+        except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
+            if isinstance(error, LocalEntryNotFoundError):  # a ValueError too, up to huggingface_hub 0.36
+                logger.warning(
+                    "%s: %s is not in the cache and the Hub is out of reach: full depth", self.source, CALIBRATION_FILE
+                )
         except ValueError as error:
             if is_needed:
                 raise
             logger.warning("%s; it is not used", error)
-        except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
-            if isinstance(error, LocalEntryNotFoundError):
-                logger.warning(
-                    "%s: %s is not in the cache and the Hub is out of reach: full depth", self.source, CALIBRATION_FILE
-                )
         return None
 
 
