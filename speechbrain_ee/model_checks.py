@@ -208,7 +208,7 @@ def _annotations(cls: type) -> dict:
 
 
 def _fits(value: object, hint: object) -> bool:
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     return any(_is_a(value, kind) for kind in kinds)
 
 
