@@ -21,6 +21,7 @@ MAX_CONFIG_BYTES = 2**20  # ours have some 2 kB
 MAX_HEADER_BYTES = 2**24  # 100 bytes a tensor
 MAX_INTEGER = 10**9
 MAX_SHOWN = 60  # characters of a value in a message
+UNIONS = (types.UnionType, typing.Union)  # `int | None` as it is written, and as Python 3.10 reports it
 # Sizes of features, which are in no file of weights; the bounds are far from what is of use.
 FEATURE_LIMITS = {"sample_rate": 400_000, "n_mels": 1024, "n_fft": 16384, "win_length_ms": 1000, "hop_length_ms": 1000}
 FEATURE_LIMITS |= {"f_max": 200_000, "downsample": 1000}
@@ -208,7 +209,7 @@ def _annotations(cls: type) -> dict:
 
 
 def _fits(value: object, hint: object) -> bool:
-    kinds = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
     return any(_is_a(value, kind) for kind in kinds)
 
 
@@ -227,7 +228,12 @@ def _is_a(value: object, kind: object) -> bool:
 
 
 def _said(hint: object) -> str:
-    text = hint.__name__ if isinstance(hint, type) else str(hint)
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
+    # Python 3.10 takes a list[int] for a type, too.
+    names = [
+        kind.__name__ if typing.get_origin(kind) is None and isinstance(kind, type) else str(kind) for kind in kinds
+    ]
+    text = " | ".join(names).replace("NoneType", "None")
     return text.replace("collections.abc.", "").replace("Sequence", "list").replace("None", "null")
 
 

@@ -170,6 +170,7 @@ def test_the_planned_state_is_the_state(tmp_path, family):
     assert {str(value.device) for name, value in planned.items() if not name.startswith("features")} == {"meta"}
 
 
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="older releases of torch import sympy themselves")
 def test_planning_takes_no_seconds():
     code = """
 import sys
