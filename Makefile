@@ -39,7 +39,7 @@ demo: $(BIN)/.run
 	@echo; echo "The picture: $(RUN)/eval/test/exits.png"
 
 test: $(BIN)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .

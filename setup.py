@@ -52,6 +52,7 @@ EXTRAS = {
 EXTRAS["dev"] = [
     "pytest>=8.2",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],

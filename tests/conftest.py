@@ -6,7 +6,8 @@ import random
 
 from speechbrain_ee.startup import prepare_process
 
-prepare_process()  # before torch is imported
+# Before torch is imported; processes that share the tests have one thread each.
+prepare_process(threads=1 if "PYTEST_XDIST_WORKER" in os.environ else None)
 
 import numpy as np
 import pytest

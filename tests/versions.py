@@ -4,9 +4,9 @@
 
 python tests/versions.py [oldest] [locked] [newest] [--folder FOLDER]
 
-Each column gets an environment of its own in FOLDER (.venv/versions), made anew: the lowest versions that setup.py
-allows on the oldest Python, the lock files, and the newest versions on the newest Python. The slow tests of the recipes
-are left out. Python versions that are not installed are looked for, and fetched, by uv.
+Each column gets an environment of its own in FOLDER (.venv/versions), made anew, and runs beside the others: the lowest
+versions that setup.py allows on the oldest Python, the lock files, and the newest versions on the newest Python. The
+slow tests of the recipes are left out. Python versions that are not installed are looked for, and fetched, by uv.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +26,7 @@ START, END = "<!-- versions: make test-versions -->", "<!-- /versions -->"
 SHOWN = ("torch", "torchaudio", "speechbrain", "transformers", "numpy", "scipy", "scikit-learn", "soundfile")
 PYTHONS = {"oldest": "3.10", "locked": "3.11", "newest": "3.13"}
 # The tools that test are the locked ones, also beside the oldest packages: nobody's environment depends on them.
-TOOLS = ("pytest", "pytest-timeout", "playwright")
+TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "playwright")
 
 
 def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
@@ -70,13 +71,11 @@ def install(column: str, folder: Path) -> Path:
     return python
 
 
-def try_column(column: str, folder: Path) -> dict:
-    """Install and test; versions, counts and minutes."""
+def try_column(column: str, python: Path, folder: Path) -> dict:
+    """Run the tests of a column; its versions and counts."""
     begin = time.monotonic()
-    python = install(column, folder / column)
-    installed = time.monotonic()
     # A test that starts programs finds them beside the Python that runs it.
-    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     tests = [python, "-m", "pytest", "-q", "--ignore", "tests/recipes", "--deselect", "tests/test_readme.py"]
     done = subprocess.run([str(one) for one in tests], cwd=ROOT, env=environment, capture_output=True, text=True)
     (folder / f"{column}.log").write_text(done.stdout + done.stderr, "utf-8")
@@ -87,10 +86,8 @@ def try_column(column: str, folder: Path) -> dict:
     versions = {one["name"]: one["version"] for one in json.loads(listed.stdout)}
     row = {"python": run(python, "--version", capture_output=True, text=True).stdout.split()[1], "counts": counts}
     row |= {"packages": {name: versions.get(name) for name in SHOWN}, "status": done.returncode}
-    row |= {"install_min": (installed - begin) / 60, "test_min": (time.monotonic() - installed) / 60}
-    print(
-        f"{column}: {counts}, {row['install_min']:.1f} min to install, {row['test_min']:.1f} min of tests", flush=True
-    )
+    minutes = (time.monotonic() - begin) / 60
+    print(f"{column}: {counts} in {minutes:.1f} min; {folder / column}.log", flush=True)
     return row
 
 
@@ -122,7 +119,13 @@ def main() -> int:
         parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(PYTHONS)}")
     folder = args.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    found = {column: try_column(column, folder) for column in args.columns or PYTHONS}
+    columns = args.columns or list(PYTHONS)
+    begin = time.monotonic()
+    pythons = [install(column, folder / column) for column in columns]
+    print(f"installed in {(time.monotonic() - begin) / 60:.1f} min", flush=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = pool.map(try_column, columns, pythons, [folder] * len(columns))
+        found = dict(zip(columns, rows, strict=True))
     print(table(found))
     if len(found) == len(PYTHONS):
         write_table(table(found))
