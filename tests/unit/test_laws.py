@@ -274,7 +274,7 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
         if policy in policies:  # the others do not look at every exit
             assert macs == pytest.approx(replayed.macs_per_s * sum(line["duration"] for line in cache)), policy.label
         taken[policy.label] = set(expected)
-    assert sum(len(found) > 1 for found in taken.values()) >= 10, "the thresholds must split the exits"
+    assert sum(len(found) > 1 for found in taken.values()) >= 8, "the thresholds must split the exits"
 
 
 def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_recorded_clock(tmp_path, monkeypatch):
