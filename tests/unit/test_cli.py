@@ -223,7 +223,7 @@ def test_failures_are_one_line_and_status_1(run, model, audio, arguments, messag
 def test_bad_calls_are_status_2(run, arguments, message):
     status, out, err = run(*arguments)
     assert status == 2
-    assert message in out + err
+    assert message.lower() in (out + err).lower()
     assert "Traceback" not in err
 
 
