@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from speechbrain_ee.policies import FixedExit, Policy, ThresholdPolicy, policy_f
 from speechbrain_ee.replay import replay
 from speechbrain_ee.risk import TEST_NAME
 from speechbrain_ee.sweeps import unsureness
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION_FILE = "calibration.json"
 ATTEMPTS_FILE = "calibrations.json"
@@ -222,7 +225,10 @@ def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
     if attempt not in attempts:
         attempts.append(attempt)
     if attempts != before:
-        write_whole(path, (json.dumps(attempts, indent=1) + "\n").encode())
+        try:
+            write_whole(path, (json.dumps(attempts, indent=1) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): this calibration is not counted there", path, error.strerror)
     promises = [one for one in attempts if "promise" in one["target"] or "average" in one["target"]]
     return {**calibration, "tried": {"calibrations": len(attempts), "promises": len(promises)}}
 

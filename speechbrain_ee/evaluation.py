@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from speechbrain_ee.code_version import code_version
-from speechbrain_ee.corpora.audio import check_durations, load_audio
+from speechbrain_ee.corpora.audio import audio_blocks, check_durations
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters, machine
@@ -258,6 +258,17 @@ def _exit_of_line(layer: int, one: dict, reference: str) -> dict:
     return exit
 
 
+def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
+    """The first samples of a recording, of which no more is read."""
+    blocks, found = [], 0
+    for block in audio_blocks(path, rate):
+        blocks.append(block)
+        found += len(block)
+        if found >= num_samples:
+            break
+    return torch.cat(blocks)[:num_samples]
+
+
 def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
     """Measure, one thread and one utterance at a time, how long each static exit takes per second of audio.
 
@@ -283,7 +294,7 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
     for utterance in utterances:
         if missing <= 0:
             break
-        waveforms += asr.cut(load_audio(utterance.audio_filepath, rate)[:missing])
+        waveforms += asr.cut(_beginning(utterance.audio_filepath, rate, missing))
         missing = round(seconds * rate) - sum(map(len, waveforms))
     total = sum(map(len, waveforms)) / rate
     threads = torch.get_num_threads()

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechbrain_ee.calibration_file import fingerprint, read_calibration
 from speechbrain_ee.confidence import confidence_map, interpolate
 from speechbrain_ee.corpora.audio import audio_blocks, load_audio
+from speechbrain_ee.corpora.batching import padded_seconds
 from speechbrain_ee.cost import exit_macs
 from speechbrain_ee.ctc_scores import output_scores
 from speechbrain_ee.decoding import Decoded, make_decoder
@@ -46,10 +47,15 @@ class _Timer(Policy):
     """What a deadline is measured with: every head and score, and the clock at each."""
 
     def __init__(self, score_names: tuple[str, ...]):
-        self.score_names, self.times = score_names, []
+        self.score_names, self.at_exit = score_names, {}
+
+    @property
+    def times(self) -> list[float]:
+        """Seconds to each exit."""
+        return list(self.at_exit.values())
 
     def stop(self, look: Look) -> bool:
-        self.times.append(look.clock() - look.started)
+        self.at_exit.setdefault(look.exit_index, look.clock() - look.started)  # of a batch, the first
         return look.is_last
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
@@ -288,9 +294,14 @@ class EarlyExitASR(Pretrained):
         """Run segments until every utterance has stopped; no text but where a score needs it."""
         feats, num_frames = self.mods.features(wavs, num_samples)
         seconds = [samples / self.mods.features.sample_rate for samples in num_samples.tolist()]
+        padded = padded_seconds(seconds, self.mods.features.min_seconds)
+        facts = [
+            {"duration": own, "padded_duration": long, "call_duration": sum(padded)}
+            for own, long in zip(seconds, padded, strict=True)
+        ]
         runs = [
-            Run(frames, {"duration": own, "call_duration": sum(seconds)}, self._macs(frames), started, self._clock)
-            for frames, own in zip(num_frames.tolist(), seconds, strict=True)
+            Run(frames, known, self._macs(frames), started, self._clock)
+            for frames, known in zip(num_frames.tolist(), facts, strict=True)
         ]
         score = partial(self._scores, policy)
         run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
@@ -340,7 +351,8 @@ class EarlyExitASR(Pretrained):
     def time_exits(self, policy: Policy | None = None) -> dict:
         """Measure what a deadline goes by: how long each exit, and its text, takes on this machine.
 
-        Times are a line over the length of the audio, through those of 2 and of 10 seconds of noise. Call it once after
+        Times are a line over the length of the audio, through those of 2 and of 10 seconds of noise; where features are
+        padded to more, through those of one and of two utterances so long. Call it once after
         loading, and again where the decoder has changed or something else has come to share the machine.
 
         Arguments
@@ -354,9 +366,14 @@ class EarlyExitASR(Pretrained):
             ``seconds_to_exit`` and ``seconds_to_text`` of :class:`~speechbrain_ee.policies.Capped`.
         """
         names = tuple((self.policy if policy is None else policy).score_names)
-        lengths = [min(seconds, share * self._max_chunk_s) for seconds, share in zip(TIMED_S, (0.2, 1.0), strict=True)]
+        short, long = (
+            min(seconds, share * self._max_chunk_s) for seconds, share in zip(TIMED_S, (0.2, 1.0), strict=True)
+        )
+        short = max(short, self.mods.features.min_seconds)
+        batches = [(1, short), (1, long) if long > 2 * short else (2, short)]
+        lengths = [size * seconds for size, seconds in batches]
         with self.inference_ctx:
-            exits, texts = zip(*(self._time_at(seconds, names) for seconds in lengths), strict=True)
+            exits, texts = zip(*(self._time_at(*batch, names) for batch in batches), strict=True)
         times = {
             "seconds_to_exit": [_line_through(lengths, pair) for pair in zip(*exits, strict=True)],
             "seconds_to_text": _line_through(lengths, texts),
@@ -364,18 +381,18 @@ class EarlyExitASR(Pretrained):
         self._times[self.decoder.name, names] = times
         return times
 
-    def _time_at(self, seconds: float, score_names: tuple[str, ...]) -> tuple[list[float], float]:
-        """Fastest seconds to each exit, and to a text behind it, on so much noise."""
+    def _time_at(self, batch_size: int, seconds: float, score_names: tuple[str, ...]) -> tuple[list[float], float]:
+        """Fastest seconds to each exit, and to the texts behind it, on a batch of noise."""
         size = round(seconds * self.mods.features.sample_rate)
-        noise = torch.randn(1, size, generator=torch.Generator().manual_seed(0)).to(self.device) / 10
-        num_samples = torch.tensor([size], device=self.device)
+        noise = torch.randn(batch_size, size, generator=torch.Generator().manual_seed(0)).to(self.device) / 10
+        num_samples = torch.tensor([size] * batch_size, device=self.device)
         exits, texts = [], []
         for _ in range(1 + NUM_TIMED_RUNS):
             timer = _Timer(score_names)
             runs = self._run(noise, num_samples, timer, self._clock())
             exits.append(timer.times)
             first = self._run(noise, num_samples, FixedExit(self.exit_layers[0]), self._clock())
-            texts.append(max(self._time_text(one[0].output) for one in (runs, first)))
+            texts.append(max(self._time_text(ExitOutput.join([run.output for run in one])) for one in (runs, first)))
         if any(SCORES[name].from_decoder for name in score_names):
             texts = [0.0]  # it is in the times of the exits, as the scores come from it
         return [min(column) for column in zip(*exits[1:], strict=True)], min(texts[1:] or texts)

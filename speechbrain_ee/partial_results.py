@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +104,8 @@ def only_process(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
+    except NotImplementedError:
+        raise OSError(f"{folder} is on a file system without locks: give a folder on another one with --out") from None
     except Timeout:
         raise ValueError(
             f"another process is evaluating into {folder}: wait for it to end, or give another folder with --out"
@@ -111,7 +113,8 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)  # while it is held: another process takes a new one
+        with suppress(OSError):  # Windows keeps a file that is open
+            (folder / LOCK).unlink()  # while it is held: another process takes a new one
         lock.release()
 
 

@@ -22,7 +22,8 @@ class Run:
     num_frames : int
         Feature frames.
     features : dict
-        What the policy may know of it, ``duration`` in seconds at least. For deadlines: ``batch_duration``, the seconds
+        What the policy may know of it, ``duration`` in seconds at least. For deadlines: ``padded_duration``, at least
+        the seconds to which features are padded, ``batch_duration``, the seconds
         that the next segment is computed on, and ``call_duration``, those that texts are made of at the end.
     macs : list of int
         Cost up to each exit, heads included.
@@ -131,6 +132,6 @@ def _look_at_all(output: ExitOutput, previous: ExitOutput | None, runs: Sequence
 
 def _tell_the_batch(runs: list[Run]) -> None:
     """Seconds of audio that the next segment is computed on, padding included: what a deadline goes by."""
-    padded = len(runs) * max(run.features["duration"] for run in runs)
+    padded = len(runs) * max(run.features.get("padded_duration", run.features["duration"]) for run in runs)
     for run in runs:
         run.features["batch_duration"] = padded

@@ -25,7 +25,7 @@ README = ROOT / "README.md"
 START, END = "<!-- versions: make test-versions -->", "<!-- /versions -->"
 SHOWN = ("torch", "torchaudio", "speechbrain", "transformers", "numpy", "scipy", "scikit-learn", "soundfile")
 PYTHONS = {"oldest": "3.10", "locked": "3.11", "newest": "3.13"}
-# The tools that test are the locked ones, also beside the oldest packages: nobody's environment depends on them.
+# The tools that test are the newest that fit, also beside the oldest packages: nobody's environment depends on them.
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "playwright")
 
 
@@ -37,7 +37,8 @@ def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
 def find_python(wanted: str) -> str:
     """The newest Python of a minor version that pyenv has; else its number, for uv to look for."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    found = sorted(versions.glob(f"{wanted}.*/bin/python"), key=lambda path: int(path.parts[-3].split(".")[2]))
+    releases = [path for path in versions.glob(f"{wanted}.*/bin/python") if re.fullmatch(r"[\d.]+", path.parts[-3])]
+    found = sorted(releases, key=lambda path: int(path.parts[-3].split(".")[2]))
     return str(found[-1]) if found else wanted
 
 

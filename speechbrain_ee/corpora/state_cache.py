@@ -21,7 +21,7 @@ from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import locked, size_and_time
+from speechbrain_ee.files import locked, size_and_time, write_whole
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.features import Features
 from speechbrain_ee.state_dicts import modules_digest
@@ -174,6 +174,8 @@ class StateCache:
         failed: dict[str, Exception] = {}
         progress = tqdm(total=len(self.utterances), desc="states of the frozen encoder", delay=2, leave=False)
         # A batch is computed as a whole, so that interruptions change no state.
+        if self._index_path.exists():  # a line beyond the end of the data would come to point into other states
+            write_whole(self._index_path, "".join(json.dumps(entry) + "\n" for entry in index.values()).encode())
         with _Appended(self.path, self._index_path, end * self.width * HALF_BYTES) as store:
             for batch in self._batches(max_batch_seconds):
                 if not missing.isdisjoint(one.id for one in batch):

@@ -192,6 +192,13 @@ def test_a_calibration_of_an_earlier_version_is_read_and_said(tmp_path, promise,
     assert told in summary(found)
 
 
+def test_a_set_that_cannot_be_written_to_costs_the_count_alone(tmp_path, caplog):
+    calibration = calibrate(many(), score="entropy", target={"promise": 2.0}, model="abc")
+    found = record_attempt(tmp_path / "gone", calibration)
+    assert found["tried"] == {"calibrations": 1, "promises": 1}
+    assert "calibrations.json cannot be written" in caplog.text and "not counted there" in caplog.text
+
+
 def test_attempts_are_counted_by_model_and_said(tmp_path):
     def tried(target, model="abc", score="entropy"):
         found = record_attempt(tmp_path, calibrate(many(), score=score, target=target, model=model))

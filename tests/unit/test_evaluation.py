@@ -14,7 +14,7 @@ from speechbrain_ee.calibration import calibrate
 from speechbrain_ee.calibration_file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.cost import exit_macs, exit_parameters
-from speechbrain_ee.evaluation import _key, evaluate, evaluate_batch, real_time_factors
+from speechbrain_ee.evaluation import _beginning, _key, evaluate, evaluate_batch, real_time_factors
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.partial_results import only_process
 from speechbrain_ee.policies import FixedExit, Policy
@@ -274,6 +274,16 @@ def test_two_evaluations_into_one_folder_are_refused(asr, utterances, tmp_path):
     evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
 
 
+def test_a_folder_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
+    def without(self):
+        raise NotImplementedError("no locks")
+
+    monkeypatch.setattr("filelock.FileLock._acquire", without)
+    with pytest.raises(OSError, match="is on a file system without locks: give a folder on another one"):
+        with only_process(tmp_path):
+            pass
+
+
 def test_real_time_factors_are_measured_on_one_thread(asr, utterances):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -294,6 +304,15 @@ def test_the_real_time_factor_is_measured_over_no_more_than_was_asked_for(asr, u
     monkeypatch.setattr(asr, "transcribe_waveforms", lambda waveforms, policy: timed.append(len(waveforms[0])))
     real_time_factors(asr, utterances[2:], seconds=1.0, num_runs=1)
     assert timed == [int(0.9 * RATE), int(0.1 * RATE)] * 3, "the second utterance is cut"
+
+
+def test_of_a_long_recording_only_the_beginning_is_read_for_the_real_time_factor(tmp_path):
+    path = tmp_path / "long.flac"
+    soundfile.write(path, torch.rand(120 * RATE).numpy(), RATE)
+    break_body(path)
+    assert len(_beginning(path, RATE, 2 * RATE)) == 2 * RATE
+    with pytest.raises(ValueError, match="is damaged between"):
+        _beginning(path, RATE, 120 * RATE)
 
 
 def test_real_time_factors_reach_exits_json_with_the_machine(asr, utterances, tmp_path):

@@ -565,6 +565,22 @@ def test_a_score_that_the_decoding_does_not_give_is_refused(asr, aed):
             model.transcribe_waveforms([noise(0.3)], policy=ScoreThreshold(score, 0.5))
 
 
+def test_a_deadline_counts_the_padding_of_features(tmp_path, monkeypatch):
+    asr = make_asr(tmp_path, "whisper")
+    time_at = asr._time_at
+    asr.mods.features = WhisperLogMel(n_mels=20, pad_s=4)
+    policy = StopByDuration()
+    asr.transcribe_waveforms([noise(0.5), noise(0.5)], policy=policy)
+    assert policy.looks[0].features["duration"] == 0.5
+    assert policy.looks[0].features["batch_duration"] == policy.looks[0].features["call_duration"] == 8.0
+    for pad_s, expected in ((4, {(1, 4), (1, 10)}), (6, {(1, 6), (2, 6)})):
+        asr.mods.features = WhisperLogMel(n_mels=20, pad_s=pad_s)
+        sizes = []
+        monkeypatch.setattr(asr, "_time_at", lambda *batch, seen=sizes: seen.append(batch[:2]) or time_at(*batch))
+        asr.time_exits()
+        assert set(sizes) == expected, "two lengths that differ once they are padded"
+
+
 def test_padded_features_do_not_stretch_the_times_of_words(tmp_path):
     asr = make_asr(tmp_path, "whisper")
     asr.mods.features = WhisperLogMel(n_mels=20, pad_s=4)

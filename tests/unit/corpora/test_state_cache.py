@@ -139,6 +139,23 @@ def test_a_broken_recording_is_named_and_costs_the_others_nothing(tmp_path, utte
     assert cache_of(tmp_path / "states", utterances).is_whole
 
 
+def test_a_line_of_the_index_without_its_data_never_points_into_other_states(tmp_path, utterances):
+    whole = cache_of(tmp_path / "whole", utterances)
+    whole.fill(max_batch_seconds=0.5)
+    good = utterances[0].audio_filepath.read_bytes()
+    utterances[0].audio_filepath.write_bytes(b"no audio")
+    with pytest.raises(ValueError, match="have no states"):
+        cache_of(tmp_path / "states", utterances).fill(max_batch_seconds=0.5)
+    utterances[0].audio_filepath.write_bytes(good)
+    cache = cache_of(tmp_path / "states", utterances)
+    cache.fill(max_batch_seconds=0.5)  # its states lie behind the others, unlike those of `whole`
+    cache.path.unlink()
+    interrupted(tmp_path / "states", utterances, after=2)
+    again = cache_of(tmp_path / "states", utterances)
+    again.fill(max_batch_seconds=0.5)
+    assert all(torch.equal(again.read(one.id), whole.read(one.id)) for one in utterances)
+
+
 def test_a_damaged_one_is_computed_again_where_it_is_damaged(tmp_path, utterances):
     cache = cache_of(tmp_path / "states", utterances)
     cache.fill()
