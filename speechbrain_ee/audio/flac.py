@@ -4,11 +4,12 @@
 from functools import cache
 from typing import BinaryIO, NamedTuple
 
-from speechbrain_ee.audio.layout import Layout, read_at, skip_id3
+from speechbrain_ee.audio.layout import Layout, read_at, skip_end_tags, skip_id3
 
 TAIL_BYTES = 1 << 16
 MAX_TAIL_BYTES = 1 << 24
 HEAD_BYTES = 17  # the longest head of a frame, with its sum
+CANDIDATES = 4  # heads that are compared; some may be bytes of samples that look like one
 BLOCK_SIZES = (
     {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
 )
@@ -31,10 +32,15 @@ class Frame(NamedTuple):
     samples: int
     form: tuple[int, int]
 
+    @property
+    def end(self) -> int:
+        """The sample behind its last."""
+        return self.first + self.samples
+
 
 def of_flac(file: BinaryIO, size: int) -> Layout | None:
     """Find the last frame, and compare its end with what the header claims (0: nothing)."""
-    begin = skip_id3(file)
+    begin, size = skip_id3(file), skip_end_tags(file, size)
     info = read_at(file, begin + 8, 34)
     place, is_last = begin + 4, False
     while not is_last:
@@ -46,11 +52,11 @@ def of_flac(file: BinaryIO, size: int) -> Layout | None:
     block = int.from_bytes(info[:2], "big")
     claimed = int.from_bytes(info[10:18], "big") & (1 << 36) - 1
     first = parse_frame(read_at(file, place, HEAD_BYTES), block)
-    last = first and _last_frame(file, place, size, block, first.form)
+    last = first and _last_frame(file, (place, size), block, first, claimed)
     if last is None:
         return None if claimed else Layout()
     where, last = last
-    frames = last.first + last.samples - first.first  # a stream that was caught midway counts from elsewhere
+    frames = last.end - first.first  # a stream that was caught midway counts from elsewhere
     if claimed > frames:
         return Layout(frames=frames, present=frames / claimed)
     if claimed == frames:
@@ -61,18 +67,30 @@ def of_flac(file: BinaryIO, size: int) -> Layout | None:
     return Layout(patches={begin + 21: bytes([info[13] & 0xF0]) + bytes(4)}, frames=frames, note=note)
 
 
-def _last_frame(file: BinaryIO, start: int, size: int, block: int, form: tuple[int, int]) -> tuple[int, Frame] | None:
+def _last_frame(
+    file: BinaryIO, stretch: tuple[int, int], block: int, first: Frame, claimed: int
+) -> tuple[int, Frame] | None:
+    """The last frame and its place. Bytes of samples can look like the head of a frame, though rarely.
+
+    So a head counts if its frame ends where the header says, or at the end of the file by its sum. Where the file
+    breaks off, there is no such frame: the last head that continues an earlier frame counts.
+    """
+    start, size = stretch
     window = TAIL_BYTES
     while True:
         begin = max(start, size - window)
         tail = read_at(file, begin, size - begin)
-        place = len(tail)
-        while (place := tail.rfind(b"\xff", 0, place)) >= 0:
+        place, found = len(tail), []
+        while len(found) < CANDIDATES and (place := tail.rfind(b"\xff", 0, place)) >= 0:
             frame = parse_frame(tail[place : place + HEAD_BYTES], block)
-            if frame is not None and frame.form == form:
-                return begin + place, frame
-        if begin == start or window >= MAX_TAIL_BYTES:
-            return None
+            if frame is None or frame.form != first.form:
+                continue
+            found.append((begin + place, frame))
+            if frame.end - first.first == claimed or crc16(tail[place:]) == 0:
+                return found[-1]
+        if len(found) == CANDIDATES or begin == start or window >= MAX_TAIL_BYTES:
+            ends = {frame.end for _, frame in found}
+            return next((one for one in found if one[1].first in ends), found[0] if found else None)
         window *= 4
 
 

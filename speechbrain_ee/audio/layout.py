@@ -29,10 +29,10 @@ class Layout:
         Samples per channel that are there; None where only the decoder can say.
     present : float
         Share of the claimed audio that is there; 1 also where nothing is claimed.
-    is_mpeg : bool
-        Whether the decoder is one that writes to standard error.
     note : str
         What is odd about the file although all of it is read, else empty.
+    refusal : str
+        Why the file is refused although its decoder would read a part of it, else empty.
     """
 
     segments: Sequence[tuple[int, int]] | None = None
@@ -40,8 +40,8 @@ class Layout:
     prefix: bytes = b""
     frames: int | None = None
     present: float = 1.0
-    is_mpeg: bool = False
     note: str = ""
+    refusal: str = ""
 
 
 def read_at(file: BinaryIO, place: int, count: int) -> bytes:
@@ -62,9 +62,43 @@ def skip_id3(file: BinaryIO) -> int:
     140
     """
     place = 0
-    while (head := read_at(file, place, 10))[:3] == b"ID3" and len(head) == 10:
-        place += 10 + syncsafe(head[6:]) + (10 if head[5] & 16 else 0)
+    while length := id3_bytes(read_at(file, place, 10)):
+        place += length
     return place
+
+
+def id3_bytes(head: bytes) -> int:
+    """Size of the ID3v2 tag that begins with these ten bytes; 0 where none begins."""
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    return 10 + syncsafe(head[6:10]) + (10 if head[5] & 16 else 0)
+
+
+def skip_end_tags(file: BinaryIO, size: int) -> int:
+    """Where audio ends before the tags (ID3v1, APE, Lyrics3) that players put behind FLAC and MP3.
+
+    Example
+    -------
+    >>> import io
+    >>> skip_end_tags(io.BytesIO(b"audio" + b"TAG" + bytes(125)), 133)
+    5
+    """
+    while length := _end_tag_bytes(read_at(file, max(0, size - 128), min(size, 128))):
+        if length > size:
+            break
+        size -= length
+    return size
+
+
+def _end_tag_bytes(tail: bytes) -> int:
+    """Size of the tag that ends with these bytes; 0 where none ends."""
+    if len(tail) == 128 and tail[:3] == b"TAG":
+        return 128
+    if tail[-32:-24] == b"APETAGEX":  # its size counts this footer, and not the header
+        return int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 128 else 0)
+    if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
+        return int(tail[-15:-9]) + 15
+    return 0
 
 
 def syncsafe(data: bytes) -> int:

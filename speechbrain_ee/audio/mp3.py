@@ -10,7 +10,7 @@ import mmap
 import struct
 from typing import BinaryIO, NamedTuple
 
-from speechbrain_ee.audio.layout import Layout, skip_id3, syncsafe
+from speechbrain_ee.audio.layout import Layout, id3_bytes, skip_end_tags, skip_id3
 
 RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # MPEG 1, 2, 2.5
 LAYER_1 = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
@@ -18,7 +18,8 @@ LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 LAYER_3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 LAYER_1_OF_2 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 LAYER_23_OF_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-MAX_GAP_BYTES = 1 << 16
+MAX_START_BYTES = 1 << 16  # how far the first frame is looked for
+FRAMES_IN_A_ROW = 3  # no chance: so many heads where the one before says
 TOLERANCE_S = 0.1
 
 
@@ -28,7 +29,7 @@ class Head(NamedTuple):
     size: int
     samples: int
     rate: int
-    form: tuple[int, int, int]
+    form: tuple[int, int, int, bool]
 
 
 def parse_head(data: bytes) -> Head | None:
@@ -37,7 +38,7 @@ def parse_head(data: bytes) -> Head | None:
     Example
     -------
     >>> parse_head(bytes.fromhex("fffb9064"))  # 128 kbit/s at 44.1 kHz
-    Head(size=417, samples=1152, rate=44100, form=(3, 3, 0))
+    Head(size=417, samples=1152, rate=44100, form=(3, 3, 0, False))
     """
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE0 != 0xE0:
         return None
@@ -46,40 +47,49 @@ def parse_head(data: bytes) -> Head | None:
     if version == 1 or layer == 4 or bitrate in (0, 15) or rate_index == 3:
         return None
     rate, is_first = RATES[version][rate_index], version == 3
+    form = version, layer, rate_index, data[3] >> 6 == 3  # 3: mono
     if is_first:
         table = (LAYER_1, LAYER_2, LAYER_3)[layer - 1]
     else:
         table = LAYER_1_OF_2 if layer == 1 else LAYER_23_OF_2
     bits, padding = 1000 * table[bitrate - 1], data[2] >> 1 & 1
     if layer == 1:
-        return Head((12 * bits // rate + padding) * 4, 384, rate, (version, layer, rate_index))
+        return Head((12 * bits // rate + padding) * 4, 384, rate, form)
     samples = 576 if layer == 3 and not is_first else 1152
-    return Head(samples // 8 * bits // rate + padding, samples, rate, (version, layer, rate_index))
+    return Head(samples // 8 * bits // rate + padding, samples, rate, form)
 
 
 class Walk(NamedTuple):
-    """What is found from head to head: stretches of frames, how many, bytes between them, and a cut last one."""
+    """What is found from head to head.
+
+    Stretches of frames, how many frames, bytes between and behind them, a cut last one, frames of another form.
+    """
 
     segments: list[tuple[int, int]]
     head: Head
     count: int
     skipped: int
+    behind: int
     is_cut: bool
+    has_others: bool
 
 
 def of_mp3(file: BinaryIO, size: int) -> Layout | None:
     """Count the frames, and give the decoder their number; None where there are none."""
-    start = skip_id3(file)
+    start, size = skip_id3(file), skip_end_tags(file, size)
     if size - start < 4:
         return None
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = _walk(data, start, size)
         if found is None:
             return None
+        if found.has_others:
+            what = "MP3 of several rates, layers or numbers of channels"
+            return Layout(refusal=f"holds {what} (joined files), of which one can be read")
         begin, counter = found.segments[0][0], _counter(data, found)
         if counter is None:
             prefix = _count_frame(bytes(data[begin : begin + 4]), found.count)
-            return Layout(segments=found.segments, prefix=prefix, is_mpeg=True, note=_note(found, None))
+            return Layout(segments=found.segments, prefix=prefix, note=_note(found, None))
         place, claimed = counter
         frames = found.count - 1  # the one that counts holds no audio
         patches = {place: struct.pack(">I", frames)}
@@ -88,9 +98,7 @@ def of_mp3(file: BinaryIO, size: int) -> Layout | None:
             patches[place + 4] = struct.pack(">I", min(num_bytes, 0xFFFFFFFF))
         is_short = (claimed - frames) * found.head.samples > TOLERANCE_S * found.head.rate
         present = frames / claimed if is_short else 1.0
-        return Layout(
-            segments=found.segments, patches=patches, present=present, is_mpeg=True, note=_note(found, claimed)
-        )
+        return Layout(segments=found.segments, patches=patches, present=present, note=_note(found, claimed))
 
 
 def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
@@ -98,7 +106,7 @@ def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
     if first is None:
         return None
     place, head = first
-    segments, count, skipped, is_cut = [[place, place]], 0, 0, False
+    segments, count, skipped, behind, is_cut, has_others = [[place, place]], 0, 0, 0, False, False
     while place < size:
         here = parse_head(data[place : place + 4])
         if here is not None and here.form == head.form:
@@ -108,34 +116,62 @@ def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
             count, place = count + 1, place + here.size
             segments[-1][1] = place
             continue
-        tag = _tag_bytes(data[place : place + 10])
-        again = _find(data, place + tag, size, head.form)
+        gap = _skip_tags(data, place)
+        again = _find(data, gap, size, head.form)
+        place = size if again is None else again[0]
+        has_others = has_others or _has_row(data, gap, place)
         if again is None:
+            behind = size - gap if data[gap:size].strip(b"\0") else 0
             break
-        skipped, place = skipped + again[0] - place - tag, again[0]
+        skipped += place - gap
         segments.append([place, place])
-    return Walk([tuple(one) for one in segments], head, count, skipped, is_cut) if count else None
+    if not count:
+        return None
+    return Walk([tuple(one) for one in segments], head, count, skipped, behind, is_cut, has_others)
 
 
-def _tag_bytes(head: bytes) -> int:
-    """Size of a tag between frames, as in files that were put together; 0 where there is none."""
+def _skip_tags(data: mmap.mmap, place: int) -> int:
+    """Where frames may go on behind tags, as in files that were joined."""
+    while length := _tag_bytes(data, place):
+        place += length
+    return min(place, len(data))
+
+
+def _tag_bytes(data: mmap.mmap, place: int) -> int:
+    """Size of the tag that begins there; 0 where none begins."""
+    head = data[place : place + 32]
     if head[:3] == b"TAG":
         return 128
-    return 10 + syncsafe(head[6:10]) if head[:3] == b"ID3" and len(head) == 10 else 0
+    if head[:8] == b"APETAGEX" and len(head) == 32:
+        is_header = head[23] & 32  # its size does not count the header
+        return 32 + (int.from_bytes(head[12:16], "little") if is_header else 0)
+    return id3_bytes(head[:10])
 
 
 def _find(data: mmap.mmap, start: int, size: int, form: tuple | None) -> tuple[int, Head] | None:
-    """The next frame that another one follows, or the end of the file."""
-    place = start - 1
-    while 0 <= (place := data.find(b"\xff", place + 1, start + MAX_GAP_BYTES)):
+    """The next frame that another one follows, or a tag, or the end; the first frame of a file is near its start."""
+    place, limit = start - 1, min(size, start + MAX_START_BYTES) if form is None else size
+    while 0 <= (place := data.find(b"\xff", place + 1, limit)):
         head = parse_head(data[place : place + 4])
         if head is None or (form is not None and head.form != form):
             continue
         behind = place + head.size
         after = parse_head(data[behind : behind + 4])
-        if behind == size or (after is not None and after.form == head.form) or data[behind : behind + 3] == b"TAG":
+        if behind == size or (after is not None and after.form == head.form) or _tag_bytes(data, behind):
             return place, head
     return None
+
+
+def _has_row(data: mmap.mmap, start: int, end: int) -> bool:
+    """Whether several frames of one form follow each other between two places."""
+    place = start - 1
+    while 0 <= (place := data.find(b"\xff", place + 1, end)):
+        forms, here = [], place
+        while len(forms) < FRAMES_IN_A_ROW and (head := parse_head(data[here : here + 4])) and here < end:
+            forms, here = [*forms, head.form], here + head.size
+        if len(forms) == FRAMES_IN_A_ROW and len(set(forms)) == 1:
+            return True
+    return False
 
 
 def _counter(data: mmap.mmap, found: Walk) -> tuple[int, int] | None:
@@ -164,10 +200,13 @@ def _side_bytes(*, is_mono: bool, is_mpeg1: bool) -> int:
 
 
 def _note(found: Walk, claimed: int | None) -> str:
+    notes = []
     if claimed is not None and (found.count - 1 - claimed) * found.head.samples > TOLERANCE_S * found.head.rate:
-        return f"its header counts {claimed} frames where {found.count - 1} are: all are read"
+        notes.append(f"its header counts {claimed} frames where {found.count - 1} are: all are read")
     if found.skipped:
-        return f"{found.skipped} bytes between its frames are no audio and were skipped"
+        notes.append(f"{found.skipped} bytes between its frames are no audio and were skipped")
+    if found.behind:
+        notes.append(f"{found.behind} bytes behind its last frame are no audio and are not read")
     if claimed is None and found.is_cut:
-        return "it breaks off in the middle of a frame: what is there is read"
-    return ""
+        notes.append("it breaks off in the middle of a frame: what is there is read")
+    return "; ".join(notes)

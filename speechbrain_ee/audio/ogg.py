@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ogg (Vorbis, Opus): its header claims no length; a last page without an end mark says that it may break off."""
 
+import mmap
+import re
 from typing import BinaryIO
 
 from speechbrain_ee.audio.layout import Layout, read_at
@@ -8,6 +10,7 @@ from speechbrain_ee.audio.layout import Layout, read_at
 MAX_PAGE_BYTES = 65_307
 HEAD_BYTES = 27
 END_MARK = 4
+FIRST_PAGE = re.compile(rb"OggS\0[\x02\x03\x06\x07]")  # of a stream
 
 
 def of_ogg(file: BinaryIO, size: int) -> Layout | None:
@@ -16,8 +19,12 @@ def of_ogg(file: BinaryIO, size: int) -> Layout | None:
     Returns
     -------
     Layout | None
-        With a note where it breaks off: what is there is read.
+        With a note where it breaks off: what is there is read. A refusal where another stream begins in it, as in
+        files that were joined: the decoder reads the first one alone.
     """
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if FIRST_PAGE.search(data, min(size, HEAD_BYTES)):
+            return Layout(refusal="holds several streams (joined files), of which one can be read")
     begin = max(0, size - 2 * MAX_PAGE_BYTES)
     tail = read_at(file, begin, size - begin)
     place = tail.rfind(b"OggS\0")

@@ -22,7 +22,7 @@ def audio_duration(path: str | Path) -> float:
     """Read how long a file is, without decoding it where its bytes tell.
 
     Where a header leaves the length open or is wrong, the size of the file (WAV and its kin), the last frame (FLAC),
-    the last page (Ogg) or the number of frames (MP3) tells. That costs about as much as opening the file.
+    the last page (Ogg) or the number of frames (MP3) tells. Nothing is decoded for it.
 
     Arguments
     ---------

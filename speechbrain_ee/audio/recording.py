@@ -64,6 +64,8 @@ class Recording:
         if (why := why_not_read(path, self.head)) is not None:
             raise self.error(why)
         self.layout = self._find_layout(size)
+        if self.layout.refusal:
+            raise self.error(f"{self.layout.refusal}: {convert(path)}")
         if self.layout.present == 0:
             raise self._no_samples()
         self.segments = [(0, size)] if self.layout.segments is None else self.layout.segments
@@ -138,10 +140,10 @@ class Recording:
         return block
 
     def _find_layout(self, size: int) -> Layout:
-        magic = self.head[:4]
-        if magic[:3] == b"ID3":
-            magic = read_at(self.file, skip_id3(self.file), 4)
-        find = LAYOUTS.get(magic, mp3.of_mp3 if magic[:1] == b"\xff" else None)
+        start = skip_id3(self.file)
+        magic = read_at(self.file, start, 4)
+        self.may_be_mpeg = magic not in LAYOUTS
+        find = LAYOUTS.get(magic, mp3.of_mp3 if start or magic[:1] == b"\xff" else None)
         try:
             return (find and find(self.file, size)) or Layout()
         except struct.error:  # it ends within its header, of which the decoder knows more
@@ -170,7 +172,7 @@ class Recording:
 
     def _caught(self) -> AbstractContextManager:
         """Around calls of the decoder: that of MP3 writes to standard error."""
-        return caught_lines(self.said) if self.layout.is_mpeg else nullcontext()
+        return caught_lines(self.said) if self.may_be_mpeg else nullcontext()
 
     def _broken_off(self, seconds: str = "") -> AudioError:
         return self.error(f"breaks off: {self.layout.present:.0%} of what its header claims is there{seconds}: {MEND}")

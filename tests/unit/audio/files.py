@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio as bytes, to be broken."""
+"""Audio as bytes, to be broken; and what is said of files."""
 
 import io
 
 import numpy as np
+import pytest
 import soundfile
+
+from speechbrain_ee.audio import AudioError, audio_duration, read_blocks
 
 RATE = 16000
 SAMPLES = 40000
+WHOLE = SAMPLES / RATE
 
 
 def speech(num_samples=SAMPLES, channels=1):
@@ -27,3 +31,29 @@ def save(folder, data, name="a.bin"):
     path = folder / name
     path.write_bytes(bytes(data))
     return path
+
+
+def flac_that_claims(num_samples):
+    data = bytes_of("FLAC")
+    head = int.from_bytes(data[18:26], "big") >> 36 << 36
+    data[18:26] = (head | num_samples).to_bytes(8, "big")
+    return data
+
+
+def mp3(mode, *, counted=True):
+    data = bytes_of("MP3", bitrate_mode=mode, compression_level=0.5)
+    return data if counted else data[data.index(data[:2], 4) :]
+
+
+def length(path):
+    return sum(len(block) for block in read_blocks(path))
+
+
+def refusal(path):
+    said = []
+    for call in (audio_duration, length):
+        with pytest.raises(AudioError) as caught:
+            call(path)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and str(path) in said[0] and "\n" not in said[0]
+    return said[0]

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of audio share."""
+
+import logging
+
+import pytest
+
+from speechbrain_ee.audio import recording
+
+
+@pytest.fixture
+def notes(caplog):
+    recording._warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        yield lambda: [one.getMessage() for one in caplog.records if "upsampled" not in one.getMessage()]
