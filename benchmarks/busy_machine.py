@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-from common import publish
-
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.startup import available_cpus
 
@@ -88,6 +86,8 @@ def main() -> None:
     if args.measure:
         print(measure(args.run, args.seconds))
         return
+    from common import publish  # a module beside this script; imports torch
+
     with one_line_errors("busy_machine.py"):
         found = {name: {"alone": [], "busy": []} for name in SETTINGS}
         for _ in range(args.rounds):
