@@ -124,7 +124,7 @@ def read_manifests(hparams: dict) -> tuple[list, dict[str, list]]:
             )
 
     def read(path: str) -> list:
-        utterances = read_manifest(path, data_root=hparams["data_root"])
+        utterances = read_manifest(path, data_root=hparams.get("data_root"))
         return check_durations(utterances) if hparams["check_audio"] else utterances
 
     return read(hparams["train_manifest"]), {name: read(path) for name, path in paths.items()}

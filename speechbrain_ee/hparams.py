@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """HyperPyYAML files with settings of the command line, and whether a run is resumed as it was begun."""
 
+import inspect
 import json
 import os
 import re
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import TextIO
@@ -38,8 +40,10 @@ FREE_TO_CHANGE = {
 # Settings that earlier versions had, and the value that has the same effect as no setting.
 REMOVED = {"blank_index": BLANK_INDEX}
 
-# Where the data lie: it may change, and what they are is compared by `check_same_data`.
-PLACES = {"data_folder", "data_root", "state_cache", "train_manifest", "valid_manifest"}
+# Where the utterances are listed: it may change where `check_same_data` has written down what they are.
+MANIFESTS = {"data_folder", "train_manifest", "valid_manifest"}
+# Folders that may always change; whether states are cached decides how the run trains, and may not.
+PLACES = {"data_root", "state_cache"}
 RUN_FOLDER = Path("/run folder")  # stands for it where paths are compared
 WORKING_FOLDER = "# in the folder "
 DATA_FILE = "data.json"
@@ -63,7 +67,8 @@ def load_hparams(path: str, settings: dict | None = None) -> dict:
     Raises
     ------
     ValueError
-        If a key is unknown, the file is no YAML, or a class does not take what it is given.
+        If a key is unknown, the file is no YAML, a class does not take what it is given, or the blank of an earlier
+        version's yaml is not that of the tokenizer.
 
     Example
     -------
@@ -77,7 +82,7 @@ def load_hparams(path: str, settings: dict | None = None) -> dict:
     """
     with open(path, encoding="utf-8") as file:
         try:
-            return load_hyperpyyaml(file, settings)
+            return _in_todays_form(load_hyperpyyaml(file, settings), path)
         except (KeyError, TypeError) as error:
             raise ValueError(": ".join(map(str, error.args))) from error
         except ArithmeticError as error:
@@ -104,6 +109,7 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
     ------
     ValueError
         If the run was started with other settings than those in :data:`FREE_TO_CHANGE` and :data:`PLACES`; names them.
+        Other manifests are refused too where the run has not written down what its utterances are.
     """
     folder = Path(folder)
     saved = folder / "hyperparams.yaml"
@@ -112,7 +118,6 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
     text = saved.read_text("utf-8")
     started_in = re.search(f"^{re.escape(WORKING_FOLDER)}(.*)$", text, re.MULTILINE)
     before = _plain_settings(StringIO(text))
-    before = {key: value for key, value in before.items() if key not in REMOVED or value != REMOVED[key]}
     with open(path, encoding="utf-8") as file:
         now = _plain_settings(resolve_references(file, settings))
     there = _with_places(before, json.loads(started_in[1]) if started_in else os.getcwd())
@@ -125,7 +130,10 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
     differing = sorted(
         key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and there.get(key) != here.get(key)
     )
-    differing = [key for key in differing if key not in FREE_TO_CHANGE | PLACES]
+    free = FREE_TO_CHANGE | PLACES | (MANIFESTS if (folder / DATA_FILE).exists() else set())
+    if (before.get("state_cache") is None) != (now.get("state_cache") is None):
+        free = free - {"state_cache"}
+    differing = [key for key in differing if key not in free]
     if differing:
         was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
         raise ValueError(
@@ -194,11 +202,45 @@ def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -
     write_whole(Path(folder) / "hyperparams.yaml", (head + "# yamllint disable\n" + resolved).encode())
 
 
+def _in_todays_form(hparams: dict, path: str) -> dict:
+    """Take out what a yaml of an earlier version gives to the schedule and the decoder; they behave as they did."""
+    blanks = [hparams.get("blank_index"), getattr(hparams.get("loss"), "blank_index", None)]
+    blanks.append(_take_out(hparams, "decoder", "blank_index"))
+    if others := [blank for blank in blanks if blank not in (None, BLANK_INDEX)]:
+        raise ValueError(
+            f"{path}: blank_index is {others[0]}, and the tokenizer's blank is {BLANK_INDEX}: remove blank_index"
+        )
+    if (lr := _take_out(hparams, "lr_scheduler", "lr")) is not None:
+        hparams["opt_class"] = partial(hparams["opt_class"], lr=lr)  # the optimizer has the highest rate now
+    return hparams
+
+
+def _take_out(hparams: dict, name: str, keyword: str) -> object:
+    """The value of a keyword that a callable of the yaml no longer takes, which is left away from now on."""
+    made = hparams.get(name)
+    if not isinstance(made, partial) or keyword not in made.keywords:
+        return None
+    taken = inspect.signature(made.func).parameters.values()
+    if any(one.name == keyword or one.kind is one.VAR_KEYWORD for one in taken):
+        return None
+    rest = {key: value for key, value in made.keywords.items() if key != keyword}
+    hparams[name] = partial(made.func, *made.args, **rest)
+    return made.keywords[keyword]
+
+
 def _plain_settings(yaml: TextIO) -> dict:
-    """Top-level keys whose values are numbers, texts or lists of them, and no objects."""
+    """Top-level keys whose values are numbers, texts or lists, and no objects."""
     values = YAML(typ="rt").load(yaml)
     is_object = {key: hasattr(value, "items") or isinstance(value, TaggedScalar) for key, value in values.items()}
-    return {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
+    plain = {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
+    return {key: _without_paths(value) for key, value in plain.items() if key not in REMOVED or value != REMOVED[key]}
+
+
+def _without_paths(value: object) -> object:
+    """A list without the paths of objects in it: they are settings of their own, which are compared as paths."""
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items() if not is_path(key)}
+    return [_without_paths(one) for one in value] if isinstance(value, list) else value
 
 
 def _with_places(settings: dict, working_folder: str) -> dict:

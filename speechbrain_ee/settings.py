@@ -16,6 +16,7 @@ PATH_ENDINGS = ("_folder", "_file", "_manifest", "_manifests")
 OTHER_PATHS = {"data_root", "init_from", "source", "state_cache"}
 NULL_IS_NONE = {"data_root", "init_from", "noise_manifest", "source", "state_cache", "text_file"}
 TEXTS = {"alphabet"}  # may be digits, or empty
+OBJECT_OR_NONE = {"prepare", "wav_augment"}
 
 
 def is_path(name: str) -> bool:
@@ -47,7 +48,8 @@ def read_setting(name: str, words: list[str], default: object) -> object:
     Raises
     ------
     ValueError
-        If it is of another type than the default, or no YAML; says what to give.
+        If it is of another type than the default, or no YAML; says what to give. Of an object of the yaml, only its
+        arguments can be given.
 
     Example
     -------
@@ -57,6 +59,8 @@ def read_setting(name: str, words: list[str], default: object) -> object:
     if isinstance(default, list):
         return _list(name, words, default)
     text = " ".join(words)
+    if _is_object(default):
+        return _object(name, text, default)
     if is_path(name):
         return None if name in NULL_IS_NONE and text == "null" else _path(name, text)
     if name in TEXTS:
@@ -68,6 +72,21 @@ def read_setting(name: str, words: list[str], default: object) -> object:
     elif isinstance(default, int | float):
         return _number(name, text, value, default)
     return value
+
+
+def _is_object(default: object) -> bool:
+    tag = getattr(getattr(default, "tag", None), "value", None) or ""
+    return tag.startswith(("!new:", "!name:")) or (isinstance(default, dict) and not tag)
+
+
+def _object(name: str, text: str, default: object) -> object:
+    """A mapping, which replaces arguments of an object that has some; or null for one that may be missing."""
+    value = _yaml(name, text)
+    if isinstance(value, dict) and isinstance(default, dict):
+        return value
+    if value is None and name in OBJECT_OR_NONE:
+        return None
+    raise ValueError(f"--{name} is an object of the yaml: change its settings, or copy the yaml")
 
 
 def _number(name: str, text: str, value: object, default: int | float) -> object:
@@ -93,6 +112,8 @@ def _list(name: str, words: list[str], default: list) -> list:
         raise ValueError(f"--{name} {text}: give a list such as [a, b], or [] for none")
     if is_path(name):
         return [_path(name, item) for item in items]
+    if items and any(map(_is_object, default)):
+        raise ValueError(f"--{name} is a list of objects of the yaml: give [] for none, or copy the yaml")
     if default and all(isinstance(one, int | float) for one in default):
         if not all(_is_number(one) for one in items):
             raise ValueError(f"--{name} {text}: give a list of numbers, such as {list(default)}")
@@ -105,9 +126,9 @@ def _is_number(value: object) -> bool:
 
 
 def _paths(word: str) -> list[str]:
-    """The paths in one word: it is split at commas, then at spaces, where no file has that name."""
+    """The paths in one word: it is split at commas, then at spaces, where no file has that name; blanks are none."""
     found = []
-    for part in [word] if Path(word).exists() else word.split(","):
+    for part in filter(str.strip, [word] if Path(word).exists() else word.split(",")):
         part = part if Path(part).exists() else part.strip()
         found += [part] if Path(part).exists() else part.split()
     return found

@@ -39,13 +39,15 @@ def referenced(text: str) -> set[str]:
 
 
 def read_in(source: str) -> set[str]:
-    """Keys that a script reads: hparams["key"], self.hparams.key, or hparams[key] in a loop over a tuple of names."""
+    """Keys that a script reads: hparams["key"], hparams.get("key"), self.hparams.key, or hparams[key] in a loop."""
     found, tree = set(), ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and getattr(node.value, "attr", None) == "hparams":
             found.add(node.attr)
         elif isinstance(node, ast.Subscript) and getattr(node.value, "id", None) == "hparams":
             found |= {node.slice.value} if isinstance(node.slice, ast.Constant) else set()
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "hparams.get":
+            found.add(ast.literal_eval(node.args[0]))
         elif isinstance(node, ast.For):
             found |= _looped(node, node.target, node.iter)
         for loop in getattr(node, "generators", []):
@@ -100,7 +102,13 @@ def test_every_key_is_used(path):
 
 @pytest.mark.parametrize(
     "source",
-    ['hparams["b"]', "self.hparams.b", '{k: hparams[k] for k in ("b",)}', 'for k in ("b",):\n    f(hparams[k])'],
+    [
+        'hparams["b"]',
+        'hparams.get("b")',
+        "self.hparams.b",
+        '{k: hparams[k] for k in ("b",)}',
+        'for k in ("b",):\n    f(hparams[k])',
+    ],
 )
 def test_a_dead_key_is_found(source):
     text = "a: 1\nb: !ref <a> * 2\nc: [1, !ref '<d[x]>']\nd: {x: 1}\n__seed: 0\nmax_grad_norm: 5\n"
@@ -123,6 +131,13 @@ def test_every_path_is_known_as_one_by_its_name(path):
     paths |= {key for key in scalars if re.search("folder|file|manifest|root|path|cache$|_from$|^source", key)}
     assert {key for key in paths if not is_path(key)} == set()
     assert {key for key in paths if scalars[key].value == "null"} <= NULL_IS_NONE
+
+
+@every_yaml
+def test_the_data_root_is_that_of_the_noise_too(path):
+    text = path.read_text(encoding="utf-8")
+    given = re.findall(r"\n( +)noise_manifest: !ref <noise_manifest>\n\1data_root: !ref <data_root>\n", text)
+    assert len(given) == len(re.findall(r"\ndata_root: ", text))
 
 
 @every_yaml

@@ -78,6 +78,8 @@ class AddNoise:
         A manifest of noise files to use instead (their text may be empty); None: noise is made.
     sample_rate : int
         Of the waveforms, in Hz; noise files are brought to it.
+    data_root : str | Path | None
+        The folder that the manifest's audio paths start from; None: the manifest's folder.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class AddNoise:
         colours: Sequence[str] = ("white", "pink", "brown"),
         noise_manifest: str | Path | None = None,
         sample_rate: int = 16000,
+        data_root: str | Path | None = None,
     ):
         _check_range("snr_db", snr_db)
         _check_probability(probability)
@@ -111,7 +114,7 @@ class AddNoise:
         self.probability = probability
         self.colours = tuple(colours)
         self.sample_rate = sample_rate
-        noises = read_manifest(noise_manifest) if noise_manifest is not None else []
+        noises = [] if noise_manifest is None else read_manifest(noise_manifest, data_root=data_root)
         self._noise_files = [noise.audio_filepath for noise in noises]
 
     def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -95,10 +95,9 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     utterances, without_id = [], []
     for where, row in read_rows(path):
         where = f"{path}, {where}"
-        if row["id"] in (None, ""):
-            row["id"] = None
-            without_id.append((len(utterances), str(row["audio_filepath"])))
         utterances.append(_utterance(row, root, where))
+        if not utterances[-1].id:
+            without_id.append((len(utterances) - 1, row["audio_filepath"]))
     if not utterances:
         raise ManifestError(f"{path} has no utterances: give a manifest with at least one line")
     _name_the_unnamed(utterances, without_id)
@@ -178,8 +177,10 @@ def _utterance(row: dict, root: Path, where: str) -> Utterance:
 
 
 def _name(value: object, key: str, where: str) -> str | None:
-    """An id or a speaker as a string; NaN is what pandas writes where there is none."""
+    """An id or a speaker as a string; blanks, and pandas' NaN, are none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str) and not value.strip():
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ManifestError(f"{where} has {key} {shortened(value)}: it must be a string or a number")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +121,31 @@ def test_the_same_command_on_a_finished_run_trains_no_more(finished, corpus, tmp
     ended = train(arguments(corpus, run), tmp_path)
     assert ended.status == 0, ended.stderr
     assert (curve(run), weights(run), file.read_text("utf-8")) == before
+
+
+def test_a_run_and_a_yaml_of_an_earlier_version_resume_on_the_same_manifests_only(finished, corpus, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    (run / "data.json").unlink()
+    hparams_file, *options = arguments(corpus, run)
+    text = Path(hparams_file).read_text("utf-8")
+    for today, earlier in (
+        (r"^data_root: .*\n", "blank_index: 0\n"),
+        (r"^ +data_root: .*\n", ""),
+        (r"^( +)(kind: !ref <lr_schedule>)$", r"\1\2\n\1lr: !ref <lr>"),
+        (r"^(decoder: .*)$", r"\1\n  blank_index: !ref <blank_index>"),
+        (r"^(  distillation: .*)$", r"\1\n  blank_index: !ref <blank_index>"),
+    ):
+        text, count = re.subn(today, earlier, text, flags=re.MULTILINE)
+        assert count == 1
+    (tmp_path / "earlier.yaml").write_text(text)
+    shutil.copy(corpus / "train.jsonl", tmp_path / "train.jsonl")
+    hparams_file = str(tmp_path / "earlier.yaml")
+    others = arguments(corpus, run, train_manifest=tmp_path / "train.jsonl")[1:]
+    assert_one_line(train([hparams_file, *others], tmp_path), f"train_manifest was '{corpus / 'train.jsonl'}'")
+    ended = train([hparams_file, *options], tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert (curve(run), weights(run)) == (curve(finished[0]), weights(finished[0]))
+    assert (run / "data.json").read_text("utf-8") == (finished[0] / "data.json").read_text("utf-8")
 
 
 def test_a_calibration_of_other_weights_is_made_anew(finished, corpus, tmp_path):

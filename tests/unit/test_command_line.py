@@ -25,6 +25,14 @@ init_from: null
 output_folder: results
 tokenizer_file: !ref <output_folder>/tokenizer.model
 prepare: !name:builtins.print
+loss: !name:builtins.dict
+  distillation: 0.0
+decoder: !name:builtins.dict
+options:
+  size: 1
+masks:
+  - !name:builtins.dict
+    size: 1
 test_manifests:
   - !ref <output_folder>/test.jsonl
 """
@@ -200,6 +208,10 @@ def test_an_alphabet_is_its_letters(parse, text):
         (["is there.jsonl", "b"], ["is there.jsonl", "b"]),
         (["with,comma.jsonl"], ["with,comma.jsonl"]),
         (["a,is there.jsonl"], ["a", "is there.jsonl"]),
+        (["a.jsonl,", "b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["a.jsonl,"], ["a.jsonl"]),
+        (["a.jsonl", ",", "", "b.jsonl"], ["a.jsonl", "b.jsonl"]),
+        (["[a.jsonl, ]"], ["a.jsonl"]),
         (["[]"], []),
     ],
 )
@@ -232,6 +244,7 @@ def test_a_list_of_numbers(parse, option, words):
         ("speeds", "1 , ]", "no YAML"),
         ("test_manifests", "null", "or [] for none"),
         ("test_manifests", "", "or [] for none"),
+        ("test_manifests", " , ,", "or [] for none"),
         ("test_manifests", "[a: b]", "each in quotation marks"),
         ("test_manifests", "[a #1.jsonl]", "each in quotation marks"),
         ("test_manifests", "[[a]]", "each in quotation marks"),
@@ -244,10 +257,26 @@ def test_a_list_of_numbers(parse, option, words):
         ("shared", "maybe", "--shared maybe: give True or False"),
         ("shared", "1", "--shared 1: give True or False"),
         ("exit_weights", "[1", "--exit_weights [1: no YAML"),
+        ("loss", "null", "--loss is an object of the yaml: change its settings, or copy the yaml"),
+        ("loss", "ctc", "--loss is an object of the yaml"),
+        ("loss", "[1]", "--loss is an object of the yaml"),
+        ("decoder", "null", "--decoder is an object of the yaml"),
+        ("decoder", "{beam_size: 2}", "--decoder is an object of the yaml"),
+        ("prepare", "5", "--prepare is an object of the yaml"),
+        ("options", "3", "--options is an object of the yaml"),
+        ("masks", "3", "--masks is a list of objects of the yaml: give [] for none"),
     ],
 )
 def test_a_value_of_another_kind(parse, option, text, message):
     assert message in refused(parse, f"--{option}", text)
+
+
+def test_arguments_of_an_object_can_be_given_and_what_may_be_missing_left_away(parse):
+    words = ["--loss", "{distillation: 0.5}", "--prepare", "null", "--options", "{size: 2}", "--masks", "[]"]
+    path, _, settings = parse(*words)
+    hparams = load_hparams(path, settings)
+    assert hparams["loss"]() == {"distillation": 0.5}
+    assert (hparams["prepare"], hparams["options"], hparams["masks"]) == (None, {"size": 2}, [])
 
 
 @pytest.mark.parametrize(

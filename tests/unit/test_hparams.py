@@ -3,6 +3,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import torch
 
 from speechbrain_ee.command_line import parse_arguments
 from speechbrain_ee.corpora.manifest import Utterance
@@ -51,6 +52,58 @@ def test_a_run_of_a_version_that_had_more_settings_goes_on_where_they_were_as_no
     else:
         with pytest.raises(ValueError, match=r"\(blank_index was 5\): give another --output_folder"):
             check_same_run(folder, path)
+
+
+def test_a_yaml_of_a_version_that_had_more_settings_resumes_its_run(run):
+    folder, path = run
+    with open(path, "a") as file:
+        file.write("blank_index: 0\n")
+    check_same_run(folder, path)
+    write_hparams(folder, path)
+    check_same_run(folder, path)
+
+
+# What an earlier version's yaml gave to the schedule, the decoder and the loss.
+EARLIER = """lr: 0.5
+blank_index: 0
+opt_class: !name:torch.optim.SGD
+  lr: 0.1
+loss: !new:speechbrain_ee.losses.ExitCTCLoss
+  exit_layers: [1]
+  blank_index: !ref <blank_index>
+lr_scheduler: !name:speechbrain_ee.schedulers.schedule
+  kind: noam
+  lr: !ref <lr>
+  warmup_steps: 2
+decoder: !name:speechbrain_ee.decoding.GreedyCTC
+  blank_index: !ref <blank_index>
+"""
+
+
+def test_a_yaml_of_an_earlier_version_gives_what_it_gave(tmp_path):
+    (tmp_path / "a.yaml").write_text(EARLIER)
+    hparams = load_hparams(tmp_path / "a.yaml")
+    optimizer = hparams["opt_class"]([torch.nn.Parameter(torch.zeros(1))])
+    schedule = hparams["lr_scheduler"](optimizer=optimizer, total_steps=9)
+    assert schedule.get_last_lr() == [0.25]  # half of the schedule's rate, which went before the optimizer's
+    letters = object()
+    assert hparams["decoder"](tokenizer=letters).tokenizer is letters
+
+
+@pytest.mark.parametrize(
+    "line", ["blank_index: 5\n", "  exit_layers: [1]\n  blank_index: 5\n", "GreedyCTC\n  blank_index: 5\n"]
+)
+def test_another_blank_of_an_earlier_version_is_refused(tmp_path, line):
+    before = line.replace("5", "0" if line.startswith("b") else "!ref <blank_index>")
+    assert EARLIER.count(before) == 1
+    (tmp_path / "a.yaml").write_text(EARLIER.replace(before, line))
+    with pytest.raises(ValueError, match="a.yaml: blank_index is 5, and the tokenizer's blank is 0: remove"):
+        load_hparams(tmp_path / "a.yaml")
+
+
+def test_a_callable_of_ones_own_keeps_its_arguments(tmp_path):
+    (tmp_path / "a.yaml").write_text("lr_scheduler: !name:torch.optim.SGD\n  lr: 2\ndecoder: !name:builtins.list\n")
+    assert load_hparams(tmp_path / "a.yaml")["lr_scheduler"].keywords == {"lr": 2}
 
 
 def test_objects_are_no_settings_whether_they_have_arguments_or_not(run):
@@ -160,13 +213,26 @@ def test_the_same_path_is_the_same_however_it_is_written(placed, tmp_path, monke
         resume(placed, "work/results/1", output_folder="work/results/1", noise_manifest="./noise.jsonl2")
 
 
+def test_paths_in_a_list_of_objects_are_compared_once_and_as_paths(placed):
+    text = f"{PATHS}augment: !new:builtins.list\n  - - !name:builtins.dict\n      size: 1\n"
+    placed.write_text(f"{text}      noise_manifest: !ref <noise_manifest>\n")
+    write_hparams("results/1", placed, {"noise_manifest": "noise.jsonl"})
+    placed.write_text(f"{placed.read_text()}      data_root: data\n")  # as an earlier version did not have it
+    resume(placed, "results/1", noise_manifest="./noise.jsonl")
+    with pytest.raises(ValueError, match=r"\(noise_manifest was 'noise.jsonl'\)"):
+        resume(placed, "results/1", noise_manifest="other.jsonl")
+    placed.write_text(placed.read_text().replace("size: 1", "size: 2"))
+    with pytest.raises(ValueError, match=r"augment was \[\[{'size': 1}\]\]"):
+        resume(placed, "results/1")
+
+
 def test_the_data_may_lie_elsewhere_but_must_be_the_same(placed, tmp_path):
-    resume(placed, "results/1", data_folder=str(tmp_path), train_manifest="/mnt/train.jsonl")
     sets = {
         "train": [Utterance("a", tmp_path / "a.wav", 1.0, "cat")],
         "dev": [Utterance("b", tmp_path / "b.wav", 1.0, "dog")],
     }
     check_same_data("results/1", sets, is_resumed=True)  # begun before this was written down
+    resume(placed, "results/1", data_folder=str(tmp_path), train_manifest="/mnt/train.jsonl")
     moved = {name: [replace(one, audio_filepath="/mnt/x.wav") for one in rows] for name, rows in sets.items()}
     check_same_data("results/1", moved, is_resumed=True)
     other = sets | {"dev": [replace(sets["dev"][0], text="dogs")]}
@@ -175,6 +241,27 @@ def test_the_data_may_lie_elsewhere_but_must_be_the_same(placed, tmp_path):
     check_same_data("results/1", other, is_resumed=False)  # nothing was trained: a new beginning
     with pytest.raises(ValueError, match="the dev set has other utterances"):
         check_same_data("results/1", sets, is_resumed=True)
+
+
+def test_a_run_that_has_not_written_down_its_data_resumes_with_the_same_manifests_only(placed, tmp_path, monkeypatch):
+    for other in ({"train_manifest": "/mnt/train.jsonl"}, {"data_folder": "other"}):
+        with pytest.raises(ValueError, match="train_manifest was 'data/train.jsonl'"):
+            resume(placed, "results/1", **other)
+    assert not (tmp_path / "work" / "results" / "1" / "data.json").exists()
+    resume(placed, "results/1", data_folder=str(tmp_path / "work" / "data"), data_root="/mnt")
+    (tmp_path / "work").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    resume(placed, "results/1")
+
+
+def test_cached_states_may_lie_elsewhere_but_a_run_with_them_is_not_one_without(placed, tmp_path):
+    (tmp_path / "a.yaml").write_text(f"{PATHS}state_cache: null\n")
+    with pytest.raises(ValueError, match=r"\(state_cache was None\)"):
+        resume(placed, "results/1", state_cache="cache")
+    write_hparams("results/1", placed, {"noise_manifest": "noise.jsonl", "state_cache": "cache"})
+    resume(placed, "results/1", state_cache="/mnt/cache")
+    with pytest.raises(ValueError, match=r"\(state_cache was 'cache'\)"):
+        resume(placed, "results/1")
 
 
 @pytest.mark.parametrize("name", ["2024", "my run #1", "1e5", "(1, 2)", "a: b", "[x]", "x ", "null", "*x", "é"])

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+from speechbrain_ee.corpora.audio import AudioError
 from speechbrain_ee.corpora.augment import (
     AddNoise,
     Compose,
@@ -104,6 +105,18 @@ def test_noise_files_are_used_repeated_and_cut(tmp_path, waveform):
     added = noisy - waveform
     torch.testing.assert_close(added[:100], added[100:200], rtol=0, atol=1e-6)
     assert added[:100].max() / added[:100].min() == pytest.approx(100, rel=1e-3)
+
+
+def test_paths_of_noise_files_start_from_the_data_root(tmp_path, waveform):
+    (tmp_path / "audio").mkdir()
+    soundfile.write(tmp_path / "audio" / "n.wav", np.full(100, 0.5), 16000, subtype="FLOAT")
+    row = '{"audio_filepath": "$data_root/n.wav", "duration": 0.00625, "text": ""}'
+    (tmp_path / "noise.jsonl").write_text(row)
+    options = {"snr_db": (10, 10), "noise_manifest": tmp_path / "noise.jsonl"}
+    noisy = AddNoise(**options, data_root=tmp_path / "audio")(waveform, seeded())
+    assert snr_db(waveform, noisy) == pytest.approx(10, abs=0.01)
+    with pytest.raises(AudioError, match="n.wav does not exist"):
+        AddNoise(**options)(waveform, seeded())
 
 
 def test_gain_is_in_db():

@@ -239,8 +239,10 @@ def test_names_that_are_none(tmp_path, key, value):
     assert "must be a string or a number" in refused(write_lines(tmp_path / "a.jsonl", {**GOOD, key: value}))
 
 
-def test_a_missing_speaker_of_pandas_and_an_empty_id(tmp_path):
-    path = write_lines(tmp_path / "a.jsonl", {**GOOD, "id": "", "speaker": float("nan")})
+@pytest.mark.parametrize("blank", ["", "  ", "\t", None, float("nan")])
+@pytest.mark.parametrize("key", ["id", "speaker"])
+def test_a_blank_name_is_none_in_json_too(tmp_path, key, blank):
+    path = write_lines(tmp_path / "a.jsonl", {**GOOD, "id": "a", key: blank})
     assert read_manifest(path) == [Utterance("a", tmp_path / "wav" / "a.wav", 1.5, "the cat", None)]
 
 
