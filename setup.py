@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent
 INIT = (ROOT / "speechbrain_ee" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.MULTILINE).group(1)
 
-# A library lives in its user's environment: lower bounds are the oldest versions that pass the tests
+# A library lives in its user's environment: lower bounds are old versions that were tried
 # (make test-versions); upper bounds and holes stand only where something newer is known to break. Exact versions are in
 # locks/.
 INSTALL_REQUIRES = [
