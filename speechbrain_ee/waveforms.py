@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from speechbrain_ee.audio.mixing import INT16_PEAKS
+from speechbrain_ee.audio.mixing import LARGEST_PEAK
 from speechbrain_ee.lobes.padding import absolute_lengths
 
 INTEGERS = {torch.int16: 2**15, torch.int32: 2**31}
@@ -21,17 +21,18 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
     Arguments
     ---------
     waveform : torch.Tensor | np.ndarray
-        Floating point from -1 to 1, or integers of 16 or 32 bits, which are divided by 2 ** 15 or 2 ** 31; any shape.
+        Floating point from -1 to 1, where a peak up to 4 is clipped as in files, or integers of 16 or 32 bits, which
+        are divided by 2 ** 15 or 2 ** 31; any shape.
 
     Returns
     -------
     torch.Tensor
-        Of the same shape and device; the same tensor where it is float32 already.
+        Of the same shape and device; the same tensor where it is float32 from -1 to 1 already.
 
     Raises
     ------
     ValueError
-        If the type is another, a sample is NaN or infinite, or floating point and far beyond 1.
+        If the type is another, a sample is NaN or infinite, or floating point and beyond 4.
 
     Example
     -------
@@ -54,9 +55,9 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
     peak = float(waveform.abs().max()) if waveform.numel() else 0.0
     if not np.isfinite(peak):
         raise ValueError("got a waveform with samples that are NaN or infinite: give numbers from -1 to 1")
-    if peak >= INT16_PEAKS[0]:
+    if peak > LARGEST_PEAK:
         raise ValueError(f"got a float waveform with samples up to {peak:.4g}: give -1 to 1, or integers as int16")
-    return waveform
+    return waveform.clamp(-1.0, 1.0) if peak > 1 else waveform
 
 
 def as_list(waveforms: Sequence[Waveform]) -> list[torch.Tensor]:

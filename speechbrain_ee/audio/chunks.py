@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from speechbrain_ee.audio.layout import Layout, read_at
+from speechbrain_ee.audio.layout import Layout, read_at, skip_end_tags
 
 MAX_CHUNKS = 10_000
 # Streams get 0, all ones, or as much as a signed number holds, rounded down by some programs.
@@ -40,57 +40,74 @@ class Field(NamedTuple):
         return struct.pack(self.form, min(num_bytes // self.unit + self.more, limit))
 
 
+class Chunking(NamedTuple):
+    """How chunks begin.
+
+    Arguments
+    ---------
+    head : str
+        Name and length, as ``struct`` has them.
+    own : int
+        Bytes of the head that the length counts.
+    align : int
+        What the places of chunks are multiples of.
+    """
+
+    head: str
+    own: int = 0
+    align: int = 2
+
+
+RIFF, RIFX, W64, CAF = Chunking("<4sI"), Chunking(">4sI"), Chunking("<16sQ", own=24, align=8), Chunking(">4sq", align=1)
+
+
 def of_riff(file: BinaryIO, size: int) -> Layout | None:
     """WAV, RF64 and BW64; big-endian as RIFX."""
     magic = read_at(file, 0, 4)
-    order = ">" if magic == b"RIFX" else "<"
+    kind = RIFX if magic == b"RIFX" else RIFF
     wide = None
-    for name, place, length in _chunks(file, 12, size, order):
+    for name, place, length in _chunks(file, 12, kind):
         if name == b"ds64":
             wide = Field(place + 8, "<Q")
         if name == b"data":
-            length_field = Field(place - 4, order + "I")
+            length_field = Field(place - 4, kind.head[0] + "I")
             is_wide = magic in (b"RF64", b"BW64") and length == 0xFFFFFFFF and wide is not None
             if is_wide:
                 length_field, length = wide, struct.unpack("<Q", read_at(file, wide.place, 8))[0]
-            is_open = length == 0 or (length >= (OPEN_64 if is_wide else OPEN_32) and place + length > size)
-            tail = None if is_open else _tail(file, place + length, size, order)
+            is_open = length >= (OPEN_64 if is_wide else OPEN_32) and place + length > size
+            is_open = is_open or (length == 0 and not _ends_in_chunks(file, place, size, kind))
+            tail = None if is_open else _tail(file, place + length, size, kind)
             return _layout([length_field], place, size, None if is_open else length, tail)
     return None
 
 
 def of_w64(file: BinaryIO, size: int) -> Layout | None:
     """Sony's Wave64: names of 16 bytes, sizes of 8 that count the chunk's own head."""
-    place = 40
-    for _ in range(MAX_CHUNKS):
-        head = read_at(file, place, 24)
-        if len(head) < 24:
-            return None
-        length = struct.unpack("<Q", head[16:])[0] - 24
-        if head[:4] == b"data":
-            is_open = length <= 0 or length >= OPEN_64
-            return _layout([Field(place + 16, "<Q", more=24)], place + 24, size, None if is_open else length, None)
-        if length < 0:
-            return None
-        place += (length + 24 + 7) // 8 * 8
+    for name, place, length in _chunks(file, 40, W64):
+        if name == b"data":
+            is_open = length < 0 or length >= OPEN_64
+            is_open = is_open or (length == 0 and not _ends_in_chunks(file, place, size, W64))
+            return _layout([Field(place - 8, "<Q", more=24)], place, size, None if is_open else length, None)
     return None
 
 
 def of_aiff(file: BinaryIO, size: int) -> Layout | None:
     """AIFF and AIFF-C: the frames are counted in one place, the bytes in another."""
     frames = None
-    for name, place, length in _chunks(file, 12, size, ">"):
+    for name, place, length in _chunks(file, 12, RIFX):
         if name == b"COMM":
             channels, count, bits = struct.unpack(">HIH", read_at(file, place, 8))
             frames = Field(place + 2, ">I", max(1, channels * -(-bits // 8))), count
         if name == b"SSND":
+            if length <= 8 and any(_ends_in_chunks(file, place + skipped, size, RIFX) for skipped in (0, 8)):
+                return Layout(frames=0)
             is_open = length <= 8 or (length >= OPEN_32 and place + length > size)
             fields = [Field(place - 4, ">I", more=8)]
             is_plain = read_at(file, 8, 4) == b"AIFF"  # compressed samples have no bytes of their own
             if frames is not None and is_plain:
                 fields.append(frames[0])
                 is_open = is_open or frames[1] == 0
-            tail = None if is_open else _tail(file, place + length, size, ">")
+            tail = None if is_open else _tail(file, place + length, size, RIFX)
             return _layout(fields, place + 8, size, None if is_open else length - 8, tail)
     return None
 
@@ -101,25 +118,16 @@ def of_au(file: BinaryIO, size: int) -> Layout | None:
     order = ">" if head[:4] == b".snd" else "<"
     start, length = struct.unpack(order + "II", head[4:12])
     is_open = length == 0 or (length >= OPEN_32 and start + length > size)
-    return _layout(
-        [Field(8, order + "I")], start, size, None if is_open else length, _tail(file, start + length, size, order)
-    )
+    tail = _tail(file, start + length, size, RIFX if order == ">" else RIFF)
+    return _layout([Field(8, order + "I")], start, size, None if is_open else length, tail)
 
 
 def of_caf(file: BinaryIO, size: int) -> Layout | None:
     """Apple's CAF: sizes of 8 bytes; -1 says "to the end"."""
-    place = 8
-    for _ in range(MAX_CHUNKS):
-        head = read_at(file, place, 12)
-        if len(head) < 12:
-            return None
-        length = struct.unpack(">q", head[4:])[0]
-        if head[:4] == b"data":
-            claimed = None if length <= 4 else length - 4
-            return _layout([Field(place + 4, ">Q", more=4)], place + 16, size, claimed, None)
-        if length < 0:
-            return None
-        place += 12 + length
+    for name, place, length in _chunks(file, 8, CAF):
+        if name == b"data":
+            is_open = length < 4 or (length == 4 and not _ends_in_chunks(file, place + 4, size, CAF))
+            return _layout([Field(place - 8, ">Q", more=4)], place + 4, size, None if is_open else length - 4, None)
     return None
 
 
@@ -137,24 +145,44 @@ def of_nist(file: BinaryIO, size: int) -> Layout | None:
     return Layout(present=min(1.0, max(0, have) / claimed)) if claimed else None
 
 
-def _chunks(file: BinaryIO, place: int, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of what each chunk holds."""
+def _chunks(file: BinaryIO, place: int, kind: Chunking) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and length of what each chunk holds; the last one may claim anything."""
+    width = struct.calcsize(kind.head)
     for _ in range(MAX_CHUNKS):
-        head = read_at(file, place, 8)
-        if len(head) < 8:
+        head = read_at(file, place, width)
+        if len(head) < width:
             return
-        length = struct.unpack(order + "I", head[4:])[0]
-        yield head[:4], place + 8, length
-        place += 8 + length + length % 2
+        name, length = struct.unpack(kind.head, head)
+        length -= kind.own
+        yield name[:4], place + width, length
+        if length < 0:
+            return
+        place += width + length + -length % kind.align
 
 
-def _tail(file: BinaryIO, place: int, size: int, order: str) -> int | None:
+def _ends_in_chunks(file: BinaryIO, place: int, size: int, kind: Chunking) -> bool:
+    """Whether what follows is chunks up to the end of the file or its tags, which samples are not: there are none."""
+    end, size = place, skip_end_tags(file, size)
+    for name, start, length in _chunks(file, place, kind):
+        if end + -end % kind.align >= size:
+            break
+        if length < 0 or not _is_name(name):
+            return False
+        end = start + length
+    return end <= size <= end + -end % kind.align
+
+
+def _is_name(name: bytes) -> bool:
+    return all(32 <= byte < 127 for byte in name)
+
+
+def _tail(file: BinaryIO, place: int, size: int, kind: Chunking) -> int | None:
     """The place where samples end if what follows cannot be chunks, tags or zeros, else None."""
     begin = place + place % 2
-    for name, start, length in _chunks(file, begin, size, order):
+    for name, start, length in _chunks(file, begin, kind):
         if name[:3] in TAGS:
             return None
-        if not all(32 <= byte < 127 for byte in name) or start + length > size + 1:
+        if not _is_name(name) or start + length > size + 1:
             rest = read_at(file, start - 8, 1 << 16)
             return place if any(rest) else None
     return None
@@ -163,6 +191,8 @@ def _tail(file: BinaryIO, place: int, size: int, order: str) -> int | None:
 def _layout(fields: list[Field], start: int, size: int, claimed: int | None, tail: int | None) -> Layout:
     """From what is claimed (None: nothing) and where samples may go on behind it (None: they do not)."""
     have = max(0, size - start)
+    if claimed == 0:
+        return Layout(frames=0)
     if claimed is not None and claimed > have:
         return Layout(present=have / claimed)
     is_longer = claimed is not None and tail is not None and have > claimed

@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from speechbrain_ee.audio import read_blocks
 from speechbrain_ee.waveforms import as_batch, as_float32, as_list
 
 VALUES = [0.5, -1.0, 0.25]
@@ -32,6 +34,15 @@ def test_every_type_becomes_float32_from_minus_1_to_1(waveform):
     assert (found.dtype, found.tolist(), found.requires_grad) == (torch.float32, VALUES, False)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_little_beyond_full_scale_is_clipped_as_in_files(tmp_path, dtype):
+    samples = np.array([1.5, -4.0, 0.5, 1.0], dtype)
+    soundfile.write(tmp_path / "a.wav", samples.astype(np.float32), 16000, subtype="FLOAT")
+    (block,) = read_blocks(tmp_path / "a.wav")
+    assert as_float32(samples).tolist() == block.tolist() == [1.0, -1.0, 0.5, 1.0]
+    assert samples.tolist() == [1.5, -4.0, 0.5, 1.0]  # the caller's own are left alone
+
+
 def test_an_array_that_may_not_be_written_is_left_alone():
     array = np.array(VALUES, np.float32)
     array.flags.writeable = False
@@ -53,6 +64,8 @@ def test_an_array_that_may_not_be_written_is_left_alone():
         ([0.5, 0.5], "that is a list"),
         (np.array([np.nan]), "NaN or infinite"),
         (np.array([1e300]), "NaN or infinite"),
+        (np.array([0.0, 4.001]), "float waveform with samples up to 4.001: give -1 to 1, or integers as int16"),
+        (torch.tensor([-200.0, 0.0]), "float waveform with samples up to 200"),
         (np.array([0.0, -32768.0]), "float waveform with samples up to 3.277e.04: give -1 to 1, or integers as int16"),
     ],
 )

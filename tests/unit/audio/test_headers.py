@@ -206,6 +206,32 @@ def test_a_file_that_ends_anywhere_in_its_header(tmp_path, format):
                 assert str(path) in str(error) and "\n" not in str(error)
 
 
+def chunk(format, name, body):
+    """A chunk as the format has it."""
+    if format == "W64":
+        return name.ljust(16, b"\x5a") + struct.pack("<Q", len(body) + 24) + body
+    form = {"CAF": ">q", "AIFF": ">I"}.get(format, "<I")
+    return name + struct.pack(form, len(body)) + body + bytes(0 if format == "CAF" else len(body) % 2)
+
+
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF"])
+@pytest.mark.parametrize("names", [[b"note"], [b"id3 ", b"info"]])
+def test_a_size_of_zero_before_other_chunks_is_true(tmp_path, format, names):
+    text = b"textual " * 500 if format == "W64" else b"textual" * 501  # an odd number, padded
+    empty = claim(format, bytes_of(format, np.zeros(0), subtype="PCM_16"), 0)
+    chunks = b"".join(chunk(format, name, text) for name in names)
+    assert "is empty (0 samples): leave it out" in refusal(save(tmp_path, empty + chunks))
+    for behind in (b"", b"TAG" + bytes(125), chunks + b"TAG" + bytes(125)):
+        assert "is empty (0 samples)" in refusal(save(tmp_path, empty + behind))
+
+
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF"])
+def test_samples_of_open_length_that_begin_like_a_chunk_are_read(tmp_path, format):
+    samples = np.frombuffer(chunk(format, b"note", b"") + bytes(speech(500).astype("<f8"))[: 4000 - 80], "<i2")
+    data = bytes_of(format, samples, subtype="PCM_16")
+    assert length(save(tmp_path, claim(format, data, "zeros"))) == len(samples)
+
+
 def test_a_chunk_that_claims_more_than_any_file_holds(tmp_path):
     data = bytes_of("CAF", subtype="PCM_16")
     struct.pack_into(">q", data, 12, (1 << 63) - 100)  # the size of the first chunk, which libsndfile knows anyway
