@@ -293,7 +293,8 @@ def for_promise(
     ValueError
         If there are fewer than 50 utterances or too few speakers, or a number makes no sense.
     """
-    groups, drawn = _drawn(utterances, epsilon, delta, same_speakers)
+    halved = isinstance(policy, LearnedThreshold)
+    groups, drawn = _drawn(utterances, epsilon, delta, same_speakers, halved)
     extra, taken, counts = _extra(policy, utterances, path)
     extra, words = (sum_by_group(values, groups) for values in (extra, counts.words))
     by_speaker = groups is not None
@@ -350,7 +351,8 @@ def for_average(
     ValueError
         As :func:`for_promise`; as many speakers are needed as for a promise with a delta of 0.5.
     """
-    groups, drawn = _drawn(utterances, epsilon, AVERAGE, same_speakers)
+    halved = isinstance(policy, LearnedThreshold)
+    groups, drawn = _drawn(utterances, epsilon, AVERAGE, same_speakers, halved)
     extra, taken, counts = _extra(policy, utterances, path)
     excess = np.clip(extra - epsilon / 100 * counts.words[:, None], -PSEUDO_WORDS, PSEUDO_WORDS)
     rising = sum_by_group(np.maximum.accumulate(excess, axis=1), groups)
@@ -363,10 +365,11 @@ def for_average(
 
 
 def _drawn(
-    utterances: Sequence[Mapping], epsilon: float, delta: float, same_speakers: bool = False
+    utterances: Sequence[Mapping], epsilon: float, delta: float, same_speakers: bool = False, halved: bool = False
 ) -> tuple[list | None, dict]:
     """Speakers by which utterances are grouped, if they are what was drawn; and the record of what was drawn."""
-    _check_promise(utterances, epsilon, delta)
+    of_half = " in the half that the learned score was not fitted on" if halved else ""
+    _check_promise(utterances, epsilon, delta, of_half)
     speakers = [one.get("speaker") for one in utterances]
     num_named, num_unnamed = len(set(speakers) - {None}), speakers.count(None)
     if same_speakers or num_named == 0 or (num_named == 1 and num_unnamed == 0):
@@ -374,9 +377,9 @@ def _drawn(
     number = num_named + num_unnamed
     if number < fewest_speakers(delta):
         raise ValueError(
-            f"a promise with delta {delta:g} needs at least {fewest_speakers(delta)} speakers, and there are {number} "
-            "(a learned score is fitted on the other half of them): from fewer, a failure of one speaker in ten is too "
-            "often absent. Evaluate more speakers, or ask for a promise about these speakers alone (--same-speakers)"
+            f"a promise with delta {delta:g} needs at least {fewest_speakers(delta)} speakers, and there are {number}"
+            f"{of_half}: from fewer, a failure of one speaker in ten is too often "
+            "absent. Evaluate more speakers, or ask for a promise about these speakers alone (--same-speakers)"
         )
     return speakers, {"independent": "speakers", "num_independent": number, "num_unnamed": num_unnamed}
 
@@ -400,11 +403,11 @@ def _saves(policy: ThresholdPolicy, counts: ExitCounts, taken: np.ndarray, safe:
     return float(paid.macs[np.arange(len(exits)), exits].sum()) < counts.full_macs
 
 
-def _check_promise(utterances: Sequence[Mapping], epsilon: float, delta: float) -> None:
+def _check_promise(utterances: Sequence[Mapping], epsilon: float, delta: float, of_half: str) -> None:
     if len(utterances) < MIN_UTTERANCES:
         raise ValueError(
-            f"a promise needs at least {MIN_UTTERANCES} utterances, and there are {len(utterances)} (a learned score "
-            "is fitted on the other half)"
+            f"a promise needs at least {MIN_UTTERANCES} utterances, and there are {len(utterances)}{of_half}; "
+            "evaluate more"
         )
     if not (epsilon > 0 and 0 < delta < 1):
         raise ValueError(f"epsilon={epsilon}, delta={delta}: give points of WER above 0, and 0 < delta < 1")

@@ -361,16 +361,15 @@ def _policy(layer: int | None, entropy: float | None, full: bool):
 
 
 def _run_opts(device: str | None) -> dict:
-    import torch
+    from speechbrain_ee.distributed import check_device
 
     if device is None:
         return {}
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise typer.BadParameter(f"--device {device}: give cpu, cuda or cuda:<number>")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise typer.BadParameter(f"--device {device}: {torch.cuda.device_count()} GPUs are here; give cpu")
-    return {"device": f"cuda:{index or 0}" if kind == "cuda" else kind}  # SpeechBrain wants the number
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise typer.BadParameter(f"--{error}") from None
+    return {"device": "cuda:0" if device == "cuda" else device}  # SpeechBrain wants the number
 
 
 def main() -> None:

@@ -202,26 +202,27 @@ def _is_averaged(value: object) -> bool:
 
 
 def _other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
-    """Names and both shapes of the entries that are in both and differ in shape."""
-    pairs = [(key, value, state_dict[key]) for key, value in own.items() if key in state_dict]
+    """Names and both shapes of the tensors that are in both and differ in shape."""
     return [
-        f"{key} {tuple(theirs.shape)} instead of {tuple(value.shape)}"
-        for key, value, theirs in pairs
-        # A module's extra state need not be a tensor; torch checks that itself.
-        if isinstance(value, torch.Tensor) and isinstance(theirs, torch.Tensor)
-        if value.shape != theirs.shape
+        f"{key} {tuple(theirs.shape)} instead of {tuple(ours.shape)}"
+        for key, ours, theirs in _shared_tensors(own, state_dict)
+        if ours.shape != theirs.shape
     ]
 
 
 def _other_types(own: Mapping, state_dict: Mapping) -> list[str]:
-    """Names and types of the entries that are real numbers in one and not in the other; precisions may differ."""
-    pairs = [(key, value, state_dict[key]) for key, value in own.items() if key in state_dict]
+    """Names and types of the tensors that are real numbers in one and not in the other; precisions may differ."""
     return [
-        f"{key} {theirs.dtype} instead of {value.dtype}"
-        for key, value, theirs in pairs
-        if isinstance(value, torch.Tensor) and isinstance(theirs, torch.Tensor)
-        if value.is_floating_point() != theirs.is_floating_point() or theirs.is_complex()
+        f"{key} {theirs.dtype} instead of {ours.dtype}"
+        for key, ours, theirs in _shared_tensors(own, state_dict)
+        if ours.is_floating_point() != theirs.is_floating_point() or theirs.is_complex()
     ]
+
+
+def _shared_tensors(own: Mapping, state_dict: Mapping) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Name and both tensors of what both have; a module's extra state need not be a tensor, and torch checks it."""
+    pairs = [(key, ours, state_dict[key]) for key, ours in own.items() if key in state_dict]
+    return [pair for pair in pairs if all(isinstance(value, torch.Tensor) for value in pair[1:])]
 
 
 def _head_names(keys: list[str]) -> str:

@@ -96,8 +96,8 @@ def of_aiff(file: BinaryIO, size: int) -> Layout | None:
     frames = None
     for name, place, length in _chunks(file, 12, RIFX):
         if name == b"COMM":
-            channels, count, bits = struct.unpack(">HIH", read_at(file, place, 8))
-            frames = Field(place + 2, ">I", max(1, channels * -(-bits // 8))), count
+            channels, _, bits = struct.unpack(">HIH", read_at(file, place, 8))
+            frames = Field(place + 2, ">I", max(1, channels * -(-bits // 8)))
         if name == b"SSND":
             if length <= 8 and any(_ends_in_chunks(file, place + skipped, size, RIFX) for skipped in (0, 8)):
                 return Layout(frames=0)
@@ -105,8 +105,7 @@ def of_aiff(file: BinaryIO, size: int) -> Layout | None:
             fields = [Field(place - 4, ">I", more=8)]
             is_plain = read_at(file, 8, 4) == b"AIFF"  # compressed samples have no bytes of their own
             if frames is not None and is_plain:
-                fields.append(frames[0])
-                is_open = is_open or frames[1] == 0
+                fields.append(frames)
             tail = None if is_open else _tail(file, place + length, size, RIFX)
             return _layout(fields, place + 8, size, None if is_open else length - 8, tail)
     return None

@@ -337,7 +337,7 @@ def test_calibrate_promises(run, evaluated, tmp_path):
     assert "ask each with --delta 0.1" in out
     status, _, err = run("calibrate", evaluated, *arguments)
     assert status == 1
-    assert "a promise with delta 0.2 needs at least 16 speakers, and there are 6 " in one_line_error(err)
+    assert "a promise with delta 0.2 needs at least 16 speakers, and there are 6: " in one_line_error(err)
 
 
 @pytest.mark.parametrize(

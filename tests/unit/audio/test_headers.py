@@ -232,6 +232,13 @@ def test_samples_of_open_length_that_begin_like_a_chunk_are_read(tmp_path, forma
     assert length(save(tmp_path, claim(format, data, "zeros"))) == len(samples)
 
 
+def test_aiff_whose_frames_were_not_counted_ends_where_its_samples_do(tmp_path, notes):
+    data = bytes_of("AIFF", subtype="PCM_16")
+    struct.pack_into(">I", data, data.index(b"COMM") + 10, 0)
+    path = save(tmp_path, data + chunk("AIFF", b"NAME", b"textual " * 500))
+    assert (audio_duration(path), length(path), notes()) == (WHOLE, SAMPLES, [])
+
+
 def test_a_chunk_that_claims_more_than_any_file_holds(tmp_path):
     data = bytes_of("CAF", subtype="PCM_16")
     struct.pack_into(">q", data, 12, (1 << 63) - 100)  # the size of the first chunk, which libsndfile knows anyway
