@@ -46,6 +46,7 @@ lint: $(BIN)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # Half an hour: the tests but for the slow ones with the oldest, the locked and the newest packages; writes README's table.
 test-versions: $(BIN)/.uv

@@ -69,11 +69,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
-    package_data={"speechbrain_ee.explorer": ["page.html", "page.css", "page.js"]},
+    package_data={"speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["speechbrain-ee = speechbrain_ee.cli:main"]},
+    entry_points={"console_scripts": ["speechbrain-ee = speechbrain_ee.cli.app:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3 :: Only",

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.decoding.attention_search import greedy_search
-from speechbrain_ee.decoding.ctc import best_tokens
-from speechbrain_ee.decoding.speculation import speculative_search
+from speechbrain_ee.decoders.attention_search import greedy_search
+from speechbrain_ee.decoders.ctc import best_tokens
+from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.policies import FixedExit
 

@@ -22,11 +22,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.ctc_scores import compute_scores
 from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference.asr import EarlyExitASR
+from speechbrain_ee.inference.ctc_scores import compute_scores
 from speechbrain_ee.policies import FixedExit
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.utterances import read_utterances
 
 
 class Batch:

@@ -32,9 +32,9 @@ def measure(run: Path, seconds: float) -> float:
     """Batches a second in this process."""
     from torch.nn.utils.rnn import pad_sequence
 
-    from speechbrain_ee.inference import EarlyExitASR
+    from speechbrain_ee.inference.asr import EarlyExitASR
     from speechbrain_ee.policies import FixedExit
-    from speechbrain_ee.utterances import read_utterances
+    from speechbrain_ee.replay.utterances import read_utterances
 
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit())
     utterances = read_utterances(run / "eval" / "test" / "utterances.jsonl")[:8]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_ee.cost import machine
 from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads
+from speechbrain_ee.lobes.cost import machine
 
 PAPER = {"n_mels": 80, "d_model": 256, "nhead": 8, "d_ffn": 2048, "kernel_size": 31, "channels": [64, 32]}
 VOCAB_SIZE = 256

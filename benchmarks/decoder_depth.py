@@ -20,16 +20,16 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.decoding.attention_search import Growing, Limit
+from speechbrain_ee.decoders.attention_search import Growing, Limit
 from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.lobes.attention_decoder import extend, project, read
+from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.lobes.padding import absolute_lengths
-from speechbrain_ee.losses import NO_TARGET, attention_targets
-from speechbrain_ee.metrics import word_errors
-from speechbrain_ee.tokenizer import BOS_INDEX
+from speechbrain_ee.special_tokens import BOS_INDEX
+from speechbrain_ee.text.metrics import word_errors
+from speechbrain_ee.training.losses import NO_TARGET, attention_targets
 
 THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
 

@@ -15,12 +15,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from speechbrain_ee.calibration_file import CALIBRATION_FILE
+from speechbrain_ee.calibration.file import CALIBRATION_FILE
 from speechbrain_ee.errors import one_line_errors
+from speechbrain_ee.evaluation.tables import exits_markdown
 from speechbrain_ee.policies import policy_from_dict
-from speechbrain_ee.replay import replay
-from speechbrain_ee.report import exits_markdown
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.replay import replay
+from speechbrain_ee.replay.utterances import read_utterances
 
 ROOT = Path(__file__).parents[1]
 TEST_SET = "test"

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_ee.equal_cost import errors_at_costs, static_errors_at_cost
+from speechbrain_ee.calibration.fit_learned import fit_learned_score
+from speechbrain_ee.calibration.risk import sum_by_group
 from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold
-from speechbrain_ee.replay import ExitCounts
-from speechbrain_ee.risk import sum_by_group
-from speechbrain_ee.sweeps import threshold_policies, usable_scores
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
+from speechbrain_ee.replay.replay import ExitCounts
+from speechbrain_ee.replay.sweeps import threshold_policies, usable_scores
+from speechbrain_ee.replay.utterances import read_utterances
 
 NUM_DRAWS = 2000
 

@@ -20,11 +20,11 @@ with one_line_errors("policy_speed.py"):
 
 from tqdm import tqdm
 
-from speechbrain_ee.cost import machine
-from speechbrain_ee.inference import EarlyExitASR
-from speechbrain_ee.metrics import word_errors
+from speechbrain_ee.inference.asr import EarlyExitASR
+from speechbrain_ee.lobes.cost import machine
 from speechbrain_ee.policies import FixedExit, Policy
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.utterances import read_utterances
+from speechbrain_ee.text.metrics import word_errors
 
 WARM_UP = 10  # utterances: the first calls allocate, and choose kernels
 

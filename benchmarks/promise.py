@@ -19,13 +19,20 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from speechbrain_ee.calibration import MIN_UTTERANCES, candidate, for_promise, threshold_path
+from speechbrain_ee.calibration.choose import MIN_UTTERANCES, candidate, for_promise, threshold_path
+from speechbrain_ee.calibration.risk import (
+    PSEUDO_WORDS,
+    LossSums,
+    fewest_speakers,
+    furthest_safe,
+    p_values,
+    sum_by_group,
+)
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import ScoreThreshold
-from speechbrain_ee.replay import ExitCounts
-from speechbrain_ee.risk import PSEUDO_WORDS, LossSums, fewest_speakers, furthest_safe, p_values, sum_by_group
-from speechbrain_ee.sweeps import exits_taken
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.replay import ExitCounts
+from speechbrain_ee.replay.sweeps import exits_taken
+from speechbrain_ee.replay.utterances import read_utterances
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0)
 DELTA = 0.1

@@ -14,13 +14,13 @@ import argparse
 import json
 from pathlib import Path
 
-from speechbrain_ee.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
+from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.learned import fit_learned_score
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
-from speechbrain_ee.replay import oracle, static_wer
-from speechbrain_ee.sweeps import threshold_policies, usable_scores
-from speechbrain_ee.utterances import read_utterances, split_by_speaker
+from speechbrain_ee.replay.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
+from speechbrain_ee.replay.replay import oracle, static_wer
+from speechbrain_ee.replay.sweeps import threshold_policies, usable_scores
+from speechbrain_ee.replay.utterances import read_utterances, split_by_speaker
 
 NUM_SPLITS = 20
 

@@ -26,7 +26,7 @@ from common import (
 from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 from speechbrain.nnet.losses import ctc_loss
 
-from speechbrain_ee.losses import ExitCTCLoss
+from speechbrain_ee.training.losses import ExitCTCLoss
 
 FRAMES = [1000, 950, 900, 850, 800, 775, 750, 700]
 

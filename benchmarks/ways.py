@@ -57,8 +57,8 @@ def main() -> None:
     from side_by_side import named_runs, publish, read
     from twins import train, without
 
-    from speechbrain_ee.command_line import parse_arguments
-    from speechbrain_ee.hparams import load_hparams
+    from speechbrain_ee.training.command_line import parse_arguments
+    from speechbrain_ee.training.hparams import load_hparams
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("hparams", help="yaml of a pretrained family")

@@ -4,17 +4,56 @@
 Source: Wright et al., "Training dynamic models using early exits for automatic speech recognition on
 resource-constrained devices", arXiv 2309.09546.
 
-Where to look:
+Packages, from top to bottom. Each imports only what stands below it (``make lint`` checks this):
 
-* ``lobes/``: encoders with exits over stock SpeechBrain layers, front-ends, exit heads
-* ``losses.py``: exit weights and the loss summed over exits
-* ``brain.py``, ``corpora/``, ``tokenizer.py``: what training needs
-* ``command_line.py``, ``settings.py``, ``hparams.py``: a yaml with what the command line changes in it
-* ``checkpoints.py``, ``rng.py``, ``state_dicts.py``, ``files.py``: stopping at any moment and going on
-* ``scores.py``, ``policies.py``, ``replay.py``: how sure, when to stop, what that would have cost
-* ``model.py``, ``inference.py``, ``decoding.py``: a trained model in a folder, and using it
-* ``evaluation.py``, ``utterances.py``, ``metrics.py``, ``cost.py``: every exit of a test set
-* ``report.py``: tables and plots of it
+* ``cli``: the command ``speechbrain-ee``
+* ``evaluation``: one pass over a test set, tables, plots, the report page
+* ``inference``: the class that a user loads, and the loop that stops each utterance early
+* ``training``: the Brain, losses, schedules, checkpoints; ``calibration``: thresholds, promises, confidence
+* ``model``: a trained model as files
+* ``corpora``: from manifests to batches; ``decoders``: from an exit's output to text
+* ``text``: tokens, word spans, error rates, language models
+* ``replay``: policies over cached scores (NumPy, no torch)
+* ``lobes``: encoders with exits, exit heads, their cost; ``policies``: when to stop (standard library alone);
+  ``audio``: any audio file as samples (no torch)
+
+What users import most is available here under its own name, and loaded when it is first used.
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "EarlyExitASR": "inference.asr",
+    "ConformerExitEncoder": "lobes",
+    "TransformerExitEncoder": "lobes",
+    "Wav2Vec2ExitEncoder": "lobes",
+    "HubertExitEncoder": "lobes",
+    "WavLMExitEncoder": "lobes",
+    "WhisperExitEncoder": "lobes",
+    "CTCHeads": "lobes",
+    "JointHeads": "lobes",
+    "LogMel": "lobes",
+    "Waveform": "lobes",
+    "WhisperLogMel": "lobes",
+    "ExitCTCLoss": "training.losses",
+    "ExitJointLoss": "training.losses",
+    "Capped": "policies",
+    "FixedExit": "policies",
+    "LearnedThreshold": "policies",
+    "Patience": "policies",
+    "RunningBudget": "policies",
+    "ScoreThreshold": "policies",
+}
+__all__ = [*_EXPORTS]
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

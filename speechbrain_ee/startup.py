@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program of ours sets and checks before torch is imported: threads, and whether torchaudio fits torch."""
+"""What a program sets and checks at its start: threads, whether torchaudio fits torch, and the device."""
 
 import importlib
 import os
@@ -101,3 +101,33 @@ def _installed(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def check_device(device: str | None) -> None:
+    """Refuse a device that is not here.
+
+    Arguments
+    ---------
+    device : str | None
+        ``cpu``, ``cuda``, ``cuda:<number>`` or ``mps``; None leaves the choice to SpeechBrain.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these, or not here.
+
+    Example
+    -------
+    >>> check_device("gpu")
+    Traceback (most recent call last):
+    ValueError: device gpu: give cpu, cuda, cuda:<number> or mps
+    """
+    import torch  # after prepare_process
+
+    kind, colon, index = (device or "cpu").partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and (kind != "cuda" or not index.isdecimal())):
+        raise ValueError(f"device {device}: give cpu, cuda, cuda:<number> or mps")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device}: {torch.cuda.device_count()} GPUs are here that torch can use; give cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {device}: no Apple GPU is here that torch can use; give cpu")

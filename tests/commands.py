@@ -15,8 +15,9 @@ from unittest import mock
 import typer
 import yaml
 
-from speechbrain_ee.cli import PROGRAM, app
-from speechbrain_ee.command_line import parse_arguments
+from speechbrain_ee.cli.app import app
+from speechbrain_ee.cli.options import PROGRAM
+from speechbrain_ee.training.command_line import parse_arguments
 
 ROOT = Path(__file__).parents[1]
 OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
@@ -62,7 +63,8 @@ def _python(words: list[str]) -> None:
         if importlib.util.find_spec(words[1]) is None:
             raise BadCommand(f"there is no module {words[1]}")
         if words[1].startswith("speechbrain_ee"):
-            _parse(_parser_of(Path(importlib.util.find_spec(words[1]).origin)), words[2:])
+            origin = Path(importlib.util.find_spec(words[1]).origin)
+            _parse(_parser_of(origin.with_name("__main__.py") if origin.name == "__init__.py" else origin), words[2:])
     elif words[0] in TRAIN_SCRIPTS:
         _train(words[1:])
     elif not words[0].startswith("-"):

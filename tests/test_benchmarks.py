@@ -6,20 +6,20 @@ import json
 import numpy as np
 import pytest
 import torch
+from unit.cases import many
 from unit.models import make_asr
-from unit.test_calibration import many
 
 from benchmarks import demo, promise, replay, side_by_side
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.ways import ways
-from speechbrain_ee.calibration import for_promise, threshold_path
-from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.learned import fit_learned_score
+from speechbrain_ee.calibration.choose import for_promise, threshold_path
+from speechbrain_ee.calibration.fit_learned import fit_learned_score
+from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values
+from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.policies import ScoreThreshold
-from speechbrain_ee.replay import replay as replay_policy
-from speechbrain_ee.risk import LossSums, furthest_safe, p_values
+from speechbrain_ee.replay.replay import replay as replay_policy
 
 
 def noise(*seconds):

@@ -9,7 +9,7 @@ import re
 import pytest
 from commands import PROGRAMS, ROOT, check_command
 
-from speechbrain_ee.report import exits_markdown
+from speechbrain_ee.evaluation.tables import exits_markdown
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),

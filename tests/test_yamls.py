@@ -12,10 +12,10 @@ import yaml
 from commands import ROOT, BadCommand, check_command, yaml_keys
 from speechbrain.utils.run_opts import RunOptions
 
-from speechbrain_ee.settings import NULL_IS_NONE, is_path
+from speechbrain_ee.training.settings import NULL_IS_NONE, is_path
 
 YAMLS = sorted([*ROOT.glob("hparams/*.yaml"), *ROOT.glob("recipes/*/hparams/*.yaml")])
-READERS = [ROOT / "train.py", ROOT / "speechbrain_ee" / "brain.py"]
+READERS = [ROOT / "train.py", *sorted((ROOT / "speechbrain_ee" / "training").glob("*.py"))]
 OTHER_SCRIPTS = {"lm": ROOT / "recipes" / "LibriSpeech" / "train_lm.py"}  # by the stem of the yaml
 RUN_OPTIONS = {field.name for field in dataclasses.fields(RunOptions)}
 # SpeechBrain's Brain reads these from the yaml; on the command line they are its options, which parse_arguments knows
@@ -47,7 +47,7 @@ def read_in(source: str) -> set[str]:
         elif isinstance(node, ast.Subscript) and getattr(node.value, "id", None) == "hparams":
             found |= {node.slice.value} if isinstance(node.slice, ast.Constant) else set()
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "hparams.get":
-            found.add(ast.literal_eval(node.args[0]))
+            found |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
         elif isinstance(node, ast.For):
             found |= _looped(node, node.target, node.iter)
         for loop in getattr(node, "generators", []):

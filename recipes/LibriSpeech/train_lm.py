@@ -26,14 +26,16 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from speechbrain_ee.command_line import log_config, parse_arguments
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.distributed import check_device
 from speechbrain_ee.errors import show_tracebacks
-from speechbrain_ee.hparams import check_same_data, check_same_run, load_hparams, write_hparams
-from speechbrain_ee.losses import NO_TARGET, attention_targets
-from speechbrain_ee.schedulers import load_schedule
-from speechbrain_ee.tokenizer import BOS_INDEX, Tokenizer
+from speechbrain_ee.special_tokens import BOS_INDEX
+from speechbrain_ee.startup import check_device
+from speechbrain_ee.text.tokenizer import Tokenizer
+from speechbrain_ee.training.command_line import log_config, parse_arguments
+from speechbrain_ee.training.hparams import load_hparams, write_hparams
+from speechbrain_ee.training.losses import NO_TARGET, attention_targets
+from speechbrain_ee.training.resume import check_same_data, check_same_run
+from speechbrain_ee.training.schedulers import load_schedule
 
 
 class Texts(Dataset):

@@ -14,8 +14,8 @@ import torch
 from torchaudio.functional import add_noise
 from torchaudio.transforms import Resample
 
-from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.corpora.recordings import load_audio
 
 Augmentation = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 

@@ -10,7 +10,8 @@ from unicodedata import normalize
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.text.ctc_paths import ctc_frames_needed
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
@@ -142,27 +143,6 @@ def check_not_too_long(
             f"takes (first: {too_long[0].id}, {too_long[0].duration:.1f} s): cut or remove them; slow "
             "--speeds lengthen them, and a Conformer with --attention_type RelPosMHAXL has no limit"
         )
-
-
-def ctc_frames_needed(tokens: Sequence[int]) -> int:
-    """Counts the frames that CTC needs: one per token, and a blank between equal neighbours.
-
-    Arguments
-    ---------
-    tokens : Sequence[int]
-        Labels of one utterance.
-
-    Returns
-    -------
-    int
-        The fewest frames that can emit them.
-
-    Example
-    -------
-    >>> ctc_frames_needed([5, 5, 7])  # 5, blank, 5, 7
-    4
-    """
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
 
 
 def drop_too_short(

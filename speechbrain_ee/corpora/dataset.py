@@ -10,11 +10,11 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
-from speechbrain_ee.corpora.audio import load_audio
 from speechbrain_ee.corpora.augment import Augmentation
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.startup import available_cpus
-from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 SAMPLE_RATE = 16000
 INT16_SCALE = 32768

@@ -167,7 +167,7 @@ def make_loader(
     -------
     >>> import soundfile
     >>> from speechbrain_ee.corpora import Utterance, make_dataset
-    >>> from speechbrain_ee.tokenizer import Tokenizer
+    >>> from speechbrain_ee.text.tokenizer import Tokenizer
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", [0.5] * 16000, 16000)
     >>> tokenizer = Tokenizer.train(["the cat"], path=folder / "char.model", model_type="char")

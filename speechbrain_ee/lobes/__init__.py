@@ -11,10 +11,10 @@ from speechbrain_ee.lobes.features import Features, LogMel
 from speechbrain_ee.lobes.frontend import ConvSubsampling
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
 from speechbrain_ee.lobes.joint_heads import JointHeads
-from speechbrain_ee.lobes.wav2vec2 import HubertExitEncoder, Wav2Vec2ExitEncoder, WavLMExitEncoder
-from speechbrain_ee.lobes.waveform import Waveform
-from speechbrain_ee.lobes.whisper import WhisperExitEncoder
-from speechbrain_ee.lobes.whisper_features import WhisperLogMel
+from speechbrain_ee.lobes.pretrained.wav2vec2 import HubertExitEncoder, Wav2Vec2ExitEncoder, WavLMExitEncoder
+from speechbrain_ee.lobes.pretrained.waveform import Waveform
+from speechbrain_ee.lobes.pretrained.whisper import WhisperExitEncoder
+from speechbrain_ee.lobes.pretrained.whisper_features import WhisperLogMel
 
 __all__ = [
     "AttentionDecoder",

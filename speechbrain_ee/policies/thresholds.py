@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from copy import copy
 
-from speechbrain_ee.learned import LearnedScore
 from speechbrain_ee.policies.base import Look, Policy
-from speechbrain_ee.scores import SCORES, check_score_names, score_value
+from speechbrain_ee.policies.learned import LearnedScore
+from speechbrain_ee.policies.scores import SCORES, check_score_names, score_value
 
 
 class ThresholdPolicy(Policy):
@@ -65,7 +65,7 @@ class ScoreThreshold(ThresholdPolicy):
     Arguments
     ---------
     score : str
-        A name of ``speechbrain_ee.scores.SCORES``, which also knows the direction.
+        A name of ``speechbrain_ee.policies.scores.SCORES``, which also knows the direction.
     threshold : float or sequence
         See :class:`ThresholdPolicy`. Where it is None the head is not computed, unless the score compares exits.
     guarded : bool

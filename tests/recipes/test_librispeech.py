@@ -15,8 +15,8 @@ import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml
 
-from speechbrain_ee.inference import EarlyExitASR
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.inference.asr import EarlyExitASR
+from speechbrain_ee.replay.utterances import read_utterances
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from recipes.scripts import RECIPES, load_script
 
-from speechbrain_ee.corpora.audio import check_durations
 from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.corpora.recordings import check_durations
 
 SCRIPT = RECIPES / "LibriSpeech" / "prepare.py"
 

@@ -10,7 +10,7 @@ from recipes.test_train import SAVING_OFTEN, assert_same_training, command, rank
 from recipes.tiny import arguments, train
 
 from recipes import tiny
-from speechbrain_ee.utterances import read_utterances
+from speechbrain_ee.replay.utterances import read_utterances
 
 AED = {"yaml": "conformer_aed_ee", "num_decoder_layers": 1, "decoders": "per_exit", "decoders_per_batch": 1}
 

@@ -13,7 +13,7 @@ from recipes.tiny import arguments, curve, train
 from safetensors.torch import load_file, save_file
 
 from recipes import tiny
-from speechbrain_ee.lobes.sources import pretrained_source
+from speechbrain_ee.lobes.pretrained.sources import pretrained_source
 
 SHAPE = dict.fromkeys(("n_mels", "d_model", "nhead", "d_ffn", "kernel_size", "channels"))  # not in these yamls
 UNFREEZING = {"freeze": "encoder", "unfreeze": "[[8, 2], [16, nothing]]"}

@@ -198,7 +198,7 @@ def press_ctrl_c_at(epoch, step):
 
 def make_gradient_infinite_at(epoch, step):
     """Give a finite loss whose gradient is not finite."""
-    from speechbrain_ee.brain import ExitBrain
+    from speechbrain_ee.training.brain import ExitBrain
 
     original = ExitBrain.compute_objectives
 
@@ -213,7 +213,7 @@ def make_gradient_infinite_at(epoch, step):
 
 
 def _at(epoch, step, action):
-    from speechbrain_ee.brain import ExitBrain
+    from speechbrain_ee.training.brain import ExitBrain
 
     original = ExitBrain.on_fit_batch_end
 

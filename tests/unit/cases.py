@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three utterances of a model with two exits, small enough to work out on paper."""
+"""Made-up utterances: three small enough to work out on paper, and many whose entropies say the truth."""
+
+import numpy as np
 
 
 def utterance(identity, reference, hypotheses, errors, entropy, speaker=None):
@@ -43,3 +45,25 @@ def subset(utterances):
         }
         for u in utterances
     ]
+
+
+def many(count=400, seed=0, speakers=0, shift=0.0):
+    """Utterances of 10 words at exits 2, 4, 6: what entropy says of the errors is true."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        hardness = rng.random()
+        rates = hardness * np.array([2.0, 0.6, 0.2])
+        entropies = np.clip(hardness * np.array([0.9, 0.5, 0.3]) + rng.normal(0, 0.03, 3) + shift, 0.001, 0.999)
+        exits = [
+            {
+                "layer": 2 * index + 2,
+                "errors": {"S": int(rng.poisson(rate)), "D": 0, "I": 0},
+                "scores": {"entropy": float(entropy), "confidence": float(1 - entropy), "agreement": float(index > 1)},
+                "macs": 100 * (index + 1),
+            }
+            for index, (rate, entropy) in enumerate(zip(rates, entropies, strict=True))
+        ]
+        speaker = f"s{number % speakers}" if speakers else None
+        found.append({"id": str(number), "speaker": speaker, "num_words": 10, "duration": 2.0, "exits": exits})
+    return found

@@ -4,7 +4,7 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_ee.inference import EarlyExitASR
+from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import (
     ConformerExitEncoder,
     CTCHeads,
@@ -18,8 +18,8 @@ from speechbrain_ee.lobes import (
     WhisperExitEncoder,
     WhisperLogMel,
 )
-from speechbrain_ee.losses import ExitCTCLoss, ExitJointLoss
-from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.text.tokenizer import Tokenizer
+from speechbrain_ee.training.losses import ExitCTCLoss, ExitJointLoss
 
 N_MELS, D_MODEL, VOCAB = 20, 16, 12
 SAMPLES = 320  # a step of the waveform families

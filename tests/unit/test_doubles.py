@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import speechbrain_ee
-from speechbrain_ee.ctc_scores import _AVERAGES, compute_scores
+from speechbrain_ee.inference.ctc_scores import _AVERAGES, compute_scores
 from speechbrain_ee.lobes import LogMel
 from speechbrain_ee.lobes.padding import absolute_lengths
-from speechbrain_ee.state_dicts import interpolate
+from speechbrain_ee.training.averaging import mix_state_dicts
 
 pytestmark = pytest.mark.skipif(
     torch.__version__ < "2.13", reason="older releases of torch ask the driver for the device that they imitate"
@@ -47,7 +47,7 @@ CALLS = {
     "lengths": lambda: absolute_lengths(torch.ones(2, device=DEVICE), 10),
     "scores": scores,
     "statistics": statistics,
-    "shares": lambda: interpolate({"a": torch.ones(2, device=DEVICE)}, {"a": torch.zeros(2)}, share=0.5),
+    "shares": lambda: mix_state_dicts({"a": torch.ones(2, device=DEVICE)}, {"a": torch.zeros(2)}, share=0.5),
 }
 
 

@@ -11,8 +11,8 @@ from hub import run_with, serve
 from unit.models import make_asr
 
 from speechbrain_ee.lobes import Waveform, WavLMExitEncoder, WhisperExitEncoder, WhisperLogMel
-from speechbrain_ee.lobes.sources import pretrained_source
-from speechbrain_ee.model import save_model
+from speechbrain_ee.lobes.pretrained.sources import pretrained_source
+from speechbrain_ee.model.folder import save_model
 
 ENCODER = """
 from unit.test_hub import describe_encoder
@@ -53,7 +53,7 @@ def test_a_name_that_is_not_there_is_one_line(tmp_path):
 TRANSCRIBE = """
 import sys
 sys.argv = ["speechbrain-ee", "transcribe", "--model", "user/model", "--full", "--json", {wav!r}]
-from speechbrain_ee.cli import main
+from speechbrain_ee.cli.app import main
 main()
 """
 

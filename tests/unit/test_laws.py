@@ -20,14 +20,14 @@ from unit.models import (
     make_loss,
 )
 
-from speechbrain_ee.cost import exit_macs
-from speechbrain_ee.ctc_scores import compute_scores, output_scores
-from speechbrain_ee.learned import fit_learned_score
+from speechbrain_ee.calibration.fit_learned import fit_learned_score
+from speechbrain_ee.inference.ctc_scores import compute_scores, output_scores
 from speechbrain_ee.lobes import TransformerExitEncoder, WhisperExitEncoder
-from speechbrain_ee.model import ModelError, load_config, load_model, save_model
+from speechbrain_ee.lobes.cost import exit_macs
+from speechbrain_ee.model.folder import ModelError, load_config, load_model, save_model
 from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
-from speechbrain_ee.replay import replay
-from speechbrain_ee.sweeps import threshold_policies, unsureness
+from speechbrain_ee.replay.replay import replay
+from speechbrain_ee.replay.sweeps import threshold_policies, unsureness
 
 # float32 sums of some hundred terms of size 1, in another order
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}
@@ -288,7 +288,7 @@ def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_rec
     budget = RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1)
     deadline = Capped(FixedExit(), deadline_ms=2700, seconds_to_exit=[(0, 0.5), (0, 1), (0, 2)])
     for policy in (budget, deadline):
-        monkeypatch.setattr("speechbrain_ee.inference.time.perf_counter", itertools.count().__next__)
+        monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", itertools.count().__next__)
         live = [asr.transcribe_waveforms([waveform], policy=policy)[0].exit_layer for waveform in audio]
         if policy is budget:
             policy.reset()

@@ -10,7 +10,7 @@ from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 from speechbrain_ee.corpora import dataset as dataset_module
 from speechbrain_ee.corpora.dataset import make_dataset, stable_seed
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 
 from speechbrain_ee.corpora.dataset import make_dataset
 from speechbrain_ee.corpora.loader import make_loader, shard_batches
-from speechbrain_ee.tokenizer import Tokenizer
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,8 @@ from dataclasses import replace
 import pytest
 
 from speechbrain_ee.corpora import manifest
-from speechbrain_ee.corpora.manifest import (
-    ManifestError,
-    Utterance,
-    digest,
-    read_manifest,
-    write_manifest,
-)
+from speechbrain_ee.corpora.manifest import Utterance, digest, read_manifest, write_manifest
+from speechbrain_ee.corpora.manifest_text import ManifestError
 
 GOOD = {"audio_filepath": "wav/a.wav", "duration": 1.5, "text": "the cat"}
 

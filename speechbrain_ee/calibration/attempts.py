@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many calibrations were tried on one set: the best of many keeps less of its promise."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from speechbrain_ee.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS_FILE = "calibrations.json"
+
+
+def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
+    """Count the different calibrations that were tried on a set with a model: the best of many promises less.
+
+    Arguments
+    ---------
+    folder : str or Path
+        ``RUN/eval/<set>``; the attempts are remembered in its ``calibrations.json``.
+    calibration : mapping
+        What :func:`make_calibration` gave.
+
+    Returns
+    -------
+    dict
+        The same with ``tried``, the number of ``calibrations`` and of those the ``promises``.
+    """
+    path = Path(folder) / ATTEMPTS_FILE
+    before = json.loads(path.read_text("utf-8")) if path.exists() else []
+    attempts = [one for one in before if one["model"] == calibration["model"]]
+    attempt = {name: calibration[name] for name in ("model", "score", "target")}
+    if attempt not in attempts:
+        attempts.append(attempt)
+    if attempts != before:
+        try:
+            write_whole(path, (json.dumps(attempts, indent=1) + "\n").encode())
+        except OSError as error:
+            logger.warning("%s cannot be written (%s): this calibration is not counted there", path, error.strerror)
+    promises = [one for one in attempts if "promise" in one["target"] or "average" in one["target"]]
+    return {**calibration, "tried": {"calibrations": len(attempts), "promises": len(promises)}}

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a test set looks like the set that a policy was calibrated on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from speechbrain_ee.policies import Policy, ThresholdPolicy, policy_from_dict
+from speechbrain_ee.replay.sweeps import unsureness
+
+SEEN_RANGE = (0.005, 0.995)  # quantiles of the scores that count as seen before
+
+MAX_SHARE_OUTSIDE = 0.05
+
+
+def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float | None:
+    """Share of a test set's scores outside the range seen in calibration; about 0.01 where nothing has changed.
+
+    Arguments
+    ---------
+    calibration : mapping
+        The contents of ``calibration.json``.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl`` of the test set.
+
+    Returns
+    -------
+    float or None
+        The largest over the exits; None for a policy without a threshold, and where its scores are missing.
+    """
+    policy = policy_from_dict(calibration["policy"])
+    if not calibration.get("value_range") or not set(policy.score_names) <= set(utterances[0]["exits"][0]["scores"]):
+        return None
+    layers = [str(exit["layer"]) for exit in utterances[0]["exits"][:-1]]
+    if layers != list(calibration["value_range"]):
+        raise ValueError(
+            f"the calibration is of exits {', '.join(calibration['value_range'])} and the last, these utterances have "
+            f"{', '.join(layers)} and the last: calibrate again"
+        )
+    values = unsureness(policy, utterances)
+    limits = np.array(list(calibration["value_range"].values()), dtype=float)
+    inside = (values >= limits[:, 0]) & (values <= limits[:, 1])  # NaN is not
+    return float(1 - inside.mean(axis=0).min())
+
+
+def shift_warning(calibration: Mapping, utterances: Sequence[Mapping]) -> str | None:
+    """One line if a test set is not like the calibration set, else None."""
+    share = share_outside(calibration, utterances)
+    # more than could be chance in a set this small, were it the allowed share
+    if share is None or stats.binom.sf(share * len(utterances) - 1, len(utterances), MAX_SHARE_OUTSIDE) > 0.01:
+        return None
+    return (
+        f"{100 * share:.0f} % of the scores lie outside the range of {calibration['fitted_on']['test_set']}, where "
+        f"{100 * (1 - SEEN_RANGE[1] + SEEN_RANGE[0]):.0f} % did: what was calibrated there need not hold here"
+    )
+
+
+def value_range(policy: Policy, utterances: Sequence[Mapping]) -> dict | None:
+    """Range of a policy's scores on the calibration set, by exit layer; None for a policy without a threshold."""
+    if not isinstance(policy, ThresholdPolicy):
+        return None
+    layers = [exit["layer"] for exit in utterances[0]["exits"][:-1]]
+    columns = [column[np.isfinite(column)] for column in unsureness(policy, utterances).T]
+    ranges = [np.quantile(column, SEEN_RANGE).tolist() if len(column) else [0.0, 0.0] for column in columns]
+    return dict(zip(map(str, layers), ranges, strict=True))

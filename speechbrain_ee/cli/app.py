@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``speechbrain-ee``. Results go to standard output, progress and notes to standard error."""
+
+import logging
+from typing import Annotated
+
+import typer
+
+from speechbrain_ee import __version__
+from speechbrain_ee.cli.calibrate import calibrate
+from speechbrain_ee.cli.evaluate import evaluate
+from speechbrain_ee.cli.options import PROGRAM
+from speechbrain_ee.cli.report import report
+from speechbrain_ee.cli.transcribe import transcribe
+from speechbrain_ee.errors import one_line_errors
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="Early-exit speech recognition.",
+    epilog=f"Example: {PROGRAM} transcribe --model results/conformer_ee/1234 a.wav",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog=f"Example: {PROGRAM} transcribe --model results/conformer_ee/1234 --entropy 0.1 a.wav b.flac")(
+    transcribe
+)
+app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --manifest data/synthetic/test.jsonl")(
+    evaluate
+)
+app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")(calibrate)
+app.command(epilog=f"Example: {PROGRAM} report results/conformer_ee/1234")(report)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Early-exit speech recognition."""
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+def main() -> None:
+    """Run the command; an error of the user's making is one line and status 1, a wrong call status 2."""
+    with one_line_errors(PROGRAM):
+        app(prog_name=PROGRAM)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``speechbrain-ee evaluate``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechbrain_ee.cli.options import (
+    PROGRAM,
+    BeamSizeOption,
+    Decoding,
+    DecodingOption,
+    DeviceOption,
+    LMOption,
+    LMWeightOption,
+    ThreadsOption,
+    WordBonusOption,
+    device_options,
+)
+from speechbrain_ee.errors import print_error
+from speechbrain_ee.startup import prepare_process
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder, bundle, or name on the HuggingFace Hub with --out.")],
+    manifest: Annotated[
+        list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be repeated.")
+    ],
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that audio paths and $data_root start from; that of the manifest by default."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam etc. behind it.")
+    ] = None,
+    decoding: DecodingOption = Decoding.greedy,
+    beam_size: BeamSizeOption = None,
+    lm: LMOption = None,
+    lm_weight: LMWeightOption = None,
+    word_bonus: WordBonusOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder.
+
+    Results are written as they come: the same command continues what was stopped. An utterance that cannot be evaluated
+    is named and left out, with exit status 1; once it is mended, the same command computes only what is missing.
+    """
+    prepare_process(threads)
+    from speechbrain_ee.calibration.shift import shift_warning
+    from speechbrain_ee.corpora.checks import unwritable_warning
+    from speechbrain_ee.corpora.manifest import read_manifest
+    from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
+    from speechbrain_ee.evaluation.tables import exits_table, missing_line
+    from speechbrain_ee.inference.asr import EarlyExitASR
+    from speechbrain_ee.policies import FixedExit
+    from speechbrain_ee.replay.utterances import read_utterances
+
+    if out is not None and len(manifest) > 1:
+        raise typer.BadParameter("--out takes the results of one manifest; leave it away, or give one --manifest")
+    stems = [path.stem for path in manifest]
+    if len(set(stems)) < len(stems):
+        raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
+    if decoding in (Decoding.greedy, Decoding.ctc):
+        for name, value in (
+            ("--lm", lm),
+            ("--beam-size", beam_size),
+            ("--lm-weight", lm_weight),
+            ("--word-bonus", word_bonus),
+        ):
+            if value is not None:
+                raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
+    if out is None and not run.is_dir():  # made here, it would hide the name from then on
+        raise typer.BadParameter(f"{run} is no folder here; for a model on the Hub, say with --out where results go")
+    # All of them, before hours are spent on the first.
+    test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
+    asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=device_options(device))
+    asr.decoder = asr.make_decoder(
+        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
+    )
+    failed = False
+    for path, utterances in zip(manifest, test_sets, strict=True):
+        suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
+        folder = out or run / "eval" / (path.stem + suffix)
+        exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
+        print(exits_table(exits))
+        if warning := unwritable_warning(utterances, asr.hparams.tokenizer):
+            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
+        if asr.calibration and (
+            warning := shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl"))
+        ):
+            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
+        print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
+        if exits.get("missing"):
+            print_error(PROGRAM, ValueError(missing_line(exits, folder)))
+            failed = True
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``speechbrain-ee transcribe``."""
+
+import json
+import logging
+import math
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechbrain_ee.audio import AudioError
+from speechbrain_ee.cli.options import (
+    PROGRAM,
+    BeamSizeOption,
+    Decoding,
+    DecodingOption,
+    DeviceOption,
+    LMOption,
+    LMWeightOption,
+    ModelOption,
+    ThreadsOption,
+    WordBonusOption,
+    device_options,
+)
+from speechbrain_ee.errors import print_error
+from speechbrain_ee.files import printable
+from speechbrain_ee.startup import prepare_process
+
+logger = logging.getLogger(__name__)
+
+
+def transcribe(
+    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, ..., or /dev/stdin.")],
+    model: ModelOption,
+    layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
+    entropy: Annotated[
+        float | None, typer.Option(help="Stop where the mean frame entropy is at most this; 0 to 1, more is earlier.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
+    max_layer: Annotated[int | None, typer.Option(help="Never go deeper than this layer.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="MACs that a second of audio may cost, an attention decoder's aside.")
+    ] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds that a file, or four parts of a long one, may take.")
+    ] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
+    decoding: DecodingOption = Decoding.greedy,
+    beam_size: BeamSizeOption = None,
+    lm: LMOption = None,
+    lm_weight: LMWeightOption = None,
+    word_bonus: WordBonusOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Transcribe files: FILE<tab>text a line, each stopped as early as the policy allows.
+
+    Without --layer, --entropy or --full: the policy of the model's calibration.json, else the full encoder.
+    """
+    prepare_process(threads)
+    from speechbrain_ee.inference.asr import EarlyExitASR
+
+    policy = _policy(layer, entropy, full)
+    limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
+    asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=device_options(device))
+    asr.decoder = asr.make_decoder(
+        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
+    )
+    if deadline_ms is not None:
+        asr.time_exits()  # here, not in the first file's time
+    print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
+    failed = False
+    for file in files:
+        begin = time.perf_counter()
+        try:
+            result = asr.transcribe_file(file, **limits)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # the other files are still worth having
+            logger.debug("%s failed", printable(file), exc_info=True)
+            print_error(PROGRAM, _of_file(file, error))
+            failed = True
+            continue
+        if not as_json:
+            print(f"{printable(file)}\t{result.text}", flush=True)
+            continue
+        row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
+        row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
+        row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+        print(_json_line(_without_nan(row)), flush=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _of_file(file: Path, error: Exception) -> Exception:
+    """An error that names the file, as those of reading it do."""
+    if isinstance(error, AudioError):
+        return error
+    name, text = printable(file), str(error)
+    if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
+        return ValueError(f"{name}: there is not enough memory to transcribe it: close other programs, or cut it")
+    return ValueError(f"{name}: {text or type(error).__name__}")
+
+
+def _json_line(row: dict) -> str:
+    """As it is where standard output can show it, else with escapes."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row, allow_nan=False)
+    return line
+
+
+def _without_nan(value):
+    """Null where a number is none: NaN is not JSON."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _rounded(word) -> dict:
+    return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
+
+
+def _policy_line(asr, limits: dict) -> str:
+    """The policy as JSON, without the numbers of a learned score."""
+    policy = asr.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
+    return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})
+
+
+def _policy(layer: int | None, entropy: float | None, full: bool):
+    from speechbrain_ee.policies import FixedExit, ScoreThreshold
+
+    if sum((layer is not None, entropy is not None, full)) > 1:
+        raise typer.BadParameter("give one of --layer, --entropy and --full")
+    if layer is not None or full:
+        return FixedExit(layer)
+    return None if entropy is None else ScoreThreshold("entropy", entropy)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the words of a text that did not come from CTC were said: forced alignment with the exit's CTC head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torchaudio.functional import forced_align
+
+from speechbrain_ee.special_tokens import BLANK_INDEX
+from speechbrain_ee.text.ctc_paths import ctc_frames_needed, token_runs
+from speechbrain_ee.text.spans import Span, word_positions
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+    from speechbrain_ee.text.tokenizer import Tokenizer
+
+
+def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
+    """Give the words of a text their frames.
+
+    Arguments
+    ---------
+    output : ExitOutput
+        Of one utterance.
+    tokens : sequence of int
+        Its text.
+    probs : sequence of float
+        Of each token; a word is as sure as the least sure of its tokens.
+    tokenizer : Tokenizer
+        Its pieces say where words start.
+
+    Returns
+    -------
+    list of Span
+        Where the CTC head cannot have said the text (it has too few frames for it), words lie at equal distances.
+
+    Example
+    -------
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
+    >>> from speechbrain_ee.text.tokenizer import Tokenizer
+    >>> tokenizer = Tokenizer.train(["a b"], path=getfixture("tmp_path") / "char.model", model_type="char")
+    >>> tokens = tokenizer.encode("b")
+    >>> frames = torch.tensor([0, 0, tokens[0], tokens[1], 0])
+    >>> log_probs = torch.nn.functional.one_hot(frames, tokenizer.vocab_size).float().mul(9).log_softmax(-1)
+    >>> align_words(ExitOutput(log_probs.unsqueeze(0), torch.tensor([5])), tokens, [0.9, 0.8], tokenizer)
+    [Span(text='b', start=3, end=4, confidence=0.8)]
+    """
+    if not tokens:
+        return []
+    places = _token_frames(output.log_probs, tokens)
+    return [
+        Span(
+            text=tokenizer.decode([tokens[i] for i in word]),
+            start=places[word[0]][0],
+            end=places[word[-1]][1],
+            confidence=min(probs[i] for i in word),
+        )
+        for word in word_positions(tokens, tokenizer)
+    ]
+
+
+def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """First frame of each token and the frame after its last."""
+    frames = log_probs.shape[1]
+    if ctc_frames_needed(tokens) > frames or BLANK_INDEX in tokens:
+        return [
+            (frames * i // len(tokens), max(frames * i // len(tokens) + 1, frames * (i + 1) // len(tokens)))
+            for i in range(len(tokens))
+        ]
+    targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
+    path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=BLANK_INDEX)
+    return [(start, end) for _, start, end in token_runs(path[0].tolist())]

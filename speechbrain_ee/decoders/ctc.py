@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From CTC log-probabilities to text: greedy and beam over SpeechBrain's decoders.
+
+SpeechBrain takes relative lengths and turns them back into frames, in the beam searcher by
+truncation: 32 of 41 frames become 31. Here lengths are integers, and each utterance is cut to its
+own frames before a decoder sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
+
+from speechbrain_ee.decoders.arpa import check_file, words_of_arpa, writable_words
+from speechbrain_ee.decoders.base import N_BEST, Decoded, check_output, frame_confidences, share_of_first
+from speechbrain_ee.special_tokens import BLANK_INDEX
+from speechbrain_ee.text.spans import Span, greedy_spans
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+    from speechbrain_ee.text.tokenizer import Tokenizer
+
+# Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
+_CONTROL_PIECES = ("<s>", "</s>")
+
+
+class GreedyCTC:
+    """Best token of every frame, repetitions merged, blanks removed.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+        Turns token indices into text.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
+    >>> class Letters:
+    ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
+    ...     def decode(self, ids):
+    ...         return "".join(self.vocab_list[i] for i in ids).replace("▁", " ").strip()
+    >>> log_probs = torch.eye(3)[[1, 1, 0, 2, 1]].log().unsqueeze(0)
+    >>> GreedyCTC(Letters()).decode(ExitOutput(log_probs, torch.tensor([4])))[0].text
+    'ab'
+    """
+
+    name = "greedy CTC"
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Texts with the frames and confidences of their words."""
+        check_output(output, self.tokenizer.vocab_size)
+        confidences, paths = frame_confidences(output.log_probs)
+        rows = zip(confidences, paths, output.lengths.tolist(), strict=True)
+        spans = [greedy_spans(path[:length], confidence[:length], self.tokenizer) for confidence, path, length in rows]
+        texts = [self.tokenizer.decode(ids) if ids else "" for ids in best_tokens(output)]
+        return [Decoded(*pair) for pair in zip(texts, spans, strict=True)]
+
+
+def best_tokens(output: ExitOutput) -> list[list[int]]:
+    """Tokens of the best path of each utterance, without repetitions and blanks."""
+    best = output.log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
+    return [
+        filter_ctc_output(path[:length], blank_id=BLANK_INDEX)
+        for path, length in zip(best, output.lengths.tolist(), strict=True)
+    ]
+
+
+class BeamCTC:
+    """CTC beam search, with a KenLM n-gram over words if one is given.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+        Its pieces are the vocabulary of the search.
+    beam_size : int
+        Hypotheses kept after each frame; more = slower, rarely better above 50 without an LM.
+    kenlm_model_path : str or Path, optional
+        ARPA or KenLM binary over words; None searches without a language model.
+    alpha : float
+        Weight of the language model.
+    beta : float
+        Bonus per word; more = longer texts.
+    beam_prune_logp : float
+        Hypotheses this far below the best one are dropped.
+    token_prune_min_logp : float
+        Tokens below this log-probability are not tried in a frame, unless they are its best.
+
+    Raises
+    ------
+    ValueError
+        If ``beam_size`` is below 1, or the language model is missing or unreadable.
+    ImportError
+        If a language model is asked for and KenLM is not installed.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain_ee.lobes.heads import ExitOutput
+    >>> class Letters:
+    ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
+    >>> probs = torch.tensor([[[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.1, 0.8, 0.1]]])
+    >>> BeamCTC(Letters(), beam_size=4).decode(ExitOutput(probs.log(), torch.tensor([2])))[0].text
+    'ab'
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        beam_size: int = 50,
+        kenlm_model_path: str | Path | None = None,
+        alpha: float = 0.5,
+        beta: float = 1.5,
+        beam_prune_logp: float = -10.0,
+        token_prune_min_logp: float = -5.0,
+    ):
+        if beam_size < 1:
+            raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
+        if kenlm_model_path is not None:
+            _check_kenlm(Path(kenlm_model_path), tokenizer)
+        self.name = f"CTC beam {beam_size}"
+        if kenlm_model_path is not None:
+            self.name += f", {Path(kenlm_model_path).name} weight {alpha}, bonus {beta}"
+        self.vocab_size = tokenizer.vocab_size
+        options = {
+            "alpha": alpha,
+            "beta": beta,
+            "beam_size": beam_size,
+            "beam_prune_logp": beam_prune_logp,
+            "token_prune_min_logp": token_prune_min_logp,
+        }
+        vocab_list = ["" if p in _CONTROL_PIECES else p for p in tokenizer.vocab_list]
+        try:
+            self.searcher = CTCBeamSearcher(
+                blank_index=BLANK_INDEX,
+                vocab_list=vocab_list,
+                kenlm_model_path=None if kenlm_model_path is None else str(kenlm_model_path),
+                topk=min(beam_size, N_BEST),
+                **options,
+            )
+        except OSError as error:  # KenLM's own: the file is no model, or one of single words
+            raise ValueError(
+                f"cannot read language model {kenlm_model_path}; give an ARPA or KenLM binary of order 2 or more"
+            ) from error
+
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Texts with the frames of their words, and ``posterior``: their share of the n-best list's probability.
+
+        A share of exactly 1 means that a single hypothesis survived the pruning.
+        """
+        confidences, _ = frame_confidences(output.log_probs)
+        return [_decoded(*pair) for pair in zip(self.n_best(output), confidences, strict=True)]
+
+    def n_best(self, output: ExitOutput) -> list[list]:
+        """SpeechBrain's hypotheses of each utterance, best one first."""
+        check_output(output, self.vocab_size)
+        log_probs = output.log_probs.detach().float().cpu()
+        rows = [one[:length] for one, length in zip(log_probs, output.lengths.tolist(), strict=True)]
+        return [[] if one.isnan().any() else self.searcher(one.unsqueeze(0))[0] for one in rows]
+
+
+def _decoded(n_best: list, confidences: list[float]) -> Decoded:
+    if not n_best:  # nothing but NaN
+        return Decoded("", [], {"posterior": math.nan})
+    return Decoded(
+        n_best[0].text, _spans(n_best[0], confidences), {"posterior": share_of_first([one.lm_score for one in n_best])}
+    )
+
+
+def _spans(hypothesis, confidences: list[float]) -> list[Span]:
+    return [Span.of_frames(word, start, end, confidences) for word, (start, end) in hypothesis.text_frames]
+
+
+def _check_kenlm(path: Path, tokenizer: Tokenizer) -> None:
+    if find_spec("kenlm") is None or find_spec("pygtrie") is None:
+        raise ImportError('a language model needs KenLM, not installed here: pip install "speechbrain_ee[lm]"')
+    check_file(path, "an ARPA or KenLM binary")
+    if words := words_of_arpa(path):
+        writable_words(path, words, tokenizer)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy decoding that reads a drafted text in one pass and goes on by itself only where it disagrees.
+
+After Leviathan et al., "Fast inference from Transformers via speculative decoding" (arXiv 2211.17192), with greedy
+acceptance: what comes out is what plain greedy decoding gives, whatever the draft. The draft here is the CTC text: it
+costs nothing, the exit's head has said it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from speechbrain_ee.decoders.attention_search import Growing, Hypothesis, Limit, entropies_of
+from speechbrain_ee.special_tokens import BOS_INDEX
+
+if TYPE_CHECKING:
+    from speechbrain_ee.lobes.heads import ExitOutput
+
+REALIGN_WINDOW = 4  # draft tokens among which the decoder's own token is looked for after a disagreement
+FIRST_WINDOW = 8  # draft tokens offered at once; what is rejected is paid for
+
+
+@torch.no_grad()
+def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -> tuple[Hypothesis, dict[str, int]]:
+    """Search greedily from a draft.
+
+    Arguments
+    ---------
+    output : ExitOutput
+        Of one utterance at an exit with a decoder.
+    limit : Limit
+        Of the text.
+    draft : sequence of int
+        Without BOS and EOS.
+
+    Returns
+    -------
+    tuple
+        The hypothesis of :func:`~speechbrain_ee.decoders.attention_search.greedy_search`, and counts: ``passes`` of the
+        decoder, tokens that it was ``offered`` and ``accepted``.
+    """
+    decoder, frames = output.decoder, int(output.lengths)
+    growing, state = Growing(limit), decoder.start(output.state, output.lengths)
+    counts = {"passes": 0, "offered": 0, "accepted": 0}
+    macs = decoder.start_macs(frames)
+    last, draft, window = BOS_INDEX, list(draft), FIRST_WINDOW
+    while True:
+        before = state.num_tokens
+        offered = draft[: min(window, decoder.max_length - 1 - before)]
+        tokens = torch.tensor([[last, *offered]], device=output.state.device)
+        state, log_probs = decoder.advance(state, tokens)
+        counts["passes"] += 1
+        counts["offered"] += len(offered)
+        macs += decoder.text_macs(frames, state.num_tokens) - decoder.text_macs(frames, before)
+        best = log_probs[0].max(-1)
+        said = zip(best.indices.tolist(), best.values.tolist(), entropies_of(log_probs[0]), strict=True)
+        accepted = 0
+        for place, (token, log_prob, entropy) in enumerate(said):
+            if not growing.read(token, log_prob, entropy):
+                counts["accepted"] += accepted
+                return growing.hypothesis(macs), counts
+            last = token
+            if place < len(offered) and token == offered[place]:
+                accepted += 1
+            else:
+                break
+        counts["accepted"] += accepted
+        state = state.cut(before + 1 + accepted)
+        window = 2 * max(window, 1) if accepted == len(offered) else max(1, 2 * accepted)
+        draft = _realign(draft[accepted:], last)
+
+
+def _realign(rest: list[int], said: int) -> list[int]:
+    """What is left of a draft after the decoder has said another token than its next one.
+
+    Example
+    -------
+    >>> _realign([5, 6, 7], 6), _realign([5, 6, 7], 9)
+    ([7], [6, 7])
+    """
+    if said in rest[:REALIGN_WINDOW]:
+        return rest[rest.index(said) + 1 :]
+    return rest[1:]

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the explorer page shows of one test set, as plain values."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from speechbrain_ee.calibration.confidence import held_out, reliability
+from speechbrain_ee.calibration.risk import sum_by_group
+from speechbrain_ee.calibration.shift import shift_warning
+from speechbrain_ee.calibration.summary import promise_sentence
+from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
+from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
+from speechbrain_ee.replay.replay import ExitCounts, oracle_result, replay
+from speechbrain_ee.replay.sweeps import common_scores, exits_taken, sweep, threshold_policies, unsureness
+
+NUM_BOOTSTRAPS = 200
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
+KINDS = {"words": "words", "wer": "utterances"}
+
+
+def collect(
+    exits: Mapping, utterances: Sequence[Mapping], *, calibration: Mapping | None, folder: Path, sizes: bool = True
+) -> dict:
+    """Collect what the page shows of one test set.
+
+    Arguments
+    ---------
+    exits : mapping
+        The contents of ``exits.json``.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    calibration : mapping, optional
+        The contents of ``calibration.json``.
+    folder : Path
+        Where the page will lie; audio files get paths relative to it.
+    sizes : bool
+        Whether to look for the audio files.
+
+    Returns
+    -------
+    dict
+        Plain values; ``policies`` are the entries of ``policies.json`` with a band each.
+    """
+    oracle = oracle_result(utterances)
+    policies = all_policies(utterances, calibration)
+    return {
+        "exits": dict(exits),
+        "oracle": {"wer": oracle.wer, "mean_layer": oracle.mean_layer, "macs_per_s": oracle.macs_per_s},
+        "policies": {policy.label: policy_curve(policy, utterances) for policy in policies},
+        "stops": {policy.label: _stops(policy, utterances) for policy in policies},
+        "at_cost": wers_at_cost(policies, utterances),
+        "calibrated": calibrated_point(calibration, utterances),
+        "warning": shift_warning(calibration, utterances) if calibration else None,
+        "reliability": reliability_of_exits(utterances),
+        "utterances": [_row(utterance, folder, sizes) for utterance in utterances],
+    }
+
+
+def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> list[ThresholdPolicy]:
+    """Every policy that the scores allow, and the learned one of a calibration."""
+    found = threshold_policies(utterances)
+    policy = policy_from_dict(calibration["policy"]) if calibration else None
+    if isinstance(policy, LearnedThreshold):
+        if set(policy.score_names) <= set(common_scores(utterances)):
+            found.append(policy)
+    return found
+
+
+def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
+    """WER of static exits and of every policy at each of ``SHARES`` of the full model's MACs; empty without MACs."""
+    counts = ExitCounts.of(utterances)
+    if counts.macs is None:
+        return {}
+
+    def wer(errors: np.ndarray | None) -> float | None:
+        return None if errors is None else float(100.0 * errors.sum() / counts.words.sum())
+
+    found = {"static": [wer(static_errors_at_cost(counts, share)) for share in SHARES]}
+    for policy in policies:
+        found[policy.label] = [wer(errors) for errors in errors_at_costs(policy, utterances, SHARES)]
+    return found
+
+
+def policy_curve(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[dict]:
+    """Entries of ``policies.json`` with ``wer_ci95``: a band by bootstrap over speakers, or utterances."""
+    entries = sweep(policy, utterances)
+    bands = _bands(policy, utterances, [entry["threshold"] for entry in entries])
+    return [entry | {"wer_ci95": band} for entry, band in zip(entries, bands.tolist(), strict=True)]
+
+
+def _bands(policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float]) -> np.ndarray:
+    counts = ExitCounts.of(utterances)
+    errors = np.take_along_axis(counts.errors, exits_taken(policy, utterances, thresholds), axis=1)
+    speakers = [utterance.get("speaker") for utterance in utterances]
+    if len(set(speakers)) < 2:
+        speakers = None
+    errors, words = sum_by_group(errors, speakers), sum_by_group(counts.words, speakers)
+    drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_BOOTSTRAPS)
+    rates = 100.0 * (drawn @ errors) / np.maximum(1, drawn @ words)[:, None]
+    return np.percentile(rates, [2.5, 97.5], axis=0).T.round(3)
+
+
+def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping]) -> dict | None:
+    """What the calibrated policy does here, with what was promised of it; None where it cannot run."""
+    if not calibration:
+        return None
+    policy = policy_from_dict(calibration["policy"])
+    try:
+        result = replay(policy, utterances)
+    except ValueError:  # a score of a beam, or a cost, that this file does not have
+        return None
+    return {
+        "label": policy.label,
+        "wer": result.wer,
+        "mean_layer": result.mean_layer,
+        "macs_per_s": result.macs_per_s,
+        "promise": promise_sentence(calibration.get("promise")),
+        "threshold": getattr(policy, "threshold", None),
+    }
+
+
+def reliability_of_exits(utterances: Sequence[Mapping]) -> dict[str, dict[str, dict]]:
+    """Bins and calibration error by exit layer, of words and of utterances, predicted by the other half."""
+    found: dict[str, dict[str, dict]] = {}
+    for index, exit in enumerate(utterances[0]["exits"]):
+        for kind, name in KINDS.items():
+            rows = held_out(kind, utterances, index)
+            if rows[0]:
+                bins, error = reliability(*rows)
+                found.setdefault(str(exit["layer"]), {})[name] = {"bins": bins, "ece": error}
+    return found
+
+
+def _row(utterance: Mapping, folder: Path, look: bool) -> dict:
+    audio = utterance.get("audio_filepath")
+    there = look and audio is not None and os.path.isfile(audio)
+    row = {
+        "id": str(utterance["id"]),
+        "s": utterance.get("speaker"),
+        "d": utterance.get("duration"),
+        "n": utterance["num_words"],
+        "r": utterance.get("reference"),
+        "e": [sum(exit["errors"].values()) for exit in utterance["exits"]],
+        "h": _texts([exit.get("hypothesis") for exit in utterance["exits"]]),
+    }
+    return row | ({"a": Path(os.path.relpath(audio, folder)).as_posix()} if there else {})
+
+
+def _texts(hypotheses: Sequence[str | None]) -> list[str | int | None]:
+    """A text that an earlier exit had already is the index of that exit: most are."""
+    return [hypotheses.index(text) if hypotheses.index(text) < i else text for i, text in enumerate(hypotheses)]
+
+
+def _stops(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[list[int | None]]:
+    """By utterance and exit but the last, the first entry of the policy's curve at which it stops there."""
+    sign = -1 if policy.higher_is_surer else 1
+    limits = [sign * entry["threshold"] for entry in sweep(policy, utterances)]  # rising
+    values = unsureness(policy, utterances)
+    first = np.searchsorted(limits, values, side="left")
+    return [
+        [None if math.isnan(value) or index == len(limits) else int(index) for value, index in zip(*row, strict=True)]
+        for row in zip(values, first, strict=True)
+    ]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page and the Markdown of everything that was evaluated in a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from speechbrain_ee.calibration.file import CALIBRATION_FILE, read_calibration
+from speechbrain_ee.evaluation.page.data import SHARES, collect
+from speechbrain_ee.evaluation.page.html import write_page
+from speechbrain_ee.evaluation.tables import exits_markdown, json_bytes
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.replay.utterances import read_utterances
+
+
+def write_report(run: str | Path, page: str | Path) -> None:
+    """Write the explorer page of all evaluated sets of a run, and the same as Markdown beside it.
+
+    ``policies.json`` of every set is written again, with the learned policy where the run has one.
+
+    Arguments
+    ---------
+    run : str or Path
+        Folder with ``eval/<test set>/``, and ``calibration.json`` where there is one.
+    page : str or Path
+        The HTML file.
+
+    Raises
+    ------
+    ValueError
+        If nothing was evaluated, or a file is broken.
+    """
+    run, page = Path(run), Path(page)
+    folders = sorted(path.parent for path in run.glob("eval/*/exits.json"))
+    if not folders:
+        raise ValueError(f"{run} has no eval/<test set>/exits.json: evaluate a manifest first")
+    file = run / CALIBRATION_FILE
+    calibration = read_calibration(file) if file.exists() else None
+    sets, markdown = {}, [f"# {run.name}", ""]
+    for folder in folders:
+        exits = json.loads((folder / "exits.json").read_text("utf-8"))
+        utterances = read_utterances(folder / "utterances.jsonl")
+        models = {(calibration or {}).get("model"), exits.get("model")} - {None}
+        if calibration and len(models) > 1:
+            raise ValueError(f"{folder} was evaluated with another model than {file} is of: evaluate it again")
+        found = collect(exits, utterances, calibration=calibration, folder=page.parent)
+        curves = {name: [_without_band(one) for one in entries] for name, entries in found["policies"].items()}
+        write_whole(folder / "policies.json", json_bytes(curves))
+        sets[folder.name] = found
+        picture = Path(os.path.relpath(folder / "exits.png", page.parent)).as_posix()
+        markdown += [f"## {folder.name}", "", *_set_markdown(found), f"![WER against cost]({picture})", ""]
+    write_page(page, sets, title=f"Early exits of {run.resolve().parent.name}/{run.resolve().name}")
+    write_whole(page.with_suffix(".md"), "\n".join(markdown).encode())
+
+
+def _without_band(entry: Mapping) -> dict:
+    return {name: value for name, value in entry.items() if name != "wer_ci95"}
+
+
+def policies_markdown(at_cost: Mapping) -> str:
+    """WER of every policy at equal cost as a Markdown table."""
+    heads = [f"{100 * share:.0f} % of MACs" for share in SHARES]
+    lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for name, wers in at_cost.items():
+        cells = ["" if wer is None else f"{wer:.2f}" for wer in wers]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _set_markdown(found: Mapping) -> list[str]:
+    lines = [exits_markdown(found["exits"])]
+    if found["at_cost"]:
+        lines.append(policies_markdown(found["at_cost"]))
+    point = found["calibrated"]
+    if point:
+        lines.append(
+            f"Calibrated: {point['label']}, WER {point['wer']:.2f} % at mean exit layer {point['mean_layer']:.2f}; "
+            f"{point['promise']}.\n"
+        )
+    if found["warning"]:
+        lines.append(f"Warning: {found['warning']}.\n")
+    return lines

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of an evaluation under way: written batch by batch, and found again by the same evaluation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from speechbrain_ee.files import size_and_time
+from speechbrain_ee.replay.utterances import json_line, parse_line
+
+if TYPE_CHECKING:
+    from speechbrain_ee.corpora.manifest import Utterance
+
+SYNC_S = 10.0  # at most so much work is lost where the machine is switched off
+LOCK = ".evaluating.lock"
+
+
+class PartialResults:
+    """Lines of ``utterances.jsonl`` in a file beside it, whose name says what computed them.
+
+    A line is used again where id, reference, speaker and recording are those of its utterance. Lines that a kill has
+    cut off are left out.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the test set; must exist.
+    key : str
+        Of everything but the utterances that results depend on: model, decoding, code.
+
+    Example
+    -------
+    >>> from speechbrain_ee.corpora.manifest import Utterance
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a.wav").write_bytes(b"...")
+    >>> utterance = Utterance("a", folder / "a.wav", 1.0, "the cat")
+    >>> line = {"id": "a", "audio_filepath": str(folder / "a.wav"), "speaker": None, "duration": 1.0}
+    >>> line |= {"reference": "the cat", "exits": []}
+    >>> with PartialResults(folder, "0123") as partial:
+    ...     partial.append([utterance], [line])
+    >>> PartialResults(folder, "0123").of([utterance])["a"] == line
+    True
+    """
+
+    def __init__(self, folder: Path, key: str):
+        self.path = folder / f"utterances.part-{key}.jsonl"
+        self._file = None
+        self._synced = time.monotonic()
+
+    def of(self, utterances: Sequence[Utterance]) -> dict[str, dict]:
+        """Lines of these utterances, by id."""
+        try:
+            text = self.path.read_bytes().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return {}
+        wanted = {utterance.id: _facts(utterance) for utterance in utterances}
+        found = {}
+        for line in filter(None, map(_parse, text.split("\n"))):
+            if _facts_of_line(line) == wanted.get(line.get("id")):
+                found[line["id"]] = {name: value for name, value in line.items() if name != "file"}
+        return found
+
+    def append(self, utterances: Sequence[Utterance], lines: Sequence[dict]) -> None:
+        """Write the lines of a batch."""
+        rows = zip(utterances, lines, strict=True)
+        self._file.write("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows).encode())
+        self._file.flush()
+        if time.monotonic() - self._synced > SYNC_S:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove the file, and those that other evaluations left in the folder."""
+        for path in self.path.parent.glob("utterances.part-*.jsonl"):
+            path.unlink(missing_ok=True)
+
+    def __enter__(self) -> PartialResults:
+        self._file = open(self.path, "ab")  # noqa: SIM115, closed in __exit__
+        self._file.write(b"\n" if self._file.tell() else b"")  # behind a line that was cut off
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep two evaluations from writing into one folder.
+
+    Raises
+    ------
+    ValueError
+        If another process does so now.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        raise OSError(f"{folder} is on a file system without locks: give a folder on another one with --out") from None
+    except Timeout:
+        raise ValueError(
+            f"another process is evaluating into {folder}: wait for it to end, or give another folder with --out"
+        ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            (folder / LOCK).unlink()  # while it is held: another process takes a new one
+        lock.release()
+
+
+def _parse(text: str) -> dict | None:
+    try:
+        line = parse_line(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "exits" in line else None
+
+
+def _facts(utterance: Utterance) -> dict:
+    """What a line must share with its utterance."""
+    return {
+        "audio_filepath": str(utterance.audio_filepath),
+        "speaker": utterance.speaker,
+        "duration": utterance.duration,
+        "reference": utterance.text,
+        "file": size_and_time(utterance.audio_filepath),
+    }
+
+
+def _facts_of_line(line: dict) -> dict:
+    return {name: line.get(name) for name in ("audio_filepath", "speaker", "duration", "reference", "file")}

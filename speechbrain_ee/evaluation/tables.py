@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation reports: tables, exits.json / .csv / .png and policies.json.
+
+All of it is computed from ``utterances.jsonl``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from speechbrain_ee.evaluation.plots import draw_exits
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.replay import replay, sweeps
+from speechbrain_ee.text import metrics
+
+NOT_MEASURED = "not measured"
+
+
+def write_exits(
+    out_dir: str | Path,
+    utterances: Sequence[Mapping],
+    *,
+    test_set: str,
+    decoding: str,
+    params: Sequence[int] | None,
+    rtf: Sequence[float] | None = None,
+    rtf_machine: Mapping | None = None,
+    model: str | None = None,
+    missing: Mapping[str, str] | None = None,
+) -> dict:
+    """Compute and write exits.json, exits.csv, exits.png and policies.json.
+
+    Arguments
+    ---------
+    out_dir : str or Path
+        Folder of this test set; made if missing.
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+    test_set : str
+        Name of the test set.
+    decoding : str
+        How the texts were made, such as ``"greedy"``.
+    params : sequence of int, optional
+        Parameters of the model cut at each exit.
+    rtf : sequence of float, optional
+        Measured real-time factor of a run to each exit, on one thread.
+    rtf_machine : mapping, optional
+        The CPU's name, threads and GEMM rate beside ``rtf``; stored as ``"machine"``.
+    model : str, optional
+        Fingerprint of the model, by which a calibration is told from another model's.
+    missing : mapping, optional
+        Utterances of the test set that could not be evaluated: id and reason.
+
+    Returns
+    -------
+    dict
+        What is in exits.json. Cells that were not measured are None.
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances or reference words, or ``params`` or ``rtf`` lack an exit.
+    """
+    static = replay.static_wer(utterances)
+    _check_per_exit("params", params, static)
+    _check_per_exit("rtf", rtf, static)
+    durations = [u.get("duration") for u in utterances]
+    exits = {
+        "test_set": test_set,
+        "decoding": decoding,
+        "num_utterances": len(utterances),
+        "num_words": sum(u["num_words"] for u in utterances),
+        "duration_s": None if None in durations else sum(durations),
+        "exits": [_exit_row(utterances, index, layer, params, rtf) for index, layer in enumerate(static)],
+        "oracle": replay.oracle(utterances),
+    }
+    if rtf_machine is not None:
+        exits["machine"] = dict(rtf_machine)
+    if model is not None:
+        exits["model"] = model
+    if missing:
+        exits["missing"] = dict(missing)
+    curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_whole(out_dir / "policies.json", json_bytes(curves))
+    write_whole(out_dir / "exits.csv", _csv(exits["exits"]))
+    oracle = replay.oracle_result(utterances)
+    write_whole(out_dir / "exits.png", draw_exits(exits, curves, oracle_macs_per_s=oracle.macs_per_s))
+    write_whole(out_dir / "exits.json", json_bytes(exits))  # last: where it is, the others are
+    return exits
+
+
+def exits_table(exits: Mapping) -> str:
+    """exits.json as aligned plain text for a terminal.
+
+    Arguments
+    ---------
+    exits : mapping
+        What ``write_exits`` returned.
+
+    Returns
+    -------
+    str
+        One line per exit, the oracle and the machine under it.
+
+    Example
+    -------
+    >>> rows = [{"layer": 2, "wer": 9.5, "wer_ci95": [8.0, 11.0], "cer": 4.0, "macs_per_s": 5e8,
+    ...          "rtf": None}, {"layer": 4, "wer": 6.0, "wer_ci95": [5.0, 7.25], "cer": 2.5,
+    ...          "macs_per_s": 1e9, "rtf": 0.0123}]
+    >>> print(exits_table({"exits": rows, "oracle": {"wer": 5.0, "mean_layer": 2.4}}))
+    exit  layer  MACs %   WER % [95 %]         CER %           RTF
+       0      2    50.0    9.50 [8.00, 11.00]   4.00  not measured
+       1      4   100.0    6.00 [5.00, 7.25]    2.50        0.0123
+    oracle: WER 5.00 % at mean layer 2.40
+    """
+    rows = [_header(exits), *_cells(exits)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        # Right-aligned, but for the interval, whose WERs line up on the left.
+        aligned = [
+            cell.ljust(width) if column == _WER_COLUMN else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(aligned))
+    return "\n".join([*lines, *_footer(exits)])
+
+
+def missing_line(exits: Mapping, folder: str | Path) -> str:
+    """One sentence on the utterances that could not be evaluated.
+
+    Example
+    -------
+    >>> missing_line({"num_utterances": 9, "missing": {"a": "a.flac cannot be read"}}, "eval/test")[:75]
+    '1 of 10 utterances could not be evaluated (first: a: a.flac cannot be read)'
+    """
+    missing = exits["missing"]
+    identity, reason = next(iter(missing.items()))
+    return (
+        f"{len(missing)} of {exits['num_utterances'] + len(missing)} utterances could not be evaluated (first: "
+        f"{identity}: {reason}): the results of the others are in {folder}; mend or remove them and run the same "
+        "command again, it computes only what is missing"
+    )
+
+
+def exits_markdown(exits: Mapping) -> str:
+    """exits.json as a Markdown table for a README.
+
+    Arguments
+    ---------
+    exits : mapping
+        What ``write_exits`` returned.
+
+    Returns
+    -------
+    str
+        The table, then the oracle and the machine as a paragraph.
+    """
+    rows = [[cell.strip() for cell in row] for row in (_header(exits), *_cells(exits))]
+    rows.insert(1, ["---:"] * len(rows[0]))
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return table + "\n\n" + "; ".join(_footer(exits)) + "\n"
+
+
+_WER_COLUMN = 3
+_CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per_s", "rtf")
+
+
+def _exit_row(
+    utterances: Sequence[Mapping],
+    index: int,
+    layer: int,
+    params: Sequence[int] | None,
+    rtf: Sequence[float] | None,
+) -> dict:
+    words = [u["num_words"] for u in utterances]
+    errors = [sum(u["exits"][index]["errors"].values()) for u in utterances]
+    speakers = [u.get("speaker") for u in utterances]
+    return {
+        "layer": layer,
+        "wer": metrics.wer(errors, words),
+        "wer_ci95": list(metrics.bootstrap_ci95(errors, words, speakers)),
+        **_wer_ctc(utterances, index, words),
+        "cer": _cer(utterances, index),
+        "params": None if params is None else int(params[index]),
+        "macs_per_s": _static_rate(replay.ExitCounts.of(utterances), index),
+        "rtf": None if rtf is None else rtf[index],
+    }
+
+
+def _wer_ctc(utterances: Sequence[Mapping], index: int, words: Sequence[int]) -> dict:
+    """WER of the CTC head's best path, where texts are an attention decoder's."""
+    ctc = [u["exits"][index].get("ctc") for u in utterances]
+    if None in ctc:
+        return {}
+    return {"wer_ctc": metrics.wer([sum(one["errors"].values()) for one in ctc], words)}
+
+
+def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
+    if counts.static_macs is None or counts.seconds is None:
+        return None
+    return float(counts.static_macs[:, index].sum() / counts.seconds)
+
+
+def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
+    """Character error rate in percent of one exit; None where a text is missing."""
+    pairs = [(u.get("reference"), u["exits"][index].get("hypothesis")) for u in utterances]
+    if any(None in pair for pair in pairs):
+        return None
+    errors = [sum(metrics.char_errors(*pair).values()) for pair in pairs]
+    return metrics.wer(errors, [metrics.num_chars(reference) for reference, _ in pairs])
+
+
+def _header(exits: Mapping) -> list[str]:
+    ctc = ["CTC WER %"] if "wer_ctc" in exits["exits"][-1] else []
+    return ["exit", "layer", "MACs %", " WER % [95 %]", *ctc, "CER %", "RTF"]
+
+
+def _cells(exits: Mapping) -> list[list[str]]:
+    full = exits["exits"][-1]["macs_per_s"]
+    return [
+        [
+            str(index),
+            str(row["layer"]),
+            f"{100 * row['macs_per_s'] / full:.1f}" if full else NOT_MEASURED,
+            "{:6.2f} [{:.2f}, {:.2f}]".format(row["wer"], *row["wer_ci95"]),
+            *([f"{row['wer_ctc']:.2f}"] if "wer_ctc" in row else []),
+            NOT_MEASURED if row["cer"] is None else f"{row['cer']:.2f}",
+            NOT_MEASURED if row["rtf"] is None else f"{row['rtf']:.4f}",
+        ]
+        for index, row in enumerate(exits["exits"])
+    ]
+
+
+def _footer(exits: Mapping) -> list[str]:
+    lines = ["oracle: WER {wer:.2f} % at mean layer {mean_layer:.2f}".format(**exits["oracle"])]
+    if missing := exits.get("missing"):
+        total = exits["num_utterances"] + len(missing)
+        lines.append(f"{len(missing)} of {total} utterances are missing, as they could not be evaluated")
+    if exits.get("machine"):
+        facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
+        lines.append(f"RTF measured on: {facts}")
+    return lines
+
+
+def _csv(rows: Sequence[Mapping]) -> bytes:
+    buffer = io.StringIO(newline="")
+    writer = csv.DictWriter(buffer, _CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        low, high = row["wer_ci95"]
+        writer.writerow({**row, "wer_low": low, "wer_high": high})
+    return buffer.getvalue().encode()
+
+
+def json_bytes(value: object) -> bytes:
+    """JSON as files have it: one line an entry, no NaN."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _check_per_exit(name: str, values: Sequence | None, exit_layers: Mapping) -> None:
+    if values is not None and len(values) != len(exit_layers):
+        raise ValueError(
+            f"{name} has {len(values)} values for exits {', '.join(map(str, exit_layers))}; give one per exit"
+        )

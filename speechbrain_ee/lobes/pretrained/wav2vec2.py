@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""wav2vec 2.0, HuBERT and WavLM with exits: encoders that take the waveform itself."""
+
+import warnings
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from speechbrain_ee.lobes.encoder import EncoderState
+from speechbrain_ee.lobes.padding import zero_padding
+from speechbrain_ee.lobes.pretrained.encoder import PretrainedExitEncoder
+
+
+class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
+    """wav2vec 2.0 (arXiv 2006.11477) with exits, base and large forms.
+
+    A front-end with group norm has statistics over an utterance, so there every utterance goes through it by itself;
+    what follows is batched, with padding set to zero before the convolution that gives positions and masked in every
+    layer. The form with ``do_stable_layer_norm`` ends in a norm, through which every exit is seen.
+
+    Arguments
+    ---------
+    **arguments
+        See :class:`~speechbrain_ee.lobes.pretrained.encoder.PretrainedExitEncoder`.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = Wav2Vec2ExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> states, lengths = encoder(torch.randn(2, 8000, 1), torch.tensor([8000, 5000]))
+    >>> [state.shape for state in states], lengths.tolist()
+    ([torch.Size([2, 24, 16]), torch.Size([2, 24, 16])], [24, 15])
+    """
+
+    model_type = "wav2vec2"
+    depth_setting = "num_hidden_layers"
+    settings = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+        *("layer_norm_eps", "do_stable_layer_norm", "feat_extract_norm", "feat_extract_activation"),
+        *("conv_dim", "conv_kernel", "conv_stride", "conv_bias"),
+        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+        *("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"),
+    )
+    not_supported = ("add_adapter", "adapter_attn_dim")
+    # No layer is ever skipped, and the library's own masking of states is not used.
+    fixed_settings = {"layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.wav2vec2 import Wav2Vec2
+
+        return Wav2Vec2
+
+    @staticmethod
+    def frame_size_of(shape) -> int:
+        """See :meth:`PretrainedExitEncoder.frame_size_of`: one sample."""
+        return 1
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """See :attr:`ExitEncoder.layers`."""
+        return self.backbone.encoder.layers
+
+    has_feature_extractor = True
+
+    @property
+    def feature_extractor(self) -> nn.Module:
+        """The convolutions over the waveform, which alone are frozen in most fine-tuning."""
+        return self.backbone.feature_extractor
+
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """See :attr:`ExitEncoder.final_norm`: of the form with ``do_stable_layer_norm``."""
+        return self.backbone.encoder.layer_norm if self.shape.do_stable_layer_norm else None
+
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ExitEncoder.front_end`: waveforms (batch, samples, 1)."""
+        lengths = self.num_output_frames(num_frames)
+        with self._gradients_at(-1):
+            hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
+        x = zero_padding(self._project(hidden), lengths)
+        encoder = self.backbone.encoder
+        x = x + encoder.pos_conv_embed(x)
+        if not self.shape.do_stable_layer_norm:
+            x = encoder.layer_norm(x)
+        return encoder.dropout(x), lengths
+
+    def _convolve(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
+        """Waveforms (batch, samples), zero in the padding -> (batch, frames, channels)."""
+        shortest = self._samples_of_one_frame
+        wavs = nn.functional.pad(wavs, (0, max(0, shortest - wavs.shape[1])))
+        if self.shape.feat_extract_norm == "layer":
+            return self.feature_extractor(wavs).transpose(1, 2)
+        rows = [
+            self.feature_extractor(wav[None, : max(samples, shortest)])[0].T
+            for wav, samples in zip(wavs, num_samples.tolist(), strict=True)
+        ]
+        return pad_sequence(rows, batch_first=True)
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        projected, _ = self.backbone.feature_projection(hidden)
+        return projected
+
+    @property
+    def _samples_of_one_frame(self) -> int:
+        samples = 1
+        for kernel, stride in reversed(self._convolutions):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    @property
+    def _convolutions(self) -> list[tuple[int, int]]:
+        return list(zip(self.shape.conv_kernel, self.shape.conv_stride, strict=True))
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        return self.call_layer(layer, state.x, attention_mask=state.mask)
+
+    def num_output_frames(self, num_frames):
+        """See :meth:`ExitEncoder.num_output_frames`; what is shorter than one frame is padded to one."""
+        for kernel, stride in self._convolutions:
+            num_frames = (num_frames - kernel) // stride + 1
+        return num_frames.clamp(min=1) if isinstance(num_frames, torch.Tensor) else max(1, num_frames)
+
+    def front_end_macs(self, num_frames: int) -> int:
+        """See :meth:`ExitEncoder.front_end_macs`: convolutions, the projection, and the convolution for positions."""
+        total, in_channels = 0, 1
+        frames = max(num_frames, self._samples_of_one_frame)
+        for (kernel, stride), channels in zip(self._convolutions, self.shape.conv_dim, strict=True):
+            frames = (frames - kernel) // stride + 1
+            total += frames * kernel * in_channels * channels
+            in_channels = channels
+        kernel, groups = self.shape.num_conv_pos_embeddings, self.shape.num_conv_pos_embedding_groups
+        positions = (frames + (kernel + 1) % 2) * kernel * self.d_model**2 // groups  # an even kernel's last is cut off
+        return total + frames * in_channels * self.d_model + positions
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`."""
+        return transformer_layer_macs(num_output_frames, self.d_model, self.shape.intermediate_size)
+
+
+class HubertExitEncoder(Wav2Vec2ExitEncoder):
+    """HuBERT (arXiv 2106.07447) with exits; see :class:`Wav2Vec2ExitEncoder`.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = HubertExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> encoder.num_output_frames(16000)
+    49
+    """
+
+    model_type = "hubert"
+    settings = (*Wav2Vec2ExitEncoder.settings, "feat_proj_layer_norm")
+    not_supported = ("conv_pos_batch_norm",)  # an utterance would depend on its batch
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.hubert import HuBERT
+
+        return HuBERT
+
+    def _project(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.backbone.feature_projection(hidden)
+
+
+class WavLMExitEncoder(Wav2Vec2ExitEncoder):
+    """WavLM (arXiv 2110.13900) with exits; see :class:`Wav2Vec2ExitEncoder`.
+
+    The bias of relative positions belongs to the first layer and all layers share it.
+
+    Example
+    -------
+    >>> tiny = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7}
+    >>> tiny |= {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
+    >>> encoder = WavLMExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> encoder.start(torch.randn(1, 8000, 1), torch.tensor([8000])).pos_embs.shape
+    torch.Size([2, 24, 24])
+    """
+
+    model_type = "wavlm"
+    settings = (*Wav2Vec2ExitEncoder.settings, "num_buckets", "max_bucket_distance")
+    attention = "eager"  # the only name the library has for it; torch's own takes the mask
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.wavlm import WavLM
+
+        return WavLM
+
+    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
+        mask = super()._layer_context(x, lengths)["mask"]
+        batch, frames, _ = x.shape
+        with self._gradients_at(1):
+            bias = self.layers[0].attention.compute_bias(frames, frames)
+        return {"mask": None if mask is None else mask[:, 0, 0], "pos_embs": bias.repeat(batch, 1, 1)}
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        with warnings.catch_warnings():
+            # The library's layer takes a mask of truth values beside its bias, for which torch has a warning.
+            warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
+            return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`: with the gates of the bias."""
+        return super().layer_macs(num_output_frames) + num_output_frames * self.d_model * 8
+
+
+def transformer_layer_macs(frames: int, width: int, d_ffn: int) -> int:
+    """Multiply-accumulates of self-attention and feed-forward part over ``frames`` frames.
+
+    Example
+    -------
+    >>> transformer_layer_macs(10, 4, 8)
+    2080
+    """
+    return 4 * frames * width**2 + 2 * frames**2 * width + 2 * frames * width * d_ffn

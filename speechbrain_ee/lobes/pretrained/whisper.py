@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whisper's encoder with exits, for utterances of any length up to 30 s."""
+
+import torch
+from torch import nn
+
+from speechbrain_ee.lobes.encoder import EncoderState
+from speechbrain_ee.lobes.padding import zero_padding
+from speechbrain_ee.lobes.pretrained.encoder import PretrainedExitEncoder
+from speechbrain_ee.lobes.pretrained.sources import quiet_transformers
+from speechbrain_ee.lobes.pretrained.wav2vec2 import transformer_layer_macs
+
+
+class WhisperExitEncoder(PretrainedExitEncoder):
+    """Whisper's encoder (arXiv 2212.04356) with exits.
+
+    The library's own ``forward`` takes 30 s and nothing else, however short the utterance. Here its convolutions,
+    table of positions and layers see the utterance alone, its padding masked. On exactly 30 s the two are the same;
+    below, the encoder has not seen such input in its pretraining, and fine-tuning makes up for it. Every exit is seen
+    through the encoder's final norm.
+
+    Arguments
+    ---------
+    **arguments
+        See :class:`~speechbrain_ee.lobes.pretrained.encoder.PretrainedExitEncoder`.
+
+    Example
+    -------
+    >>> tiny = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "num_mel_bins": 20}
+    >>> encoder = WhisperExitEncoder(num_layers=2, exit_layers=[1, 2], backbone=tiny)
+    >>> states, lengths = encoder(torch.randn(2, 101, 20), torch.tensor([101, 60]))
+    >>> [state.shape for state in states], lengths.tolist()
+    ([torch.Size([2, 51, 16]), torch.Size([2, 51, 16])], [51, 30])
+    """
+
+    model_type = "whisper"
+    depth_setting = "encoder_layers"
+    settings = (
+        *("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "activation_function"),
+        *("num_mel_bins", "max_source_positions", "scale_embedding"),
+        *("dropout", "activation_dropout", "attention_dropout"),
+    )
+    fixed_settings = {"encoder_layerdrop": 0.0, "decoder_layers": 0}
+    lobe_options = {"encoder_only": True}
+    ignored_weights = ("decoder.",)
+
+    @staticmethod
+    def stock_lobe() -> type:
+        """See :meth:`PretrainedExitEncoder.stock_lobe`."""
+        from speechbrain.integrations.huggingface.whisper import Whisper
+
+        return Whisper
+
+    @staticmethod
+    def frame_size_of(shape) -> int:
+        """See :meth:`PretrainedExitEncoder.frame_size_of`: mel bands."""
+        return shape.num_mel_bins
+
+    def random(self) -> nn.Module:
+        """See :meth:`PretrainedExitEncoder.random`; no decoder is made on the way."""
+        from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+        with quiet_transformers():
+            return WhisperEncoder._from_config(self.shape)
+
+    @staticmethod
+    def encoder_of(model: nn.Module) -> nn.Module:
+        """See :meth:`PretrainedExitEncoder.encoder_of`; its table of positions is no parameter to train."""
+        model.encoder.embed_positions.requires_grad_(False)
+        return model.encoder
+
+    @property
+    def max_output_frames(self) -> int | None:
+        """See :attr:`ExitEncoder.max_output_frames`: the table of positions has an end."""
+        return self.shape.max_source_positions
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """See :attr:`ExitEncoder.layers`."""
+        return self.backbone.layers
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """See :attr:`ExitEncoder.final_norm`."""
+        return self.backbone.layer_norm
+
+    def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ExitEncoder.front_end`.
+
+        Raises
+        ------
+        ValueError
+            If an utterance is longer than the table of positions.
+        """
+        lengths = self.num_output_frames(num_frames)
+        x = zero_padding(feats, num_frames).transpose(1, 2)
+        x = nn.functional.gelu(self.backbone.conv1(x))
+        x = zero_padding(x.transpose(1, 2), num_frames).transpose(1, 2)
+        x = nn.functional.gelu(self.backbone.conv2(x)).transpose(1, 2)
+        if x.shape[1] > self.max_output_frames:
+            raise ValueError(
+                f"{x.shape[1]} encoder frames are more than the {self.max_output_frames} that whisper takes"
+            )
+        x = x + self.backbone.embed_positions.weight[: x.shape[1]]
+        return nn.functional.dropout(x, p=self.backbone.dropout, training=self.backbone.training), lengths
+
+    def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
+        """See :meth:`ExitEncoder.run_layer`."""
+        return self.call_layer(layer, state.x, attention_mask=state.mask)
+
+    def num_output_frames(self, num_frames):
+        """See :meth:`ExitEncoder.num_output_frames`: half of them."""
+        return (num_frames - 1) // 2 + 1
+
+    def front_end_macs(self, num_frames: int) -> int:
+        """See :meth:`ExitEncoder.front_end_macs`: two convolutions."""
+        first = num_frames * 3 * self.frame_size * self.d_model
+        return first + self.num_output_frames(num_frames) * 3 * self.d_model**2
+
+    def layer_macs(self, num_output_frames: int) -> int:
+        """See :meth:`ExitEncoder.layer_macs`."""
+        return transformer_layer_macs(num_output_frames, self.d_model, self.shape.encoder_ffn_dim)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text to token ids and back, over SentencePiece."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from speechbrain_ee.files import check_not_pointer, write_whole
+from speechbrain_ee.special_tokens import BLANK_INDEX, BOS_INDEX, EOS_INDEX, SPECIAL_TOKENS
+
+MODEL_TYPES = ("bpe", "unigram", "char")
+
+
+class Tokenizer:
+    """A trained SentencePiece model whose id 0, `<unk>`, serves as the CTC blank.
+
+    A recogniser never emits `<unk>`, so its place costs nothing; BOS is 1, EOS is 2.
+
+    Arguments
+    ---------
+    path : str | Path
+        The model file.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or no SentencePiece model, or its ids 0, 1, 2 are not
+        `<unk>`, BOS and EOS.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "char.model"
+    >>> tokenizer = Tokenizer.train(["the cat"], path=path, model_type="char")
+    >>> tokenizer.vocab_list
+    ['<unk>', '<s>', '</s>', 't', '▁', 'a', 'c', 'e', 'h']
+    >>> tokenizer.decode(tokenizer.encode("the cat"))
+    'the cat'
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            what = "is a folder: give the file" if self.path.is_dir() else "does not exist: train it, or check the path"
+            raise ValueError(f"tokenizer {path} {what}")
+        check_not_pointer(path)
+        data = self.path.read_bytes()
+        try:
+            if not data:
+                raise RuntimeError("empty, which SentencePiece takes for a model of no pieces")
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=data)
+        except RuntimeError:
+            raise ValueError(f"{path} is not a SentencePiece model: train it again") from None
+        self._check_special_ids()
+        self._is_known: dict[str, bool] = {}
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        path: str | Path,
+        model_type: str = "bpe",
+        vocab_size: int | None = None,
+        alphabet: str = "",
+    ) -> "Tokenizer":
+        """Trains a model, writes it in one step, and loads it; the same texts give the same file.
+
+        Arguments
+        ---------
+        texts : Iterable[str]
+            All characters in them become part of the alphabet; case is kept.
+        path : str | Path
+            The model file to write; its folder is made.
+        model_type : str
+            `bpe`, `unigram` or `char`.
+        vocab_size : int | None
+            Tokens with `<unk>`, BOS and EOS; for `char` only an upper limit, and None is none.
+        alphabet : str
+            Characters to know even if no text has them.
+
+        Returns
+        -------
+        Tokenizer
+            Its `vocab_size` is the real one.
+
+        Raises
+        ------
+        ValueError
+            If there is no text, the model type is unknown, or the vocabulary size is too large or
+            too small for the texts; says what is possible.
+
+        Example
+        -------
+        >>> path = getfixture("tmp_path") / "bpe.model"
+        >>> Tokenizer.train(["the cat sat on the mat"], path=path, vocab_size=20).vocab_size
+        20
+        """
+        if model_type not in MODEL_TYPES:
+            raise ValueError(f"model_type is {model_type!r}: choose from {', '.join(MODEL_TYPES)}")
+        sentences = [sentence for text in texts if (sentence := _one_line(text))]
+        if not sentences:
+            raise ValueError("there is no text to train the tokenizer on: give non-empty texts")
+        # SentencePiece cuts rare characters from a small `char` model in silence; we never do.
+        smallest = len(set("".join(sentences)) | set(alphabet) | {" "}) + 3
+        if model_type == "char" and vocab_size is None:
+            vocab_size = smallest
+        if vocab_size is None or vocab_size < smallest:
+            raise ValueError(
+                f"vocab_size is {vocab_size}: these texts need at least {smallest} "
+                f"({smallest - 3} characters with the space, <unk>, BOS and EOS)"
+            )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _train(sentences, model_type, vocab_size, alphabet))
+        return cls(path)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, with `<unk>`, BOS and EOS: an exit head's outputs."""
+        return self.processor.vocab_size()
+
+    @property
+    def vocab_list(self) -> list[str]:
+        """The pieces by id, as SpeechBrain's CTC beam searchers take them (`▁` starts a word)."""
+        return [self.processor.id_to_piece(index) for index in range(self.vocab_size)]
+
+    def encode(self, text: str) -> list[int]:
+        """Turns text into ids without BOS and EOS.
+
+        Characters outside the alphabet are left out, since their id is the blank's, which is never
+        a label: look for them first with `unknown_characters`.
+        """
+        ids = self.processor.encode(_one_line(text), out_type=int)
+        return [index for index in ids if index != BLANK_INDEX]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turns ids into text; blank, BOS and EOS are skipped, CTC repeats are not merged."""
+        return _one_line(self.processor.decode([int(i) for i in ids if i not in SPECIAL_TOKENS]))
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """Gives the characters of a text that have no token; white space always has one."""
+        return {character for character in set(_one_line(text)) if not self._knows(character)}
+
+    def _knows(self, character: str) -> bool:
+        if character not in self._is_known:
+            ids = self.processor.encode(character, out_type=int)
+            # A text's own "▁" would come back as a space.
+            self._is_known[character] = BLANK_INDEX not in ids and character != "▁"
+        return self._is_known[character]
+
+    def _check_special_ids(self) -> None:
+        processor = self.processor
+        found = (processor.unk_id(), processor.bos_id(), processor.eos_id())
+        if found != (BLANK_INDEX, BOS_INDEX, EOS_INDEX):
+            raise ValueError(
+                f"{self.path} has <unk>, BOS, EOS at {found}: they must be at (0, 1, 2), "
+                "train it with unk_id=0 bos_id=1 eos_id=2"
+            )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str) -> bytes:
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=vocab_size,
+            character_coverage=1.0,
+            required_chars=alphabet,
+            # What a manifest says is what is learnt and scored: no Unicode folding in between.
+            normalization_rule_name="identity",
+            # In bytes; longer sentences are left out in silence.
+            max_sentence_length=max(10, *(len(sentence.encode()) for sentence in sentences)),
+            unk_id=BLANK_INDEX,
+            bos_id=BOS_INDEX,
+            eos_id=EOS_INDEX,
+            pad_id=-1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        limit = re.search(r"value <= (\d+)", str(error))
+        if limit is None:
+            raise ValueError(f"SentencePiece cannot train: {_one_line(str(error))}") from None
+        raise ValueError(
+            f"vocab_size is {vocab_size}: with {model_type} these texts allow at most "
+            f"{limit.group(1)}; lower it, or give more text"
+        ) from None
+    return model.getvalue()

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Averages of checkpoints."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from speechbrain.utils import checkpoints as sb_checkpoints
+from speechbrain.utils.checkpoints import Checkpointer
+
+from speechbrain_ee.errors import CheckpointError
+from speechbrain_ee.lobes.state_dicts import _other_shapes, first_names
+
+
+def average_checkpoints(
+    checkpointer: Checkpointer, recoverable_name: str, num: int, *, min_key: str
+) -> dict[str, torch.Tensor]:
+    """Mean state dict of the best checkpoints; whole numbers are taken from the best one.
+
+    Arguments
+    ---------
+    checkpointer : Checkpointer
+        Where the checkpoints are.
+    recoverable_name : str
+        Whose state to average: "model".
+    num : int
+        How many checkpoints, at least 1; with fewer at hand, all of them.
+    min_key : str
+        Key of the checkpoints' meta; lower is better: "WER".
+
+    Returns
+    -------
+    State dict on the CPU, each entry of the type it was saved in.
+
+    Raises
+    ------
+    CheckpointError
+        If none has ``min_key``, one lacks the recoverable, or their keys or shapes differ.
+
+    Example
+    -------
+    >>> from speechbrain_ee.training.checkpoints import AtomicCheckpointer
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> checkpointer = AtomicCheckpointer(getfixture("tmp_path"), {"model": model})
+    >>> for value, wer in [(1.0, 30.0), (2.0, 10.0), (6.0, 20.0)]:
+    ...     _ = model.weight.data.fill_(value)
+    ...     _ = checkpointer.save_checkpoint({"WER": wer})
+    >>> average_checkpoints(checkpointer, "model", 2, min_key="WER")
+    {'weight': tensor([[4.]])}
+    """
+    if num < 1:
+        raise ValueError(f"the number of checkpoints to average is {num}: give 1 or more")
+    best = checkpointer.find_checkpoints(min_key=min_key, max_num_checkpoints=num)
+    if not best:
+        raise CheckpointError(
+            f"no checkpoint in {checkpointer.checkpoints_dir} has {min_key} in its meta: train for at least one epoch"
+        )
+    for ckpt in best:
+        if recoverable_name not in ckpt.paramfiles:
+            raise CheckpointError(
+                f"the checkpoint {ckpt.path} lacks {recoverable_name}: it has {first_names(sorted(ckpt.paramfiles))}"
+            )
+
+    def averager(state_dicts):
+        return _mean_state_dict(zip((ckpt.path for ckpt in best), state_dicts, strict=True))
+
+    return sb_checkpoints.average_checkpoints(best, recoverable_name, averager=averager)
+
+
+def mix_state_dicts(
+    trained: Mapping[str, torch.Tensor], initial: Mapping[str, torch.Tensor], *, share: float
+) -> dict[str, torch.Tensor]:
+    """Point on the line between two state dicts of one model; whole numbers are taken from the trained one.
+
+    Between what a pretrained model knew and what fine-tuning taught it lies a model that is often better on both
+    (Wortsman et al., arXiv 2109.01903).
+
+    Arguments
+    ---------
+    trained : Mapping
+        State after the training.
+    initial : Mapping
+        State before it, of the same names and shapes.
+    share : float
+        Of ``initial``, from 0 to 1.
+
+    Returns
+    -------
+    State dict, each entry of the type it has in ``trained``.
+
+    Example
+    -------
+    >>> mix_state_dicts({"weight": torch.tensor([4.0])}, {"weight": torch.tensor([0.0])}, share=0.25)
+    {'weight': tensor([3.])}
+    """
+    if share == 0:
+        return dict(trained)
+    # Double precision on the CPU: some devices (Apple's) have none.
+    return {
+        key: ((1 - share) * value.cpu().double() + share * initial[key].cpu().double()).to(value.dtype).to(value.device)
+        if _is_averaged(value)
+        else value
+        for key, value in trained.items()
+    }
+
+
+def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str, torch.Tensor]:
+    """Mean over pairs of (path for the message, state dict); they are loaded one after another."""
+    iterator = iter(named_state_dicts)
+    best_path, best = next(iterator)
+    # Doubles: the rounding of a long sum in half precision would show.
+    total = {k: v.cpu().double() for k, v in best.items() if _is_averaged(v)}
+    count = 1
+    for path, state_dict in iterator:
+        differing = sorted(best.keys() ^ state_dict.keys()) + _other_shapes(best, state_dict)
+        if differing:
+            raise CheckpointError(
+                f"the checkpoints {best_path} and {path} differ in {first_names(differing)}: "
+                "average checkpoints of one model only"
+            )
+        for key in total:
+            total[key] += state_dict[key].cpu()
+        count += 1
+    means = {key: (value / count).to(best[key].dtype).to(best[key].device) for key, value in total.items()}
+    return {**best, **means}
+
+
+def _is_averaged(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()

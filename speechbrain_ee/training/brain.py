@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Brain that trains a model with exits: wiring only."""
+
+import logging
+import math
+
+import speechbrain as sb
+import torch
+
+from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.text.metrics import word_errors
+from speechbrain_ee.training.schedulers import give_lr_factor, load_schedule
+
+logger = logging.getLogger(__name__)
+
+
+class ExitBrain(sb.Brain):
+    """Trains ``modules`` ``features``, ``encoder`` and ``heads`` with a loss over all exits.
+
+    Reads from ``hparams``: ``loss`` (see :mod:`speechbrain_ee.training.losses`), ``decoder`` (see
+    :mod:`speechbrain_ee.decoders`), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``,
+    ``freezing`` (called with the optimizer step before each batch), ``encoder_lr_factor``, ``select`` (``last`` or
+    ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and ``lr_scheduler``,
+    called with the optimizer to make a schedule, see :mod:`speechbrain_ee.training.schedulers`.
+    """
+
+    def count_steps(self, num_batches: int, num_epochs: int) -> int:
+        """Count the optimizer steps of a training.
+
+        Raises
+        ------
+        ValueError
+            If gradients are accumulated over so many batches that no step would be taken.
+        """
+        if self.grad_accumulation_factor < 1:
+            raise ValueError(f"grad_accumulation_factor={self.grad_accumulation_factor}: give 1 or more")
+        steps_per_epoch = num_batches // self.grad_accumulation_factor
+        if steps_per_epoch == 0:
+            raise ValueError(
+                f"grad_accumulation_factor={self.grad_accumulation_factor} is more than the {num_batches} batches of "
+                "an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
+            )
+        return steps_per_epoch * num_epochs
+
+    def compute_forward(self, batch, stage):
+        """Run every exit; returns an :class:`~speechbrain_ee.lobes.heads.ExitOutput` of each."""
+        batch = batch.to(self.device)
+        wavs, wav_lens = batch.sig
+        feats, num_frames = self.modules.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
+        if stage == sb.Stage.TRAIN:
+            for augment in self.hparams.spec_augment:
+                feats = augment(feats)
+        states, lengths = self.modules.encoder(feats, num_frames)
+        return self.modules.heads(states, lengths, *self._targets(batch))
+
+    def _targets(self, batch):
+        tokens, token_lens = batch.tokens
+        return tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0)
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Sum the losses of the exits; count word errors outside training."""
+        loss, per_exit = self.hparams.loss(predictions, *self._targets(batch))
+        if stage != sb.Stage.TRAIN:
+            self._count_errors(predictions, batch)
+            for losses, exit_loss in zip(self.losses, per_exit, strict=True):
+                losses += [] if exit_loss is None else [float(exit_loss)]
+        return loss
+
+    def _count_errors(self, outputs, batch):
+        for errors, output in zip(self.errors, outputs, strict=True):
+            for reference, decoded in zip(batch.text, self.hparams.decoder.decode(output), strict=True):
+                errors.append((word_errors(reference, decoded.text), len(reference.split())))
+
+    def on_stage_start(self, stage, epoch=None):
+        """Tell the data which epoch it is, so that its augmentation is reproducible; start counting errors."""
+        if stage == sb.Stage.TRAIN:
+            self.train_loader.set_epoch(epoch)
+            self.ids_of_step = []
+        self.errors = [[] for _ in self.hparams.exit_layers]
+        self.losses = [[] for _ in self.hparams.exit_layers]
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Log, and after validation keep the best checkpoints."""
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": float(stage_loss)}
+            return
+        if not math.isfinite(stage_loss):  # before a checkpoint of it is written
+            raise ValueError(
+                f"the loss on the valid set is {float(stage_loss)} after epoch {epoch}: lower --lr; the same command "
+                "resumes from the last checkpoint"
+            )
+        wers = [self._wer(errors) for errors in self.errors]
+        stats = {"loss": float(stage_loss)}
+        for layer, wer, losses in zip(self.hparams.exit_layers, wers, self.losses, strict=True):
+            stats |= {f"wer_{layer}": wer} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
+        self.hparams.train_logger.log_stats(
+            stats_meta={"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "steps": self.optimizer_step},
+            train_stats=self.train_stats,
+            valid_stats=stats,
+        )
+        wer = wers[-1] if self.hparams.select == "last" else sum(wers) / len(wers)
+        self.checkpointer.save_and_keep_only(
+            meta={"wer": wer, "epoch": epoch}, min_keys=["wer"], num_to_keep=self.hparams.average_checkpoints
+        )
+
+    def _wer(self, errors) -> float:
+        return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(words for _, words in errors))
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Move the learning rate after every optimizer step."""
+        if should_step:
+            self.lr_scheduler.step()
+
+    def init_optimizers(self):
+        """Make the optimizer and the schedule of its learning rate."""
+        super().init_optimizers()
+        if self.hparams.encoder_lr_factor != 1:
+            give_lr_factor(self.optimizer, self.modules.encoder.parameters(), self.hparams.encoder_lr_factor)
+        self.lr_scheduler = self.hparams.lr_scheduler(optimizer=self.optimizer)
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("lr_scheduler", self.lr_scheduler, load_schedule)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Freeze or free layers; remember which utterances the next step is made of, to name them if it fails."""
+        self.hparams.freezing(self.optimizer_step)
+        self.ids_of_step += batch.id
+
+    def check_loss_isfinite(self, loss):
+        """Stop at once; SpeechBrain would go on for a few batches, with weights that are no numbers."""
+        if not torch.isfinite(loss):
+            raise self._diverged("loss", loss)
+
+    def _diverged(self, what: str, value) -> ValueError:
+        return ValueError(
+            f"the {what} is {value.item()} in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
+            f"{', '.join(self.ids_of_step)}: lower --lr or look at these utterances; the same command resumes from the "
+            "last checkpoint"
+        )
+
+    def optimizers_step(self):
+        """Clip the gradients of *all* parameters together; SpeechBrain clips its first parameter group only."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        # The scaler of fp16 finds its scale by overflows: it skips such a step itself.
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise self._diverged("gradient", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer_step += 1
+        self.ids_of_step = []
+
+    def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
+        """Save within an epoch only where no gradient is half accumulated: it would be lost."""
+        whole = self.step % self.grad_accumulation_factor == 0
+        return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt) and whole

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Yamls of earlier versions of this package: they are read as what they mean today."""
+
+import inspect
+import re
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from typing import TextIO
+
+from speechbrain_ee.special_tokens import BLANK_INDEX
+
+# Modules that a yaml may name, where they were and where they are.
+MOVED = {
+    "checkpoints": "training.checkpoints",
+    "corpora.synthetic.prepare": "corpora.synthetic.corpus.prepare",
+    "decoding.BeamAttention": "decoders.attention.BeamAttention",
+    "decoding.BeamCTC": "decoders.ctc.BeamCTC",
+    "decoding.GreedyAttention": "decoders.attention.GreedyAttention",
+    "decoding.GreedyCTC": "decoders.ctc.GreedyCTC",
+    "decoding.LexiconCTC": "decoders.lexicon.LexiconCTC",
+    "decoding.RescoreAttention": "decoders.attention.RescoreAttention",
+    "freezing": "training.freezing",
+    "language_model": "text.language_model",
+    "lobes.sources": "lobes.pretrained.sources",
+    "losses": "training.losses",
+    "rng": "training.rng",
+    "schedulers": "training.schedulers",
+    "train_logs": "training.logs",
+}
+MOVED_NAME = re.compile(rf"\bspeechbrain_ee\.({'|'.join(map(re.escape, MOVED))})\b")
+
+# Settings that earlier versions had, and the value that has the same effect as no setting.
+REMOVED = {"blank_index": BLANK_INDEX}
+
+
+def open_yaml(path: str | Path) -> TextIO:
+    """Open a yaml, with the modules that it names where they are today.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.yaml"
+    >>> _ = path.write_text("rng: !new:speechbrain_ee.rng.RNGState")
+    >>> open_yaml(path).read()
+    'rng: !new:speechbrain_ee.training.rng.RNGState'
+    """
+    text = Path(path).read_text("utf-8")
+    stream = StringIO(MOVED_NAME.sub(lambda found: f"speechbrain_ee.{MOVED[found[1]]}", text))
+    stream.name = str(path)  # by which HyperPyYAML finds the files that it includes
+    return stream
+
+
+def in_todays_form(hparams: dict, path: str) -> dict:
+    """Take out what a yaml of an earlier version gives to the schedule and the decoder; they behave as they did."""
+    blanks = [hparams.get("blank_index"), getattr(hparams.get("loss"), "blank_index", None)]
+    blanks.append(_take_out(hparams, "decoder", "blank_index"))
+    if others := [blank for blank in blanks if blank not in (None, BLANK_INDEX)]:
+        raise ValueError(
+            f"{path}: blank_index is {others[0]}, and the tokenizer's blank is {BLANK_INDEX}: remove blank_index"
+        )
+    if (lr := _take_out(hparams, "lr_scheduler", "lr")) is not None:
+        hparams["opt_class"] = partial(hparams["opt_class"], lr=lr)  # the optimizer has the highest rate now
+    return hparams
+
+
+def _take_out(hparams: dict, name: str, keyword: str) -> object:
+    """The value of a keyword that a callable of the yaml no longer takes, which is left away from now on."""
+    made = hparams.get(name)
+    if not isinstance(made, partial) or keyword not in made.keywords:
+        return None
+    taken = inspect.signature(made.func).parameters.values()
+    if any(one.name == keyword or one.kind is one.VAR_KEYWORD for one in taken):
+        return None
+    rest = {key: value for key, value in made.keywords.items() if key != keyword}
+    hparams[name] = partial(made.func, *made.args, **rest)
+    return made.keywords[keyword]

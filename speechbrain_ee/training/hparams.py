@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HyperPyYAML files with settings of the command line, and whether a run is resumed as it was begun."""
+
+import json
+import os
+from datetime import date
+from pathlib import Path
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAMLError
+from speechbrain.utils.distributed import infer_device
+
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.training.earlier_yamls import in_todays_form, open_yaml
+
+WORKING_FOLDER = "# in the folder "
+
+
+def load_hparams(path: str, settings: dict | None = None) -> dict:
+    """Load a HyperPyYAML file, which builds every object in it: only for files that are trusted.
+
+    Arguments
+    ---------
+    path : str
+        The file.
+    settings : dict | None
+        Values of top-level keys, as :func:`~speechbrain_ee.training.command_line.parse_arguments` gives them.
+
+    Returns
+    -------
+    dict
+        The hyperparameters.
+
+    Raises
+    ------
+    ValueError
+        If a key is unknown, the file is no YAML, a class does not take what it is given, or the blank of an earlier
+        version's yaml is not that of the tokenizer.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.yaml"
+    >>> _ = path.write_text("lr: 0.1")
+    >>> load_hparams(path, {"lr": 0.2})
+    {'lr': 0.2}
+    >>> load_hparams(path, {"rate": 0.2})
+    Traceback (most recent call last):
+    ValueError: Override 'rate' not found in: ['lr']
+    """
+    with open_yaml(path) as file:
+        try:
+            return in_todays_form(load_hyperpyyaml(file, settings), path)
+        except (KeyError, TypeError) as error:
+            raise ValueError(": ".join(map(str, error.args))) from error
+        except ArithmeticError as error:
+            reason = f"a value with <...> was read as arithmetic ({error})"
+            raise ValueError(f"{path}: {reason}: give ./ before a path") from error
+        except YAMLError as error:
+            reason = getattr(error, "problem", None) or str(error)
+            raise ValueError(f"{path} and the options of the command: {reason}") from error
+
+
+def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -> None:
+    """Write ``hyperparams.yaml`` as SpeechBrain does, but whole or not at all.
+
+    :func:`check_same_run` reads it: half a file, from a kill or while another process writes it, would refuse the very
+    command that resumes the run.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder, made if missing.
+    path : str
+        The yaml of the command.
+    settings : dict | None
+        What the command changes in it.
+    """
+    with open_yaml(path) as file:
+        resolved = resolve_references(file, settings).read()
+    head = f"# Generated {date.today()} from:\n# {Path(path).absolute()}\n{WORKING_FOLDER}{json.dumps(os.getcwd())}\n"
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_whole(Path(folder) / "hyperparams.yaml", (head + "# yamllint disable\n" + resolved).encode())
+
+
+def check_settings(hparams: dict) -> None:
+    """Refuse settings that contradict each other."""
+    if not 0 <= (share := hparams["init_share"]) < 1:
+        raise ValueError(f"init_share {share} is no share: give 0 (all is what was trained) or more, below 1")
+    if share > 0 and hparams["init_from"] is None:
+        raise ValueError(f"init_share {share} mixes in the weights of init_from, and there is none: give --init_from")
+    if hparams["loss"].weights[-1] > 0:
+        return
+    if hparams["select"] == "last":
+        raise ValueError("select: last chooses checkpoints by an exit of weight 0: give --select mean")
+    if hparams["loss"].distillation > 0 and hparams["init_from"] is None:
+        raise ValueError("distillation learns from the last exit, which has weight 0: give it more, or --init_from")
+
+
+def check_precision(hparams: dict, run_opts) -> None:
+    """Refuse half precision where the device has none."""
+    device = run_opts.device or infer_device()
+    precisions = {"precision": hparams["precision"], "eval_precision": run_opts.eval_precision}
+    for name, precision in precisions.items():
+        if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
+            raise ValueError(f"{name} fp16 needs a GPU, and the device is a CPU: give --{name} bf16 or fp32")

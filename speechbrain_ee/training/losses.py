@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Losses over exits."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from speechbrain_ee.lobes.heads import ExitOutput
+from speechbrain_ee.lobes.padding import padding_mask, zero_padding
+from speechbrain_ee.special_tokens import BLANK_INDEX, EOS_INDEX
+
+NO_TARGET = -100  # torch's
+REDUCTIONS = ("mean", "batchmean", "sum")
+
+
+def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> list[float]:
+    """Weight of each exit's loss.
+
+    Arguments
+    ---------
+    weights : str | Sequence[float]
+        ``uniform``: 1 each, the paper's plain sum; ``depth``: in proportion to the exit layer, same sum as
+        ``uniform``; or one number >= 0 per exit.
+    exit_layers : Sequence[int]
+        The exit layers.
+
+    Returns
+    -------
+    list[float]
+        One weight per exit.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a wrong number of weights, one that is negative or not finite, or nothing but zeros.
+
+    Example
+    -------
+    >>> exit_weights("depth", [1, 2, 3])
+    [0.5, 1.0, 1.5]
+    """
+    num_exits = len(exit_layers)
+    if isinstance(weights, str):
+        if weights not in ("uniform", "depth"):
+            raise ValueError(f"exit weights {weights!r}: give uniform, depth, or a list of {num_exits} numbers")
+        if weights == "uniform":
+            return [1.0] * num_exits
+        return [layer * num_exits / sum(exit_layers) for layer in exit_layers]
+    if not isinstance(weights, Sequence):
+        raise ValueError(f"exit weights {weights!r}: give uniform, depth, or a list of {num_exits} numbers")
+    weights = [float(weight) for weight in weights]
+    if len(weights) != num_exits:
+        raise ValueError(f"got {len(weights)} exit weights for {num_exits} exits: give one per exit")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or max(weights) == 0:
+        raise ValueError(f"exit weights {weights}: give finite numbers >= 0, at least one of them above 0")
+    return weights
+
+
+class ExitCTCLoss:
+    """Weighted sum of the CTC losses of all exits (paper, equation 1).
+
+    Lengths are those of the utterances, not of the padded batch, and targets carry no BOS or EOS: both are defects of
+    the published code. An exit of weight 0 gives no gradient, though its head has been run.
+
+    With ``distillation`` above 0 every other exit learns from the last one too: the divergence of its distribution
+    over tokens from the last exit's, frame by frame, which gives no gradient to the last exit. It is in the exit's loss
+    on the valid set too.
+
+    An utterance with fewer frames than CTC needs for its text has a loss of 0 and gives no gradient, in silence
+    (``zero_infinity``): leave it out of training, see :func:`~speechbrain_ee.corpora.checks.drop_too_short`.
+
+    Arguments
+    ---------
+    exit_layers : Sequence[int]
+        The exit layers.
+    weights : str | Sequence[float]
+        See :func:`exit_weights`.
+    blank_index : int
+        Index of the CTC blank; in a recipe with another tokenizer it may lie elsewhere than in our own.
+    reduction : str
+        SpeechBrain's: ``mean`` (per token, then over utterances), ``batchmean`` or ``sum``.
+    distillation : float
+        Of the divergence from the last exit, beside the loss of the targets; 0 is none.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range, the reduction unknown, or, at a call, the blank outside the vocabulary or a
+        label of a text.
+
+    Example
+    -------
+    >>> loss = ExitCTCLoss(exit_layers=[1, 2], weights=[0, 1])
+    >>> outputs = [ExitOutput(torch.randn(1, 9, 4).log_softmax(-1), torch.tensor([9])) for _ in range(2)]
+    >>> total, per_exit = loss(outputs, torch.tensor([[1, 2]]), torch.tensor([2]))
+    >>> bool(total == per_exit[1]), per_exit[0]
+    (True, None)
+    """
+
+    def __init__(
+        self,
+        *,
+        exit_layers: Sequence[int],
+        weights: str | Sequence[float] = "uniform",
+        blank_index: int = BLANK_INDEX,
+        reduction: str = "mean",
+        distillation: float = 0.0,
+    ):
+        if not distillation >= 0:
+            raise ValueError(f"distillation={distillation}: give a number >= 0")
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction is {reduction!r}: choose from {', '.join(REDUCTIONS)}")
+        self.distillation = distillation
+        self.weights = exit_weights(weights, exit_layers)
+        self.blank_index = blank_index
+        self.reduction = reduction
+
+    def __call__(
+        self, outputs: Sequence[ExitOutput], tokens: torch.Tensor, token_lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """Compute the loss.
+
+        Arguments
+        ---------
+        outputs : Sequence[ExitOutput]
+            What the heads gave, one per exit.
+        tokens : torch.Tensor
+            Targets, (batch, tokens).
+        token_lengths : torch.Tensor
+            Valid tokens, integers, (batch,).
+
+        Returns
+        -------
+        tuple[torch.Tensor, list[torch.Tensor | None]]
+            The weighted sum, and the loss of each exit (None where its weight is 0).
+        """
+        self._check_blank(outputs[0].log_probs.shape[-1], tokens, token_lengths)
+        per_exit = [
+            self.exit_loss(output, tokens, token_lengths) if weight else None
+            for output, weight in zip(outputs, self.weights, strict=True)
+        ]
+        if self.distillation:
+            for index, loss in enumerate(per_exit[:-1]):
+                if loss is not None:
+                    divergence = self._divergence(outputs[index], outputs[-1], token_lengths)
+                    per_exit[index] = loss + self.distillation * divergence
+        weighted = [weight * loss for weight, loss in zip(self.weights, per_exit, strict=True) if weight]
+        return sum(weighted), per_exit
+
+    def _check_blank(self, vocab_size: int, tokens: torch.Tensor, token_lengths: torch.Tensor) -> None:
+        """Refuse what torch would train in silence: a text with the blank in it, for which there is no path."""
+        if not 0 <= self.blank_index < vocab_size:
+            raise ValueError(f"blank_index {self.blank_index} lies outside the vocabulary; choose 0..{vocab_size - 1}")
+        if ((tokens == self.blank_index) & ~padding_mask(token_lengths, tokens.shape[1])).any():
+            raise ValueError(f"a text has token {self.blank_index}, the blank: give the blank_index of the tokenizer")
+
+    def _divergence(self, student: ExitOutput, teacher: ExitOutput, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Sum over frames, reduced as the CTC loss is."""
+        target = teacher.log_probs.detach()
+        by_frame = (target.exp() * (target - student.log_probs)).sum(-1)
+        return self._reduce(zero_padding(by_frame, student.lengths).sum(1), token_lengths)
+
+    def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Loss of one exit for the targets, without its weight."""
+        losses = torch.nn.functional.ctc_loss(
+            output.log_probs.transpose(0, 1),
+            tokens,
+            output.lengths,
+            token_lengths,
+            self.blank_index,
+            reduction="none",
+            zero_infinity=True,
+        )
+        return self._reduce(losses, token_lengths)
+
+    def _reduce(self, losses: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """Losses of utterances, (batch,) -> of the batch."""
+        if self.reduction == "mean":
+            losses = losses / token_lengths.clamp(min=1)
+        return losses.sum() if self.reduction == "sum" else losses.mean()
+
+
+def attention_targets(tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+    """Put EOS behind each text and :data:`NO_TARGET` behind that: (batch, tokens) -> (batch, tokens + 1).
+
+    Example
+    -------
+    >>> attention_targets(torch.tensor([[5, 6], [7, 0]]), torch.tensor([2, 1]))
+    tensor([[   5,    6,    2],
+            [   7,    2, -100]])
+    """
+    targets = torch.nn.functional.pad(tokens, (0, 1), value=EOS_INDEX)
+    positions = torch.arange(targets.shape[1], device=targets.device)
+    targets = torch.where(positions == token_lengths.unsqueeze(1), EOS_INDEX, targets)
+    return targets.masked_fill(positions > token_lengths.unsqueeze(1), NO_TARGET)
+
+
+class ExitJointLoss(ExitCTCLoss):
+    """Weighted sum over exits of ``ctc_weight * CTC + (1 - ctc_weight) * attention``.
+
+    The attention part is the cross entropy of the targets, EOS last, given the true tokens before. An exit without a
+    decoder has its CTC loss alone.
+
+    Arguments
+    ---------
+    ctc_weight : float
+        Of the CTC loss, 0 to 1; the paper's systems have 0.3.
+    label_smoothing : float
+        Share of the probability that is spread over all tokens (torch's definition), of the attention part.
+    **arguments
+        See :class:`ExitCTCLoss`; ``mean`` is per token, EOS included, in the attention part too.
+
+    Example
+    -------
+    >>> loss = ExitJointLoss(exit_layers=[1], ctc_weight=0.0)
+    >>> uniform = torch.zeros(1, 3, 4).log_softmax(-1)
+    >>> output = ExitOutput(uniform, torch.tensor([3]), decoder=torch.nn.Identity(), attention_log_probs=uniform)
+    >>> total, _ = loss([output], torch.tensor([[3, 3]]), torch.tensor([2]))
+    >>> round(float(total.exp()), 4)
+    4.0
+    """
+
+    def __init__(self, *, ctc_weight: float = 0.3, label_smoothing: float = 0.0, **arguments):
+        super().__init__(**arguments)
+        for name, value in (("ctc_weight", ctc_weight), ("label_smoothing", label_smoothing)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: give a number from 0 to 1")
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
+
+    def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ExitCTCLoss.exit_loss`."""
+        ctc = super().exit_loss(output, tokens, token_lengths)
+        if output.decoder is None:
+            return ctc
+        if output.attention_log_probs is None:  # its turn is in another batch
+            return self.ctc_weight * ctc
+        attention = self._attention(output.attention_log_probs, tokens, token_lengths)
+        return self.ctc_weight * ctc + (1 - self.ctc_weight) * output.attention_weight * attention
+
+    def _attention(self, log_probs, tokens, token_lengths) -> torch.Tensor:
+        targets = attention_targets(tokens, token_lengths)
+        options = {"ignore_index": NO_TARGET, "label_smoothing": self.label_smoothing, "reduction": "none"}
+        losses = torch.nn.functional.cross_entropy(log_probs.transpose(1, 2), targets, **options).sum(1)
+        return self._reduce(losses, token_lengths + 1)

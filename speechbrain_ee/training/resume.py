@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a run is resumed as it began: with the same settings and the same utterances."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TextIO
+
+from hyperpyyaml import resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import TaggedScalar
+
+from speechbrain_ee.corpora.manifest import Utterance, digest
+from speechbrain_ee.files import write_whole
+from speechbrain_ee.training.earlier_yamls import REMOVED, open_yaml
+from speechbrain_ee.training.hparams import WORKING_FOLDER
+from speechbrain_ee.training.settings import is_path
+
+# What may differ between a run and the command that resumes it: none of it changes what has been trained so far.
+FREE_TO_CHANGE = {
+    "average_checkpoints",
+    "cache_audio",
+    "check_audio",
+    "ckpt_interval_minutes",
+    "ckpt_interval_steps",
+    "init_share",
+    "max_wer_increase",
+    "num_workers",
+    "number_of_epochs",
+    "prepare",
+    "tensorboard",
+    "test_manifests",
+}
+# Where the utterances are listed: it may change where `check_same_data` has written down what they are.
+MANIFESTS = {"data_folder", "train_manifest", "valid_manifest"}
+# Folders that may always change; whether states are cached decides how the run trains, and may not.
+PLACES = {"data_root", "state_cache"}
+RUN_FOLDER = Path("/run folder")  # stands for it where paths are compared
+DATA_FILE = "data.json"
+
+
+def check_same_run(folder: str | Path, path: str, settings: dict | None = None) -> None:
+    """Refuse to resume a run under other settings; the run folder may have been moved.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder; where it holds no checkpoint, anything goes.
+    path : str
+        The yaml of the command.
+    settings : dict | None
+        What the command changes in it.
+
+    Raises
+    ------
+    ValueError
+        If the run was started with other settings than those in :data:`FREE_TO_CHANGE` and :data:`PLACES`; names them.
+        Other manifests are refused too where the run has not written down what its utterances are.
+    """
+    folder = Path(folder)
+    saved = folder / "hyperparams.yaml"
+    if not saved.exists():
+        return
+    text = open_yaml(saved).read()
+    started_in = re.search(f"^{re.escape(WORKING_FOLDER)}(.*)$", text, re.MULTILINE)
+    before = _plain_settings(StringIO(text))
+    with open_yaml(path) as file:
+        now = _plain_settings(resolve_references(file, settings))
+    there = _with_places(before, json.loads(started_in[1]) if started_in else os.getcwd())
+    here = _with_places(now, os.getcwd())
+    save_folder = there.get("save_folder", RUN_FOLDER / "save")
+    if save_folder.is_relative_to(RUN_FOLDER):
+        save_folder = folder / save_folder.relative_to(RUN_FOLDER)
+    if not any(save_folder.glob("CKPT*")):
+        return
+    differing = sorted(
+        key for key in before.keys() | now.keys() if before.get(key) != now.get(key) and there.get(key) != here.get(key)
+    )
+    free = FREE_TO_CHANGE | PLACES | (MANIFESTS if (folder / DATA_FILE).exists() else set())
+    if (before.get("state_cache") is None) != (now.get("state_cache") is None):
+        free = free - {"state_cache"}
+    differing = [key for key in differing if key not in free]
+    if differing:
+        was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
+        raise ValueError(
+            f"{folder} holds a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
+            "give another --output_folder, the same settings, or remove the folder"
+        )
+
+
+def check_same_data(folder: str | Path, sets: dict[str, Sequence[Utterance]], *, is_resumed: bool) -> None:
+    """Refuse to resume a run on other utterances, wherever the manifests lie; a new run writes down what it has.
+
+    Arguments
+    ---------
+    folder : str | Path
+        The run folder.
+    sets : dict[str, Sequence[Utterance]]
+        By name, such as ``train`` and ``dev``.
+    is_resumed : bool
+        Whether something has been trained there.
+
+    Raises
+    ------
+    ValueError
+        If a set has other ids or texts, or another order, than when the run began.
+
+    Example
+    -------
+    >>> folder, one = getfixture("tmp_path"), Utterance("a", Path("a.wav"), 1.5, "the cat")
+    >>> check_same_data(folder, {"train": [one]}, is_resumed=False)
+    >>> check_same_data(folder, {"train": [one, one]}, is_resumed=True)
+    Traceback (most recent call last):
+    ValueError: the train set has other utterances than when ... began (2 now, 1 then): give the same, or another ...
+    """
+    file = Path(folder) / DATA_FILE
+    now = {name: {"utterances": len(utterances), "digest": digest(utterances)} for name, utterances in sets.items()}
+    if not is_resumed or not file.exists():
+        write_whole(file, json.dumps(now).encode())
+        return
+    for name, before in json.loads(file.read_text("utf-8")).items():
+        if now.get(name) != before:
+            raise ValueError(
+                f"the {name} set has other utterances than when {folder} began ({now[name]['utterances']} now, "
+                f"{before['utterances']} then): give the same, or another --output_folder"
+            )
+
+
+def _plain_settings(yaml: TextIO) -> dict:
+    """Top-level keys whose values are numbers, texts or lists, and no objects."""
+    values = YAML(typ="rt").load(yaml)
+    is_object = {key: hasattr(value, "items") or isinstance(value, TaggedScalar) for key, value in values.items()}
+    plain = {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
+    return {key: _without_paths(value) for key, value in plain.items() if key not in REMOVED or value != REMOVED[key]}
+
+
+def _without_paths(value: object) -> object:
+    """A list without the paths of objects in it: they are settings of their own, which are compared as paths."""
+    if isinstance(value, dict):
+        return {key: _without_paths(one) for key, one in value.items() if not is_path(key)}
+    return [_without_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _with_places(settings: dict, working_folder: str) -> dict:
+    """Settings whose paths do not depend on the working folder, nor, inside the run folder, on where that is."""
+    run = _absolute(working_folder, settings.get("output_folder", RUN_FOLDER))
+    paths = {
+        key: _absolute(working_folder, value)
+        for key, value in settings.items()
+        if is_path(key) and isinstance(value, str)
+    }
+    inside = {key: RUN_FOLDER / path.relative_to(run) for key, path in paths.items() if path.is_relative_to(run)}
+    return settings | paths | inside
+
+
+def _absolute(working_folder: str, path: str | Path) -> Path:
+    return Path(os.path.normpath(Path(working_folder) / path))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Brain's optimizer step; training as a whole is in tests/recipes/test_train.py."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from speechbrain_ee.training.brain import ExitBrain
+
+
+def make_brain(gradient, max_grad_norm):
+    """Build a Brain with one weight of 1.0 that has a gradient, about to take a step of rate 1."""
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(module.weight)
+    constant = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 1.0)
+    hparams = {"epoch_counter": SimpleNamespace(current=3), "lr_scheduler": constant, "encoder_lr_factor": 1.0}
+    run_opts = {"device": "cpu", "max_grad_norm": max_grad_norm}
+    brain = ExitBrain({"module": module}, lambda parameters: torch.optim.SGD(parameters, lr=1.0), hparams, run_opts)
+    brain.init_optimizers()
+    module.weight.grad = torch.tensor([[gradient]])
+    brain.ids_of_step = ["a", "b"]
+    return brain, module.weight
+
+
+@pytest.mark.parametrize("longest", [1, 41, 4999])
+def test_every_text_has_its_number_of_tokens_again(longest):
+    # SpeechBrain's batches carry them as single-precision shares of the longest
+    lengths = torch.tensor([0, *range(1, longest + 1, 7), longest])
+    batch = SimpleNamespace(tokens=(torch.ones(len(lengths), longest), lengths.float() / longest))
+    brain, _ = make_brain(1.0, 5.0)
+    assert torch.equal(brain._targets(batch)[1], lengths)
+
+
+@pytest.mark.parametrize(("max_grad_norm", "weight_after"), [(5.0, -4.0), (100.0, -9.0), (-1.0, -9.0), (0.0, -9.0)])
+def test_gradients_are_clipped_and_a_limit_of_zero_or_less_is_none(max_grad_norm, weight_after):
+    brain, weight = make_brain(10.0, max_grad_norm)
+    brain.optimizers_step()
+    assert weight.item() == pytest.approx(weight_after, abs=1e-4)
+    assert brain.optimizer_step == 1 and brain.ids_of_step == []
+
+
+@pytest.mark.parametrize("gradient", [float("inf"), float("nan")])
+def test_a_gradient_that_is_no_number_stops_before_the_step(gradient):
+    brain, weight = make_brain(gradient, 5.0)
+    with pytest.raises(ValueError, match="^the gradient is (inf|nan) in epoch 3, step 0, utterances a, b: lower --lr"):
+        brain.optimizers_step()
+    assert weight.item() == 1.0
+
+
+def test_under_fp16_an_overflow_skips_the_step_and_halves_the_scale():
+    brain, weight = make_brain(float("inf"), 5.0)
+    brain.scaler = torch.GradScaler("cpu", init_scale=8.0)
+    brain.scaler.scale(torch.zeros(()))  # makes its scale, as the loss does
+    brain.optimizers_step()
+    assert weight.item() == 1.0 and brain.scaler.get_scale() == 4.0
+    weight.grad = torch.tensor([[16.0]])  # scaled by 4: a gradient of 4
+    brain.optimizers_step()
+    assert weight.item() == pytest.approx(-3.0)
