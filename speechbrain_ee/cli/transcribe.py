@@ -87,7 +87,7 @@ def transcribe(
         if not as_json:
             print(f"{printable(file)}\t{result.text}", flush=True)
             continue
-        row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.score}
+        row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
         row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
         row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
         print(_json_line(_without_nan(row)), flush=True)

@@ -50,7 +50,7 @@ class _AttentionText(ABC):
     def limits(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Limit]:
         """How long each text may be, of which CTC hears these tokens."""
         most = [
-            min(int(self.max_decode_ratio * frames), output.decoder.max_length - 1)
+            min(int(self.max_decode_ratio * frames), output.attention_decoder.max_length - 1)
             for frames in output.lengths.tolist()
         ]
         return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, said_by_ctc, strict=True)]
@@ -59,7 +59,7 @@ class _AttentionText(ABC):
         """Texts, with words timed by aligning them to the CTC head's frames."""
         check_output(output, self.tokenizer.vocab_size)
         said_by_ctc = best_tokens(output)
-        if output.decoder is None:  # no decoder, no scores of one
+        if output.attention_decoder is None:  # no decoder, no scores of one
             unknown = dict.fromkeys(FROM_ATTENTION, math.nan)
             return [
                 replace(one, scores=one.scores | unknown, ctc_text=self._text(ctc))
@@ -190,14 +190,18 @@ class BeamAttention(_AttentionText):
         return [self._search(output.row(row), limit) for row, limit in enumerate(limits)]
 
     def _search(self, output: ExitOutput, limit: Limit) -> Hypothesis:
-        frames, decoder = int(output.lengths), output.decoder
+        frames, attention_decoder = int(output.lengths), output.attention_decoder
         if not torch.isfinite(output.state).all():
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
         searcher = BeamSearcher(output, limit.max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
         (tokens,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
         said = [int(token) for token in tokens]
-        (told,) = told_texts(decoder, searcher.start, [cut_loop(said, limit)])
-        macs = decoder.start_macs(frames) + self.beam_size * decoder.text_macs(frames, searcher.steps) + told.macs
+        (told,) = told_texts(attention_decoder, searcher.start, [cut_loop(said, limit)])
+        macs = (
+            attention_decoder.start_macs(frames)
+            + self.beam_size * attention_decoder.text_macs(frames, searcher.steps)
+            + told.macs
+        )
         return replace(told, macs=macs, is_cut=len(told.tokens) < len(said))
 
     def _scorer(self, output: ExitOutput) -> ScorerBuilder | None:
@@ -270,14 +274,14 @@ class RescoreAttention(_AttentionText):
         return [self._choose(output.row(row), *pair) for row, pair in enumerate(pairs)]
 
     def _choose(self, output: ExitOutput, n_best: Sequence, limit: Limit) -> Hypothesis:
-        decoder, frames = output.decoder, int(output.lengths)
+        attention_decoder, frames = output.attention_decoder, int(output.lengths)
         texts = [self.tokenizer.encode(one.text)[: limit.max_tokens] for one in n_best]
         if not texts:  # nothing but NaN
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
-        told = told_texts(decoder, decoder.start(output.state, output.lengths), texts)
+        told = told_texts(attention_decoder, attention_decoder.start(output.state, output.lengths), texts)
         totals = [sum(one.log_probs) + self.ctc_weight * ctc.lm_score for one, ctc in zip(told, n_best, strict=True)]
         best = told[max(range(len(told)), key=totals.__getitem__)]
-        macs = decoder.start_macs(frames) + sum(one.macs for one in told)
+        macs = attention_decoder.start_macs(frames) + sum(one.macs for one in told)
         return replace(best, macs=macs)
 
 

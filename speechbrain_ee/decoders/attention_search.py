@@ -88,13 +88,13 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
     list of Hypothesis
         One per utterance.
     """
-    decoder = output.decoder
+    attention_decoder = output.attention_decoder
     growing = [Growing(limit) for limit in limits]
-    state = decoder.start(output.state, output.lengths)
+    state = attention_decoder.start(output.state, output.lengths)
     alive = list(range(len(growing)))
     tokens = torch.full((len(alive), 1), BOS_INDEX, device=output.state.device)
     while alive:
-        state, log_probs = decoder.advance(state, tokens)
+        state, log_probs = attention_decoder.advance(state, tokens)
         log_probs = log_probs[:, -1]
         best = log_probs.max(-1)
         rows = zip(alive, best.indices.tolist(), best.values.tolist(), entropies_of(log_probs), strict=True)
@@ -106,7 +106,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
             index = torch.tensor(kept, device=tokens.device)
             state, tokens, alive = state.select(index), tokens[index], [alive[place] for place in kept]
     macs = [
-        decoder.start_macs(frames) + decoder.text_macs(frames, one.num_read)
+        attention_decoder.start_macs(frames) + attention_decoder.text_macs(frames, one.num_read)
         for one, frames in zip(growing, output.lengths.tolist(), strict=True)
     ]
     return [one.hypothesis(spent) for one, spent in zip(growing, macs, strict=True)]
@@ -186,12 +186,14 @@ def entropies_of(log_probs: torch.Tensor) -> list[float]:
 
 
 @torch.no_grad()
-def told_texts(decoder: AttentionDecoder, state: DecoderState, texts: Sequence[list[int]]) -> list[Hypothesis]:
+def told_texts(
+    attention_decoder: AttentionDecoder, state: DecoderState, texts: Sequence[list[int]]
+) -> list[Hypothesis]:
     """What the decoder says of texts that it is told, read in one pass.
 
     Arguments
     ---------
-    decoder : AttentionDecoder
+    attention_decoder : AttentionDecoder
         Of the exit.
     state : DecoderState
         Just started, of one utterance.
@@ -207,12 +209,12 @@ def told_texts(decoder: AttentionDecoder, state: DecoderState, texts: Sequence[l
     longest = max(map(len, texts))
     rows = [[BOS_INDEX, *text, *[EOS_INDEX] * (longest - len(text))] for text in texts]
     state = state.select(torch.zeros(len(texts), dtype=torch.long, device=device))
-    _, log_probs = decoder.advance(state, torch.tensor(rows, device=device))
+    _, log_probs = attention_decoder.advance(state, torch.tensor(rows, device=device))
     found = []
     for text, own in zip(texts, log_probs, strict=True):
         own = own[: len(text) + 1]
         of_targets = own.gather(-1, torch.tensor([*text, EOS_INDEX], device=device).unsqueeze(-1)).squeeze(-1)
-        macs = decoder.text_macs(num_frames, len(text) + 1)
+        macs = attention_decoder.text_macs(num_frames, len(text) + 1)
         found.append(Hypothesis(text, of_targets.tolist(), entropies_of(own), macs))
     return found
 
@@ -222,9 +224,9 @@ class BeamSearcher(S2SBeamSearcher):
 
     def __init__(self, output: ExitOutput, max_tokens: int, **options):
         super().__init__(BOS_INDEX, EOS_INDEX, 0.0, 1.0, using_eos_threshold=False, **options)
-        self.decoder, self.max_tokens = output.decoder, max_tokens
+        self.attention_decoder, self.max_tokens = output.attention_decoder, max_tokens
         self.vocab_size = output.log_probs.shape[-1]
-        self.start = output.decoder.start(output.state, output.lengths)
+        self.start = output.attention_decoder.start(output.state, output.lengths)
         self.steps = 0
 
     def set_n_out(self):
@@ -246,5 +248,5 @@ class BeamSearcher(S2SBeamSearcher):
     def forward_step(self, inp_tokens, memory, enc_states, enc_lens):
         """One token more for every hypothesis."""
         self.steps += 1
-        memory, log_probs = self.decoder.advance(memory, inp_tokens.unsqueeze(1))
+        memory, log_probs = self.attention_decoder.advance(memory, inp_tokens.unsqueeze(1))
         return log_probs[:, -1], memory, None

@@ -42,19 +42,19 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
         The hypothesis of :func:`~speechbrain_ee.decoders.attention_search.greedy_search`, and counts: ``passes`` of the
         decoder, tokens that it was ``offered`` and ``accepted``.
     """
-    decoder, frames = output.decoder, int(output.lengths)
-    growing, state = Growing(limit), decoder.start(output.state, output.lengths)
+    attention_decoder, frames = output.attention_decoder, int(output.lengths)
+    growing, state = Growing(limit), attention_decoder.start(output.state, output.lengths)
     counts = {"passes": 0, "offered": 0, "accepted": 0}
-    macs = decoder.start_macs(frames)
+    macs = attention_decoder.start_macs(frames)
     last, draft, window = BOS_INDEX, list(draft), FIRST_WINDOW
     while True:
         before = state.num_tokens
-        offered = draft[: min(window, decoder.max_length - 1 - before)]
+        offered = draft[: min(window, attention_decoder.max_length - 1 - before)]
         tokens = torch.tensor([[last, *offered]], device=output.state.device)
-        state, log_probs = decoder.advance(state, tokens)
+        state, log_probs = attention_decoder.advance(state, tokens)
         counts["passes"] += 1
         counts["offered"] += len(offered)
-        macs += decoder.text_macs(frames, state.num_tokens) - decoder.text_macs(frames, before)
+        macs += attention_decoder.text_macs(frames, state.num_tokens) - attention_decoder.text_macs(frames, before)
         best = log_probs[0].max(-1)
         said = zip(best.indices.tolist(), best.values.tolist(), entropies_of(log_probs[0]), strict=True)
         accepted = 0

@@ -21,7 +21,7 @@ from speechbrain_ee.decoders.make import make_decoder
 from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.inference.ctc_scores import output_scores
 from speechbrain_ee.inference.long_audio import cut_at_pauses, cut_stream
-from speechbrain_ee.inference.segments import Run, run_segments
+from speechbrain_ee.inference.segments import UtteranceProgress, run_segments
 from speechbrain_ee.inference.source import ModelSource
 from speechbrain_ee.inference.timing import TIMED_S, measure_times
 from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_words
@@ -269,7 +269,9 @@ class EarlyExitASR(Pretrained):
             self._decode(runs)
         return [self._transcript(run, policy) for run in runs]
 
-    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float) -> list[Run]:
+    def _run(
+        self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float
+    ) -> list[UtteranceProgress]:
         """Run segments until every utterance has stopped; no text but where a score needs it."""
         feats, num_frames = self.mods.features(wavs, num_samples)
         seconds = [samples / self.mods.features.sample_rate for samples in num_samples.tolist()]
@@ -279,16 +281,16 @@ class EarlyExitASR(Pretrained):
             for own, long in zip(seconds, padded, strict=True)
         ]
         runs = [
-            Run(frames, known, self._macs(frames), started, self._clock)
+            UtteranceProgress(frames, known, self._macs(frames), started, self._clock)
             for frames, known in zip(num_frames.tolist(), facts, strict=True)
         ]
         score = partial(self._scores, policy)
         run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
         return runs
 
-    def _decode(self, runs: list[Run]) -> None:
+    def _decode(self, runs: list[UtteranceProgress]) -> None:
         """Decode what has no text yet, what stopped at the same exit together."""
-        by_exit: dict[int, list[Run]] = {}
+        by_exit: dict[int, list[UtteranceProgress]] = {}
         for run in runs:
             if run.decoded[-1] is None:
                 by_exit.setdefault(run.exit_index, []).append(run)
@@ -389,7 +391,7 @@ class EarlyExitASR(Pretrained):
     def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
-    def _transcript(self, run: Run, policy) -> Transcript:
+    def _transcript(self, run: UtteranceProgress, policy) -> Transcript:
         layer = self.exit_layers[run.exit_index]
         words = make_words(
             run.decoded[-1].spans,
@@ -400,7 +402,7 @@ class EarlyExitASR(Pretrained):
         return Transcript(
             text=run.decoded[-1].text,
             exit_layer=layer,
-            score=policy.value(run.look(run.exit_index, self.exit_layers)),
+            policy_value=policy.value(run.look(run.exit_index, self.exit_layers)),
             macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index]
             + sum(one.macs for one in run.decoded if one is not None),
             words=words,

@@ -14,7 +14,7 @@ from speechbrain_ee.policies import Look, Policy
 
 
 @dataclass
-class Run:
+class UtteranceProgress:
     """One utterance under way, and where it stopped.
 
     Arguments
@@ -71,7 +71,7 @@ def run_segments(
     feats: torch.Tensor,
     num_frames: torch.Tensor,
     *,
-    runs: list[Run],
+    runs: list[UtteranceProgress],
     policy: Policy,
     score: Callable,
 ) -> None:
@@ -87,7 +87,7 @@ def run_segments(
         (batch, frames, n_mels).
     num_frames : torch.Tensor
         (batch,) valid frames, integers.
-    runs : list of Run
+    runs : list of UtteranceProgress
         One per utterance; where each stopped is written there.
     policy : Policy
         When to stop.
@@ -122,7 +122,9 @@ def run_segments(
             runs = [runs[row] for row in go_on]
 
 
-def _look_at_all(output: ExitOutput, previous: ExitOutput | None, runs: Sequence[Run], score: Callable) -> ExitOutput:
+def _look_at_all(
+    output: ExitOutput, previous: ExitOutput | None, runs: Sequence[UtteranceProgress], score: Callable
+) -> ExitOutput:
     """Note each utterance's scores, and texts where a score needs them; gives the output back."""
     for run, (scores, decoded) in zip(runs, score(output, previous), strict=True):
         run.scores.append(scores)
@@ -130,7 +132,7 @@ def _look_at_all(output: ExitOutput, previous: ExitOutput | None, runs: Sequence
     return output
 
 
-def _tell_the_batch(runs: list[Run]) -> None:
+def _tell_the_batch(runs: list[UtteranceProgress]) -> None:
     """Seconds of audio that the next segment is computed on, padding included: what a deadline goes by."""
     padded = len(runs) * max(run.features.get("padded_duration", run.features["duration"]) for run in runs)
     for run in runs:

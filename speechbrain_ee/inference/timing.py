@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from speechbrain_ee.inference.segments import Run
+from speechbrain_ee.inference.segments import UtteranceProgress
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.policies import FixedExit, Look, Policy
 from speechbrain_ee.policies.scores import SCORES
@@ -34,7 +34,7 @@ class _Timer(Policy):
 
 
 def measure_times(
-    run: Callable[[torch.Tensor, torch.Tensor, Policy], list[Run]],
+    run: Callable[[torch.Tensor, torch.Tensor, Policy], list[UtteranceProgress]],
     decode: Callable[[ExitOutput], object],
     *,
     batches: Sequence[tuple[int, float]],
@@ -48,7 +48,7 @@ def measure_times(
     Arguments
     ---------
     run : callable
-        ``run(wavs, num_samples, policy)`` gives a :class:`Run` per utterance: wavs (batch, samples).
+        ``run(wavs, num_samples, policy)`` gives a :class:`UtteranceProgress` per utterance: wavs (batch, samples).
     decode : callable
         Makes the texts of an exit's output.
     batches : sequence of tuple[int, float]
@@ -90,7 +90,9 @@ def measure_times(
     }
 
 
-def _time_text(decode: Callable[[ExitOutput], object], runs: list[Run], clock: Callable[[], float]) -> float:
+def _time_text(
+    decode: Callable[[ExitOutput], object], runs: list[UtteranceProgress], clock: Callable[[], float]
+) -> float:
     output = ExitOutput.join([run.output for run in runs])
     begin = clock()
     decode(output)

@@ -45,8 +45,8 @@ class Transcript:
         The words.
     exit_layer : int
         Encoder layers that ran; of a recording that was cut, the most that any part took.
-    score : float | None
-        What the policy looked at, at that exit; None for a policy that looks at no score.
+    policy_value : float | None
+        The value that the policy compared with its threshold at that exit; None for a policy without one.
     macs : int
         Multiply-accumulates spent: front-end, layers, the heads that were run and the attention decoder.
     words : list[Word]
@@ -59,7 +59,7 @@ class Transcript:
 
     text: str
     exit_layer: int
-    score: float | None
+    policy_value: float | None
     macs: int
     words: list[Word] = field(default_factory=list)
     expected_wer: float | None = None
@@ -79,7 +79,7 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
     Returns
     -------
     Transcript
-        Texts and words in order, costs added; exit and score of the part that went deepest.
+        Texts and words in order, costs added; exit and policy value of the part that went deepest.
     """
     starts = [sum(seconds[:index]) for index in range(len(seconds))]
     known = all(part.expected_wer is not None for part in parts)
@@ -88,7 +88,7 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
     return Transcript(
         text=" ".join(part.text for part in parts if part.text),
         exit_layer=deepest.exit_layer,
-        score=deepest.score,
+        policy_value=deepest.policy_value,
         macs=sum(part.macs for part in parts),
         words=[word.later(start) for part, start in zip(parts, starts, strict=True) for word in part.words],
         expected_wer=expected / sum(seconds) if known else None,

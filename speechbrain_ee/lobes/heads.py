@@ -30,8 +30,8 @@ class ExitOutput(NamedTuple):
         Valid frames, integers, (batch,).
     state : torch.Tensor | None
         The encoder state that the head saw, (batch, frames, d_model).
-    decoder : AttentionDecoder | None
-        The exit's attention decoder, where it has one: it has not been run yet.
+    attention_decoder : AttentionDecoder | None
+        The attention decoder of the exit, not run yet; None at an exit without one.
     attention_log_probs : torch.Tensor | None
         In training: log-probabilities of the decoder that was told the targets, (batch, tokens + 1, vocab_size).
     attention_weight : float
@@ -41,7 +41,7 @@ class ExitOutput(NamedTuple):
     log_probs: torch.Tensor
     lengths: torch.Tensor
     state: torch.Tensor | None = None
-    decoder: AttentionDecoder | None = None
+    attention_decoder: AttentionDecoder | None = None
     attention_log_probs: torch.Tensor | None = None
     attention_weight: float = 1.0
 

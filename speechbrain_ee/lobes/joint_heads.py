@@ -109,7 +109,7 @@ class JointHeads(CTCHeads):
 
     def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
         """See :meth:`CTCHeads.head`; the decoder comes with the output and is not run."""
-        return super().head(exit_index, state, lengths)._replace(decoder=self.decoder(exit_index))
+        return super().head(exit_index, state, lengths)._replace(attention_decoder=self.decoder(exit_index))
 
     def forward(
         self,

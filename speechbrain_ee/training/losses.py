@@ -231,7 +231,7 @@ class ExitJointLoss(ExitCTCLoss):
     def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
         """See :meth:`ExitCTCLoss.exit_loss`."""
         ctc = super().exit_loss(output, tokens, token_lengths)
-        if output.decoder is None:
+        if output.attention_decoder is None:
             return ctc
         if output.attention_log_probs is None:  # its turn is in another batch
             return self.ctc_weight * ctc

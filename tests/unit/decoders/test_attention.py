@@ -77,7 +77,7 @@ class AsSpeechBrainWantsIt(torch.nn.Module):
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_is_speechbrains_greedy_cut_to_each_utterances_own_limit(tokenizer, seed):
     output = make_output(tokenizer, seed)
-    modules = [AsSpeechBrainWantsIt(output.decoder), output.decoder.output]
+    modules = [AsSpeechBrainWantsIt(output.attention_decoder), output.attention_decoder.output]
     ratios = {"min_decode_ratio": 0.0, "max_decode_ratio": 1.0}
     searcher = S2STransformerGreedySearcher(modules, bos_index=BOS_INDEX, eos_index=EOS_INDEX, **ratios)
     theirs, _, _, _ = searcher(output.state, LENGTHS / 30)
@@ -109,7 +109,7 @@ def test_an_utterance_alone_is_the_same_as_in_a_batch(tokenizer, output, kind):
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
 def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind, ratio, monkeypatch):
     monkeypatch.setattr("speechbrain_ee.decoders.attention_search.MAX_REPEATS", 99)  # or a loop is cut
-    output.decoder.output.bias.data[EOS_INDEX] = -1e9
+    output.attention_decoder.output.bias.data[EOS_INDEX] = -1e9
     options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
     hypotheses = search(kind(tokenizer, max_decode_ratio=ratio, **options), output)
     assert [len(one.tokens) for one in hypotheses] == [int(ratio * length) for length in LENGTHS.tolist()]
@@ -117,7 +117,7 @@ def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind
 
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
 def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
-    output.decoder.output.bias.data[EOS_INDEX] = 1e9
+    output.attention_decoder.output.bias.data[EOS_INDEX] = 1e9
     for decoded in kind(tokenizer).decode(output):
         assert decoded.text == "" and decoded.spans == []
         assert decoded.scores["attention_confidence"] == pytest.approx(1.0)
@@ -125,9 +125,9 @@ def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
 
 @pytest.mark.parametrize(("kind", "options"), [(GreedyAttention, {}), (BeamAttention, {"ctc_weight": 0.0})])
 def test_a_loop_is_cut_and_not_trusted_where_ctc_hears_less(tokenizer, output, kind, options):
-    output.decoder.output.weight.data.zero_()
-    output.decoder.output.bias.data.zero_()
-    output.decoder.output.bias.data[5] = 9.0  # the same token again and again
+    output.attention_decoder.output.weight.data.zero_()
+    output.attention_decoder.output.bias.data.zero_()
+    output.attention_decoder.output.bias.data[5] = 9.0  # the same token again and again
     silent = output._replace(log_probs=torch.eye(tokenizer.vocab_size)[[0]].log().expand(3, 30, -1))
     for hypothesis, length in zip(search(kind(tokenizer, **options), silent), LENGTHS.tolist(), strict=True):
         assert hypothesis.tokens == ([5] if length > 10 else [5] * length)
@@ -184,15 +184,15 @@ def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, m
 def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):
     one = output.row(0)
     (said,) = greedy_search(one, [limit(30)])
-    (told,) = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), [said.tokens])
+    (told,) = told_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), [said.tokens])
     assert told.log_probs[: len(said.log_probs)] == pytest.approx(said.log_probs, abs=1e-4)
     assert told.entropies[: len(said.entropies)] == pytest.approx(said.entropies, abs=1e-4)
 
 
 def test_scores_by_hand(tokenizer, output):
-    output.decoder.output.weight.data.zero_()
-    output.decoder.output.bias.data.zero_()
-    output.decoder.output.bias.data[EOS_INDEX] = math.log(3.0)  # of 12 tokens: EOS 3/14, all others 1/14
+    output.attention_decoder.output.weight.data.zero_()
+    output.attention_decoder.output.bias.data.zero_()
+    output.attention_decoder.output.bias.data[EOS_INDEX] = math.log(3.0)  # of 12 tokens: EOS 3/14, all others 1/14
     (decoded, *_) = GreedyAttention(tokenizer).decode(output)
     entropy = -(3 / 14 * math.log(3 / 14) + 11 / 14 * math.log(1 / 14)) / math.log(12)
     assert decoded.scores["attention_confidence"] == pytest.approx(3 / 14)
@@ -206,7 +206,7 @@ def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, o
     for row, chosen in enumerate(search(decoder, output)):
         one = output.row(row)
         texts = [tokenizer.encode(hypothesis.text) for hypothesis in decoder.ctc.n_best(one)[0]]
-        told = told_texts(one.decoder, one.decoder.start(one.state, one.lengths), texts)
+        told = told_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), texts)
         assert sum(chosen.log_probs) == pytest.approx(max(sum(each.log_probs) for each in told), abs=1e-4)
         assert len(texts) > 1
 

@@ -141,10 +141,10 @@ def test_macs_count_the_heads_that_ran(asr):
 def test_score_is_the_policy_own_at_the_exit_taken(asr):
     waveforms = [noise(0.3)]
     (fixed,) = asr.transcribe_waveforms(waveforms, policy=FixedExit(1))
-    assert fixed.score is None
+    assert fixed.policy_value is None
     (first,) = asr.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", 1.0))
     (last,) = asr.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", -1.0))
-    assert 0 < first.score < 1 and 0 < last.score < 1 and first.score != last.score
+    assert 0 < first.policy_value < 1 and 0 < last.policy_value < 1 and first.policy_value != last.policy_value
 
 
 def test_one_sample_and_silence(asr):
@@ -190,7 +190,7 @@ def test_run_options_device_and_precision(folder):
     for name, asr in (("full", full), ("half", half)):
         asr.mods.heads.heads[0].register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out.dtype))
         policy = ScoreThreshold("entropy", 1.0)
-        seen[name, "score"] = asr.transcribe_waveforms([noise(0.5)], policy=policy)[0].score
+        seen[name, "score"] = asr.transcribe_waveforms([noise(0.5)], policy=policy)[0].policy_value
     assert (seen["full"], seen["half"]) == (torch.float32, torch.bfloat16)
     assert seen["half", "score"] == pytest.approx(seen["full", "score"], abs=0.02)
     assert all(parameter.dtype == torch.float32 for parameter in half.parameters())
@@ -387,7 +387,7 @@ def test_joined_parts_take_the_deepest_exit(asr, tmp_path, monkeypatch):
     layers = [part.exit_layer for part in result.parts]
     assert len(layers) >= 3 and len(set(layers)) > 1
     assert result.exit_layer == max(layers)
-    assert result.score is None
+    assert result.policy_value is None
 
 
 def test_config_is_plain_json(folder):
@@ -531,7 +531,9 @@ def count_starts(asr, monkeypatch):
 def test_the_decoder_runs_once_at_the_exit_taken(aed, monkeypatch, decoding):
     aed.decoder = aed.make_decoder(decoding)
     waveforms = [noise(0.2 + 0.1 * index, seed=index) for index in range(8)]
-    entropies = [aed.transcribe_waveforms([one], policy=ScoreThreshold("entropy", 2.0))[0].score for one in waveforms]
+    entropies = [
+        aed.transcribe_waveforms([one], policy=ScoreThreshold("entropy", 2.0))[0].policy_value for one in waveforms
+    ]
     starts = count_starts(aed, monkeypatch)
     results = aed.transcribe_waveforms(waveforms, policy=ScoreThreshold("entropy", sorted(entropies)[4]))
     taken = [result.exit_layer for result in results]
@@ -554,7 +556,7 @@ def test_a_score_of_the_decoder_is_paid_for_at_every_exit_looked_at(aed, monkeyp
     heads = exit_macs(aed.mods.encoder, aed.mods.heads, 31)
     heads_alone = exit_macs(aed.mods.encoder, aed.mods.heads, 31, heads_run=1)
     assert result.macs - heads[2] > alone.macs - heads_alone[2] > 0
-    assert result.text == alone.text and 0 < result.score <= 1
+    assert result.text == alone.text and 0 < result.policy_value <= 1
 
 
 def test_a_score_that_the_decoding_does_not_give_is_refused(asr, aed):

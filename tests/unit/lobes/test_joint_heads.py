@@ -25,7 +25,7 @@ def test_a_decoder_is_told_bos_and_the_targets():
     for index, output in enumerate(outputs):
         expected = heads.decoders[index](bos_first, output.state, LENGTHS)
         assert torch.equal(output.attention_log_probs, expected)
-        assert output.decoder is heads.decoders[index]
+        assert output.attention_decoder is heads.decoders[index]
 
 
 def test_shared_is_one_decoder_and_per_exit_one_each():
