@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
     sets = {"train": train, "dev": evaluation_sets["dev"]}
     run_on_main(check_same_data, [hparams["output_folder"], sets], {"is_resumed": is_resumed})
     hparams["tokenizer"] = get_tokenizer(hparams, train)  # before what reads or writes tokens
-    hparams["decoder"] = hparams["decoder"](tokenizer=hparams["tokenizer"])
+    hparams["valid_decoder"] = hparams["valid_decoder"](tokenizer=hparams["tokenizer"])
     start(hparams, train)  # before states are cached: they depend on the encoder's weights
     train_loader, valid_loader = make_data(hparams, run_opts, train, evaluation_sets["dev"])
 

@@ -175,10 +175,10 @@ def test_header_commands_are_found(tmp_path, monkeypatch):
     ("command", "message"),
     [
         ("python train.py hparams/none.yaml", "hparams/none.yaml does not exist"),
-        ("python train.py hparams/conformer_ee.yaml --layers 3", "--layers is no setting of"),
+        ("python train.py hparams/conformer_ee.yaml --layers 3", "--layers is neither a key of"),
         (
             "torchrun --nproc_per_node=2 train.py hparams/conformer_ee.yaml --lrr 1",
-            "--lrr is no setting of .*: do you mean --lr?",
+            "--lrr is neither a key of .*: do you mean --lr?",
         ),
         (
             ".venv/bin/python train.py hparams/conformer_ee.yaml --precision fp7",

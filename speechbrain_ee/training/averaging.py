@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Averages of checkpoints."""
+"""Average checkpoints, and mix trained with initial weights."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,27 +15,28 @@ from speechbrain_ee.lobes.state_dicts import _other_shapes, first_names
 def average_checkpoints(
     checkpointer: Checkpointer, recoverable_name: str, num: int, *, min_key: str
 ) -> dict[str, torch.Tensor]:
-    """Mean state dict of the best checkpoints; whole numbers are taken from the best one.
+    """Average the state dicts of the best checkpoints; integer entries are taken from the best one.
 
     Arguments
     ---------
     checkpointer : Checkpointer
-        Where the checkpoints are.
+        Finds the checkpoints.
     recoverable_name : str
-        Whose state to average: "model".
+        Name of the recoverable to average, e.g. "model".
     num : int
-        How many checkpoints, at least 1; with fewer at hand, all of them.
+        Number of checkpoints, at least 1; fewer are used if fewer exist.
     min_key : str
-        Key of the checkpoints' meta; lower is better: "WER".
+        Key of the checkpoints' meta by which they are ranked, lower is better, e.g. "WER".
 
     Returns
     -------
-    State dict on the CPU, each entry of the type it was saved in.
+    dict[str, torch.Tensor]
+        State dict on the CPU; each entry keeps the type that it was saved in.
 
     Raises
     ------
     CheckpointError
-        If none has ``min_key``, one lacks the recoverable, or their keys or shapes differ.
+        If no checkpoint has ``min_key``, if one lacks the recoverable, or if their keys or shapes differ.
 
     Example
     -------
@@ -70,23 +71,24 @@ def average_checkpoints(
 def mix_state_dicts(
     trained: Mapping[str, torch.Tensor], initial: Mapping[str, torch.Tensor], *, share: float
 ) -> dict[str, torch.Tensor]:
-    """Point on the line between two state dicts of one model; whole numbers are taken from the trained one.
+    """Interpolate between two state dicts of one model; integer entries are taken from the trained one.
 
-    Between what a pretrained model knew and what fine-tuning taught it lies a model that is often better on both
+    A point between the pretrained and the fine-tuned weights is often better on both the old and the new data
     (Wortsman et al., arXiv 2109.01903).
 
     Arguments
     ---------
     trained : Mapping
-        State after the training.
+        State after training.
     initial : Mapping
-        State before it, of the same names and shapes.
+        State before training, with the same names and shapes.
     share : float
-        Of ``initial``, from 0 to 1.
+        Weight of ``initial``, from 0 to 1.
 
     Returns
     -------
-    State dict, each entry of the type it has in ``trained``.
+    dict[str, torch.Tensor]
+        State dict; each entry has the type that it has in ``trained``.
 
     Example
     -------
@@ -95,7 +97,7 @@ def mix_state_dicts(
     """
     if share == 0:
         return dict(trained)
-    # Double precision on the CPU: some devices (Apple's) have none.
+    # Double precision on the CPU: some devices (Apple's GPUs) do not support it.
     return {
         key: ((1 - share) * value.cpu().double() + share * initial[key].cpu().double()).to(value.dtype).to(value.device)
         if _is_averaged(value)
@@ -105,10 +107,10 @@ def mix_state_dicts(
 
 
 def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str, torch.Tensor]:
-    """Mean over pairs of (path for the message, state dict); they are loaded one after another."""
+    """Average pairs of (path for the error message, state dict), loaded one at a time."""
     iterator = iter(named_state_dicts)
     best_path, best = next(iterator)
-    # Doubles: the rounding of a long sum in half precision would show.
+    # Sum in double precision: rounding errors of half precision would accumulate.
     total = {k: v.cpu().double() for k, v in best.items() if _is_averaged(v)}
     count = 1
     for path, state_dict in iterator:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Brain that trains a model with exits: wiring only."""
+"""The SpeechBrain Brain that trains a model with exits."""
 
 import logging
 import math
@@ -15,35 +15,42 @@ logger = logging.getLogger(__name__)
 
 
 class ExitBrain(sb.Brain):
-    """Trains ``modules`` ``features``, ``encoder`` and ``heads`` with a loss over all exits.
+    """Trains the modules ``features``, ``encoder`` and ``heads`` with a loss over all exits.
 
-    Reads from ``hparams``: ``loss`` (see :mod:`speechbrain_ee.training.losses`), ``decoder`` (see
-    :mod:`speechbrain_ee.decoders`), ``spec_augment`` (list of callables on features, may be empty), ``exit_layers``,
-    ``freezing`` (called with the optimizer step before each batch), ``encoder_lr_factor``, ``select`` (``last`` or
-    ``mean``: what the best checkpoint is best at), ``average_checkpoints``, ``train_logger``, and ``lr_scheduler``,
-    called with the optimizer to make a schedule, see :mod:`speechbrain_ee.training.schedulers`.
+    The following entries of ``hparams`` are used:
+
+    * ``loss``: see :mod:`speechbrain_ee.training.losses`
+    * ``valid_decoder``: decodes the validation set, see :mod:`speechbrain_ee.decoders`
+    * ``spec_augment``: list of callables that augment features, may be empty
+    * ``exit_layers``
+    * ``freezing``: called with the optimizer step before each batch
+    * ``lr_scheduler``: called with the optimizer, returns a schedule, see :mod:`speechbrain_ee.training.schedulers`
+    * ``encoder_lr_factor``: the encoder's learning rate as a share of that of the heads
+    * ``select``: ``last`` or ``mean``; rank checkpoints by the WER of the last exit or by the mean over exits
+    * ``average_checkpoints``: number of best checkpoints to keep
+    * ``train_logger``
     """
 
     def count_steps(self, num_batches: int, num_epochs: int) -> int:
-        """Count the optimizer steps of a training.
+        """Return the number of optimizer steps of a training run.
 
         Raises
         ------
         ValueError
-            If gradients are accumulated over so many batches that no step would be taken.
+            If gradients are accumulated over more batches than an epoch has.
         """
         if self.grad_accumulation_factor < 1:
             raise ValueError(f"grad_accumulation_factor={self.grad_accumulation_factor}: give 1 or more")
         steps_per_epoch = num_batches // self.grad_accumulation_factor
         if steps_per_epoch == 0:
             raise ValueError(
-                f"grad_accumulation_factor={self.grad_accumulation_factor} is more than the {num_batches} batches of "
-                "an epoch, so no step would ever be taken: lower it, or max_batch_seconds"
+                f"grad_accumulation_factor={self.grad_accumulation_factor} is larger than the number of batches per "
+                f"epoch ({num_batches}), so no optimizer step would be taken: lower it or max_batch_seconds"
             )
         return steps_per_epoch * num_epochs
 
     def compute_forward(self, batch, stage):
-        """Run every exit; returns an :class:`~speechbrain_ee.lobes.heads.ExitOutput` of each."""
+        """Run every exit and return an :class:`~speechbrain_ee.lobes.heads.ExitOutput` per exit."""
         batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
         feats, num_frames = self.modules.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
@@ -58,7 +65,7 @@ class ExitBrain(sb.Brain):
         return tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Sum the losses of the exits; count word errors outside training."""
+        """Sum the losses of the exits; outside training, also count word errors."""
         loss, per_exit = self.hparams.loss(predictions, *self._targets(batch))
         if stage != sb.Stage.TRAIN:
             self._count_errors(predictions, batch)
@@ -68,11 +75,11 @@ class ExitBrain(sb.Brain):
 
     def _count_errors(self, outputs, batch):
         for errors, output in zip(self.errors, outputs, strict=True):
-            for reference, decoded in zip(batch.text, self.hparams.decoder.decode(output), strict=True):
+            for reference, decoded in zip(batch.text, self.hparams.valid_decoder.decode(output), strict=True):
                 errors.append((word_errors(reference, decoded.text), len(reference.split())))
 
     def on_stage_start(self, stage, epoch=None):
-        """Tell the data which epoch it is, so that its augmentation is reproducible; start counting errors."""
+        """Reset the error counts; set the epoch of the training data, which makes augmentation reproducible."""
         if stage == sb.Stage.TRAIN:
             self.train_loader.set_epoch(epoch)
             self.ids_of_step = []
@@ -80,14 +87,14 @@ class ExitBrain(sb.Brain):
         self.losses = [[] for _ in self.hparams.exit_layers]
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log, and after validation keep the best checkpoints."""
+        """Log statistics; after validation, save a checkpoint and keep the best ones."""
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": float(stage_loss)}
             return
-        if not math.isfinite(stage_loss):  # before a checkpoint of it is written
+        if not math.isfinite(stage_loss):  # checked before a checkpoint is written
             raise ValueError(
-                f"the loss on the valid set is {float(stage_loss)} after epoch {epoch}: lower --lr; the same command "
-                "resumes from the last checkpoint"
+                f"the validation loss is {float(stage_loss)} after epoch {epoch}: lower --lr and run the "
+                "command again, which resumes from the last checkpoint"
             )
         wers = [self._wer(errors) for errors in self.errors]
         stats = {"loss": float(stage_loss)}
@@ -107,12 +114,12 @@ class ExitBrain(sb.Brain):
         return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(words for _, words in errors))
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Move the learning rate after every optimizer step."""
+        """Update the learning rate after every optimizer step."""
         if should_step:
             self.lr_scheduler.step()
 
     def init_optimizers(self):
-        """Make the optimizer and the schedule of its learning rate."""
+        """Make the optimizer and its learning-rate schedule."""
         super().init_optimizers()
         if self.hparams.encoder_lr_factor != 1:
             give_lr_factor(self.optimizer, self.modules.encoder.parameters(), self.hparams.encoder_lr_factor)
@@ -121,29 +128,29 @@ class ExitBrain(sb.Brain):
             self.checkpointer.add_recoverable("lr_scheduler", self.lr_scheduler, load_schedule)
 
     def on_fit_batch_start(self, batch, should_step):
-        """Freeze or free layers; remember which utterances the next step is made of, to name them if it fails."""
+        """Freeze or unfreeze layers; record the ids of the batch for error messages."""
         self.hparams.freezing(self.optimizer_step)
         self.ids_of_step += batch.id
 
     def check_loss_isfinite(self, loss):
-        """Stop at once; SpeechBrain would go on for a few batches, with weights that are no numbers."""
+        """Stop at the first non-finite loss; SpeechBrain would continue for a few batches with NaN weights."""
         if not torch.isfinite(loss):
             raise self._diverged("loss", loss)
 
     def _diverged(self, what: str, value) -> ValueError:
         return ValueError(
             f"the {what} is {value.item()} in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
-            f"{', '.join(self.ids_of_step)}: lower --lr or look at these utterances; the same command resumes from the "
-            "last checkpoint"
+            f"{', '.join(self.ids_of_step)}: lower --lr or check these utterances, and run the command again, which "
+            "resumes from the last checkpoint"
         )
 
     def optimizers_step(self):
-        """Clip the gradients of *all* parameters together; SpeechBrain clips its first parameter group only."""
+        """Clip the gradient norm over *all* parameters; SpeechBrain clips only the first parameter group."""
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         limit = self.max_grad_norm if self.max_grad_norm > 0 else math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        # The scaler of fp16 finds its scale by overflows: it skips such a step itself.
+        # With fp16, the scaler itself skips steps whose gradients overflow.
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
             raise self._diverged("gradient", norm)
         self.scaler.step(self.optimizer)
@@ -153,6 +160,6 @@ class ExitBrain(sb.Brain):
         self.ids_of_step = []
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):
-        """Save within an epoch only where no gradient is half accumulated: it would be lost."""
+        """Save within an epoch only between optimizer steps: accumulated gradients are not saved."""
         whole = self.step % self.grad_accumulation_factor == 0
         return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt) and whole

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train heads alone: states from a cache take the place of audio, features and encoder."""
+"""Train only the heads, on cached encoder states in place of audio."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from speechbrain_ee.training.state_cache import StateCache
 
 
 def check_room(caches: Sequence[StateCache]) -> None:
-    """Refuse to begin where the disk has not the room for all that is still to be computed.
+    """Check that the disk has room for the states that are still to be computed.
 
     Raises
     ------
     OSError
-        If it has not; says what is needed and what is free.
+        If it does not; the message gives the needed and the free size.
     """
     needed = sum(cache.num_missing_bytes for cache in caches)
     if not needed:
@@ -35,15 +35,15 @@ def check_room(caches: Sequence[StateCache]) -> None:
 
 
 class CachedFeatures(nn.Module):
-    """In place of features: what is read from a :class:`StateCache` is passed on."""
+    """Stands in for the features: passes states from a :class:`StateCache` through."""
 
     def forward(self, states: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, frames, exits * d_model) and lengths, unchanged."""
+        """Return states (batch, frames, exits * d_model) and lengths unchanged."""
         return states, num_frames
 
 
 class CachedEncoder(nn.Module):
-    """In place of a frozen encoder: takes the states of each exit out of what is read from a :class:`StateCache`.
+    """Stands in for a frozen encoder: splits states from a :class:`StateCache` into those of each exit.
 
     Arguments
     ---------
@@ -62,45 +62,45 @@ class CachedEncoder(nn.Module):
         self.num_exits = num_exits
 
     def forward(self, states: torch.Tensor, num_frames: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """(batch, frames, exits * d_model) -> one (batch, frames, d_model) per exit, and lengths."""
+        """Split (batch, frames, exits * d_model) into one (batch, frames, d_model) per exit; lengths are unchanged."""
         return list(states.float().chunk(self.num_exits, dim=2)), num_frames
 
 
 def cache_states(hparams: dict, device: str, *sets: list[Utterance]) -> tuple[Callable, ...]:
-    """Compute the states of a frozen encoder once, and give what reads them.
+    """Compute the states of a frozen encoder once, and return functions that read them.
 
     Arguments
     ---------
     hparams : dict
-        With ``state_cache``, ``freezing``, ``features`` and ``encoder``.
+        Uses ``state_cache``, ``freezing``, ``features`` and ``encoder``.
     device : str
-        Where to compute.
+        Device to compute on.
     *sets : list of Utterance
-        A cache is made of each.
+        One cache is made per set.
 
     Returns
     -------
     tuple of callable
-        For each set, gives an utterance's states, (frames, exits * d_model), by its id.
+        For each set, returns the states of an utterance, (frames, exits * d_model), by its id.
 
     Raises
     ------
     ValueError
-        If the encoder is trained, or a state does not fit into half precision.
+        If the encoder is not fully frozen, or a state exceeds the range of half precision.
     OSError
         If the disk has not enough room.
     """
     if not hparams["freezing"].always_all:
-        raise ValueError("state_cache keeps the states of a frozen encoder: give --freeze encoder and no --unfreeze")
+        raise ValueError("state_cache needs a frozen encoder: give --freeze encoder and no --unfreeze")
     features, encoder = hparams["features"], hparams["encoder"]
     caches = [StateCache(hparams["state_cache"], utterances, features, encoder) for utterances in sets]
     check_room(caches)
     for cache in caches:
-        cache.fill(device=device)  # in turn, under a lock: a barrier would end the run after two hours
+        cache.fill(device=device)  # one process at a time, under a lock: a barrier would time out after two hours
     ddp_barrier()
     return tuple(cache.read for cache in caches)
 
 
 def stand_in(encoder: ExitEncoder) -> dict[str, nn.Module]:
-    """Modules ``features`` and ``encoder`` that take cached states in place of audio."""
+    """Return modules ``features`` and ``encoder`` that take cached states in place of audio."""
     return {"features": CachedFeatures(), "encoder": CachedEncoder(num_exits=len(encoder.exit_layers))}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that survive a kill, a full disk and Ctrl-C."""
+"""Atomic checkpoints: a kill, a full disk or Ctrl-C never leaves a broken one."""
 
 import contextlib
 import logging
@@ -25,21 +25,21 @@ except ImportError:  # Windows: no lock, see _folder_lock
 
 logger = get_logger(__name__)
 
-# SpeechBrain takes every folder that starts with CKPT for a checkpoint; these it does not see.
-SAVING = "saving+"  # not all files are written yet
-REPLACED = "replaced+"  # whole, makes room for a new one of the same name
-DELETING = "deleting+"  # some files may be gone already
+# SpeechBrain treats every folder whose name starts with CKPT as a checkpoint; it ignores these prefixes.
+SAVING = "saving+"  # still being written
+REPLACED = "replaced+"  # complete, about to be replaced by a new one of the same name
+DELETING = "deleting+"  # being deleted
 
 
 class AtomicCheckpointer(Checkpointer):
-    """SpeechBrain's Checkpointer, with checkpoints that are there as a whole or not at all.
+    """SpeechBrain's Checkpointer with atomic saving.
 
-    A checkpoint is written under a name that SpeechBrain does not take for a checkpoint, flushed
-    to the disk and then renamed; one to be deleted is renamed first. Whatever kills the process,
-    every checkpoint that is found can be loaded. What a killed process left behind is removed when
-    the next one starts; construct it on every rank, as SpeechBrain's recipes do.
+    A checkpoint is written under a temporary name that SpeechBrain ignores, flushed to the disk, and then renamed.
+    Before deletion it is renamed back. Every checkpoint that is found is therefore complete, even if the process was
+    killed at any moment. Leftovers of a killed process are removed when the next one starts. Construct it on every
+    rank, as SpeechBrain's recipes do.
 
-    Modules load through ``load_strict``: an exit head that the checkpoint lacks is named.
+    Modules are loaded by ``load_strict``: the error names an exit head that the checkpoint lacks.
 
     Arguments
     ---------
@@ -66,7 +66,7 @@ class AtomicCheckpointer(Checkpointer):
         name: str | None = None,
         verbosity: int = logging.INFO,
     ) -> Checkpoint | None:
-        """Save a checkpoint; until it is whole, or if it fails, only the earlier ones count.
+        """Save a checkpoint; if saving fails, earlier checkpoints are unaffected.
 
         Arguments
         ---------
@@ -80,7 +80,7 @@ class AtomicCheckpointer(Checkpointer):
         Raises
         ------
         CheckpointError
-            If the disk, or the user's share of it, is full.
+            If the disk or the user's quota is full.
         """
         try:
             with _folder_lock(self.checkpoints_dir):
@@ -89,15 +89,15 @@ class AtomicCheckpointer(Checkpointer):
                 saved = self._publish(partial) if partial is not None else None
                 ddp_barrier()  # every rank sees the new name
         except BaseException as error:
-            # Asked first: removing the partial folder makes room again.
+            # Must be checked before the partial folder is removed, which frees space.
             full = is_disk_full(error, self.checkpoints_dir)
             if if_main_process():
                 self._remove_partial()
             if full:
                 raise CheckpointError(
                     f"cannot save a checkpoint in {self.checkpoints_dir}: no space left on the "
-                    "disk; the earlier checkpoints are unharmed: free some space and run the "
-                    "same command again, it resumes from the newest one"
+                    "disk; earlier checkpoints are unaffected: free some space and run the "
+                    "same command again to resume from the newest one"
                 ) from error
             raise
         if saved is not None:
@@ -105,8 +105,8 @@ class AtomicCheckpointer(Checkpointer):
         return saved
 
     def save_and_keep_only(self, *args, importance_keys: Iterable[Callable] = (), **kwargs):
-        """Save a checkpoint, then delete the least important ones; arguments as SpeechBrain's."""
-        # SpeechBrain appends to the list that it is given, and to its own default.
+        """Save a checkpoint, then delete the least important ones; same arguments as in SpeechBrain."""
+        # SpeechBrain modifies the list that it is given, and its own default.
         super().save_and_keep_only(*args, importance_keys=list(importance_keys), **kwargs)
 
     def delete_checkpoints(
@@ -119,9 +119,9 @@ class AtomicCheckpointer(Checkpointer):
         ckpt_predicate: Callable | None = None,
         verbosity: int = logging.INFO,
     ) -> None:
-        """Delete all but the ``num_to_keep`` best by each key; arguments as SpeechBrain's.
+        """Delete all but the ``num_to_keep`` best checkpoints by each key; same arguments as in SpeechBrain.
 
-        SpeechBrain's own method names its class where it deletes: a subclass repeats the choice.
+        SpeechBrain's method calls a function of its own class to delete, so this class repeats the selection.
         """
         if num_to_keep < 0:
             raise ValueError(f"num_to_keep is {num_to_keep}: give 0 or more")
@@ -133,7 +133,7 @@ class AtomicCheckpointer(Checkpointer):
             ranked = self.find_checkpoints(ckpt_predicate=ckpt_predicate, **key)
             found.update({ckpt.path: ckpt for ckpt in ranked})
             kept.update(ckpt.path for ckpt in ranked[:num_to_keep])
-        ddp_barrier()  # every rank has listed them
+        ddp_barrier()  # every rank has listed the checkpoints
         if if_main_process():
             for path in found.keys() - kept:
                 _delete(path)
@@ -166,7 +166,7 @@ class AtomicCheckpointer(Checkpointer):
         super().load_checkpoint(checkpoint)
 
     def _is_missing(self, name: str, checkpoint: Checkpoint) -> bool:
-        # A data loader's file is absent after an epoch's end: SpeechBrain skips it, and so do we.
+        # SpeechBrain saves no file for a data loader at the end of an epoch.
         optional = self.allow_partial_load or self.optional_recoverables.get(name, False)
         return name not in checkpoint.paramfiles and not optional and "dataloader" not in name
 
@@ -179,7 +179,7 @@ class AtomicCheckpointer(Checkpointer):
         return path.with_name(SAVING + path.name)
 
     def _publish(self, partial: Checkpoint) -> Checkpoint:
-        """Flush the files, then give their folder the name that SpeechBrain looks for."""
+        """Flush the files to the disk, then rename their folder to its final name."""
         final = partial.path.with_name(partial.path.name.removeprefix(SAVING))
         replaced = final.with_name(REPLACED + final.name)
         for folder, _, files in os.walk(partial.path):
@@ -203,15 +203,15 @@ class AtomicCheckpointer(Checkpointer):
         for path in self._leftovers():
             final = path.with_name(path.name.removeprefix(REPLACED))
             if path.name.startswith(REPLACED) and not final.exists():
-                os.rename(path, final)  # its successor never arrived
+                os.rename(path, final)  # the new checkpoint was not completed
             else:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove what an earlier, killed process left, unless another one is saving just now."""
+        """Remove leftovers of a killed process, unless another process is saving at the moment."""
         leftovers = self._leftovers()
         if not leftovers:
-            return  # writes nothing: a finished run may lie on a read-only disk
+            return  # without writing: a finished run may be on a read-only disk
         names = ", ".join(path.name for path in leftovers)
         try:
             with _folder_lock(self.checkpoints_dir) as held:
@@ -221,28 +221,28 @@ class AtomicCheckpointer(Checkpointer):
         except OSError as error:
             logger.warning(f"Cannot remove {names} from {self.checkpoints_dir}: {error}")
         else:
-            logger.info(f"Cleared up what a killed run left in {self.checkpoints_dir}: {names}")
+            logger.info(f"Removed incomplete checkpoints of an interrupted run from {self.checkpoints_dir}: {names}")
 
 
 def _recover_strict(obj: torch.nn.Module, path: Path, end_of_epoch: bool) -> None:
-    """Load hook for modules in place of SpeechBrain's, whose message is torch's many lines."""
+    """Load hook for modules; its error is one line, unlike that of SpeechBrain's hook."""
     del end_of_epoch
     state_dict = sb_checkpoints.torch_patched_state_dict_load(path)
     load_strict(obj, state_dict, what=f"the checkpoint {path}")
 
 
 def _delete(path: Path) -> None:
-    """Remove a checkpoint's folder under a name that is no checkpoint's."""
+    """Rename a checkpoint's folder so that it is no longer found, then remove it."""
     doomed = path.with_name(DELETING + path.name)
     shutil.rmtree(doomed, ignore_errors=True)
     os.rename(path, doomed)
-    # What cannot be removed now counts for nothing and is tried again at the next start.
+    # If removal fails, it is tried again at the next start.
     shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _folder_lock(folder: Path) -> Iterator[bool]:
-    """Say whether nobody else is saving here; the kernel frees the lock of a killed process."""
+    """Yield whether this process holds the lock for saving; the kernel releases the lock of a killed process."""
     if fcntl is None or not if_main_process():
         yield True
         return
@@ -253,5 +253,5 @@ def _folder_lock(folder: Path) -> Iterator[bool]:
         except BlockingIOError:
             held = False
         except OSError:
-            held = True  # a network disk without locks: as if we were alone
+            held = True  # a network disk without locks
         yield held

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of a training script: a yaml, SpeechBrain's run options, and settings of the yaml.
-
-What is wrong is said in one line.
-"""
+"""The command line of a training script: a yaml file, SpeechBrain's run options, and overrides of yaml keys."""
 
 import difflib
 import math
@@ -15,7 +12,7 @@ from speechbrain.utils.run_opts import HELP_TEXTS, RunOptions
 
 from speechbrain_ee.training.settings import read_setting
 
-# SpeechBrain's run options that our Brain does not follow: a loss that is no number stops the training at once.
+# Run options that ExitBrain does not support: a non-finite loss stops the training at once.
 NOT_FOLLOWED = {"skip_nonfinite_grads", "nonfinite_patience"}
 AT_LEAST_ONE = {"debug_batches", "grad_accumulation_factor", "optimizer_step_limit", "profile_steps", "profile_warmup"}
 
@@ -27,25 +24,24 @@ _RUN_OPTION_TYPES = {
 
 
 def parse_arguments(argv: Sequence[str]) -> tuple[str, RunOptions, dict]:
-    r"""Read a command line as SpeechBrain does; a run option that is a key of the yaml becomes a setting of it.
+    r"""Parse a command line as SpeechBrain does; a run option that is also a yaml key overrides that key.
 
-    So every setting that the yaml names has one value, which is written down with the run and compared when it is
-    resumed.
+    Each setting in the yaml therefore has one value, which is saved with the run and compared when it is resumed.
 
     Arguments
     ---------
     argv : Sequence[str]
-        The arguments after the script's name.
+        Arguments after the script name.
 
     Returns
     -------
     tuple[str, RunOptions, dict]
-        The yaml's path, SpeechBrain's run options, and the values of top-level keys of the yaml.
+        Path of the yaml, SpeechBrain's run options, and overrides of top-level yaml keys.
 
     Raises
     ------
     ValueError
-        If there is no yaml, or an option is unknown, given twice, of a wrong type, or has no effect here.
+        If there is no yaml, or an option is unknown, repeated, of a wrong type, or not supported.
 
     Example
     -------
@@ -60,26 +56,28 @@ def parse_arguments(argv: Sequence[str]) -> tuple[str, RunOptions, dict]:
         RunOptions.from_command_line_args(["--help"])  # prints SpeechBrain's run options and ends the process
     path, given = _split(argv)
     for name in sorted(NOT_FOLLOWED & given.keys()):
-        raise ValueError(f"--{name} has no effect: training stops where a loss or gradient is no number; leave it away")
+        raise ValueError(
+            f"--{name} is not supported: training stops at the first loss or gradient that is not finite; remove it"
+        )
     defaults = _top_level(path)
     options = {name: _run_option(name, words) for name, words in given.items() if name in _RUN_OPTION_TYPES}
     settings = {}
     for name, words in given.items():
         if name not in _RUN_OPTION_TYPES:
             if name not in defaults:
-                raise ValueError(f"--{name} is no setting of {path} and no run option{_did_you_mean(name, defaults)}")
+                raise ValueError(f"--{name} is neither a key of {path} nor a run option{_did_you_mean(name, defaults)}")
             settings[name] = read_setting(name, words, defaults[name])
     settings |= {name: options[name] for name in sorted(defaults.keys() & options.keys())}
     return path, RunOptions.from_dictionary({"param_file": path, **options}), settings
 
 
 def log_config(run_opts: RunOptions) -> dict:
-    """Options of SpeechBrain's ``create_experiment_directory`` for ``--log_config``, which it does not check.
+    """Check ``--log_config`` and return it as an option of SpeechBrain's ``create_experiment_directory``.
 
     Raises
     ------
     ValueError
-        If the file is missing or no YAML.
+        If the file is missing or is not YAML.
 
     Example
     -------
@@ -95,13 +93,13 @@ def log_config(run_opts: RunOptions) -> dict:
 
 
 def _split(argv: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
-    """The yaml, and the words of each option; those of a setting go on to the next option."""
+    """Return the yaml, and the words of each option up to the next option."""
     path, given, words = None, {}, list(argv)
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
             if path is not None:
-                raise ValueError(f"{word!r} belongs to no option: give the yaml, then --key value; a flag has no value")
+                raise ValueError(f"{word!r} belongs to no option: give the yaml, then --key value; flags take no value")
             path = word
             continue
         name, equals, value = word[2:].partition("=")
@@ -116,7 +114,7 @@ def _split(argv: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
 
 
 def _num_words(name: str, words: list[str]) -> int:
-    """How many of the words that follow an option are its own."""
+    """Return how many of the following words belong to an option."""
     until_option = next((number for number, word in enumerate(words) if word.startswith("--")), len(words))
     kind = _RUN_OPTION_TYPES.get(name)
     if kind is bool:
@@ -129,15 +127,15 @@ def _top_level(path: str) -> dict:
         try:
             defaults = YAML(typ="rt").load(file)
         except (YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no YAML: {getattr(error, 'problem', None) or error}") from None
+            raise ValueError(f"{path} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(defaults, dict):
-        raise ValueError(f"{path} is no yaml of settings: give one such as hparams/conformer_ee.yaml")
+        raise ValueError(f"{path} is not a mapping of settings: give a file such as hparams/conformer_ee.yaml")
     return defaults
 
 
 def _did_you_mean(name: str, defaults: dict) -> str:
     near = difflib.get_close_matches(name, [*defaults, *_RUN_OPTION_TYPES], n=1)
-    return f": do you mean --{near[0]}?" if near else ": its keys are the settings"
+    return f": do you mean --{near[0]}?" if near else ": give a key of the yaml"
 
 
 def _run_option(name: str, words: list[str]) -> object:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yamls of earlier versions of this package: they are read as what they mean today."""
+"""Read yaml files that were written for earlier versions of this package."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ from typing import TextIO
 
 from speechbrain_ee.special_tokens import BLANK_INDEX
 
-# Modules that a yaml may name, where they were and where they are.
+# Old and new names of what a yaml may refer to.
 MOVED = {
     "checkpoints": "training.checkpoints",
     "corpora.synthetic.prepare": "corpora.synthetic.corpus.prepare",
@@ -30,12 +30,12 @@ MOVED = {
 }
 MOVED_NAME = re.compile(rf"\bspeechbrain_ee\.({'|'.join(map(re.escape, MOVED))})\b")
 
-# Settings that earlier versions had, and the value that has the same effect as no setting.
+# Settings that were removed, and the value that is equivalent to leaving them out.
 REMOVED = {"blank_index": BLANK_INDEX}
 
 
 def open_yaml(path: str | Path) -> TextIO:
-    """Open a yaml, with the modules that it names where they are today.
+    """Open a yaml file and replace old module names by the current ones.
 
     Example
     -------
@@ -46,25 +46,29 @@ def open_yaml(path: str | Path) -> TextIO:
     """
     text = Path(path).read_text("utf-8")
     stream = StringIO(MOVED_NAME.sub(lambda found: f"speechbrain_ee.{MOVED[found[1]]}", text))
-    stream.name = str(path)  # by which HyperPyYAML finds the files that it includes
+    stream.name = str(path)  # HyperPyYAML resolves included files relative to it
     return stream
 
 
 def in_todays_form(hparams: dict, path: str) -> dict:
-    """Take out what a yaml of an earlier version gives to the schedule and the decoder; they behave as they did."""
+    """Convert the hyperparameters of an earlier version: remove arguments that no longer exist, rename keys."""
+    if "decoder" in hparams and "valid_decoder" not in hparams:
+        hparams["valid_decoder"] = hparams.pop("decoder")
     blanks = [hparams.get("blank_index"), getattr(hparams.get("loss"), "blank_index", None)]
-    blanks.append(_take_out(hparams, "decoder", "blank_index"))
+    blanks.append(_take_out(hparams, "valid_decoder", "blank_index"))
     if others := [blank for blank in blanks if blank not in (None, BLANK_INDEX)]:
         raise ValueError(
-            f"{path}: blank_index is {others[0]}, and the tokenizer's blank is {BLANK_INDEX}: remove blank_index"
+            f"{path}: blank_index is {others[0]}, but the tokenizer's blank is {BLANK_INDEX}: remove blank_index"
         )
     if (lr := _take_out(hparams, "lr_scheduler", "lr")) is not None:
-        hparams["opt_class"] = partial(hparams["opt_class"], lr=lr)  # the optimizer has the highest rate now
+        hparams["opt_class"] = partial(
+            hparams["opt_class"], lr=lr
+        )  # the peak learning rate is now set in the optimizer
     return hparams
 
 
 def _take_out(hparams: dict, name: str, keyword: str) -> object:
-    """The value of a keyword that a callable of the yaml no longer takes, which is left away from now on."""
+    """Remove a keyword that a callable of the yaml no longer takes, and return its value."""
     made = hparams.get(name)
     if not isinstance(made, partial) or keyword not in made.keywords:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which part of an encoder is trained, and from which step on."""
+"""Freeze a part of the encoder, and unfreeze it at given optimizer steps."""
 
 from collections.abc import Sequence
 
@@ -13,25 +13,25 @@ NOTHING, FEATURE_EXTRACTOR, FRONT_END, ENCODER = "nothing", "feature_extractor",
 
 
 def frozen_layers(freeze: str | int, encoder: ExitEncoder) -> int | None:
-    """Turn a setting into what :meth:`ExitEncoder.freeze` takes.
+    """Convert a ``freeze`` setting to a number of layers for :meth:`ExitEncoder.freeze`.
 
     Arguments
     ---------
     freeze : str | int
-        ``nothing``; ``feature_extractor``, the convolutions of encoders that take waveforms; ``front_end``, all before
-        layer 1; a number: the front-end and so many layers; ``encoder``, all of it.
+        ``nothing``; ``feature_extractor``, the convolutions of encoders that take waveforms; ``front_end``, everything
+        before layer 1; a number, the front-end and that many layers; or ``encoder``, the whole encoder.
     encoder : ExitEncoder
         The encoder.
 
     Returns
     -------
     int | None
-        Number of frozen layers.
+        Number of frozen layers; None for no freezing.
 
     Raises
     ------
     ValueError
-        For anything else.
+        If the setting is unknown.
 
     Example
     -------
@@ -53,24 +53,24 @@ def frozen_layers(freeze: str | int, encoder: ExitEncoder) -> int | None:
 
 
 class Freezing:
-    """Freeze a part of the encoder, and free it step by step.
+    """Freezes a part of the encoder, and unfreezes it gradually.
 
-    A function of the optimizer step alone, so that a resumed training goes on with what it was doing. What is never
-    freed asks for no gradient at all, so that it takes no room in DDP's buckets.
+    The state depends only on the optimizer step, so that resumed training continues correctly. Parameters that are
+    never unfrozen have ``requires_grad=False``, so that DDP allocates no buckets for them.
 
     Arguments
     ---------
     encoder : ExitEncoder
         The encoder.
     freeze : str | int
-        What is not trained from the start; see :func:`frozen_layers`.
+        Initially frozen part; see :func:`frozen_layers`.
     unfreeze : Sequence[Sequence]
-        Pairs (optimizer step, what is not trained from there on), steps rising: gradual unfreezing.
+        Pairs (optimizer step, part that stays frozen from this step on) with increasing steps.
 
     Raises
     ------
     ValueError
-        If a setting is unknown or the steps do not rise.
+        If a setting is unknown or the steps do not increase.
 
     Example
     -------
@@ -84,11 +84,13 @@ class Freezing:
     def __init__(self, *, encoder: ExitEncoder, freeze: str | int = NOTHING, unfreeze: Sequence[Sequence] = ()):
         self.encoder = encoder
         if not (isinstance(unfreeze, Sequence) and all(map(_is_pair, unfreeze))):
-            raise ValueError(f"unfreeze {unfreeze!r}: give pairs [optimizer step, what stays frozen], e.g. [[500, 3]]")
+            raise ValueError(
+                f"unfreeze {unfreeze!r}: give pairs [optimizer step, part that stays frozen], e.g. [[500, 3]]"
+            )
         stages = [(0, freeze), *unfreeze]
         self.steps = [step for step, _ in stages]
         if any(a >= b for a, b in zip(self.steps, self.steps[1:], strict=False)):
-            raise ValueError(f"unfreeze has the steps {self.steps[1:]}: they must rise from 1 on")
+            raise ValueError(f"unfreeze has the steps {self.steps[1:]}: give increasing steps, from 1 on")
         self.depths = [frozen_layers(what, encoder) for _, what in stages]
         self.names = [what for _, what in stages]
         encoder.freeze(self.depths[0])
@@ -98,16 +100,16 @@ class Freezing:
 
     @property
     def frees_later(self) -> bool:
-        """Whether parameters that want a gradient get none for some steps, for which DDP would wait."""
+        """Whether some trainable parameters receive no gradient for a while, which DDP must be told."""
         return len(self.steps) > 1
 
     @property
     def always_all(self) -> bool:
-        """Whether the encoder is never trained at all."""
+        """Whether the whole encoder is frozen for the whole training."""
         return all(depth == self.encoder.num_layers for depth in self.depths)
 
     def check_steps(self, total_steps: int) -> None:
-        """Refuse a step that training does not reach.
+        """Check that training reaches every step of ``unfreeze``.
 
         Raises
         ------
@@ -116,11 +118,11 @@ class Freezing:
         """
         if self.steps[-1] >= total_steps:
             raise ValueError(
-                f"unfreeze names step {self.steps[-1]}, and training has {total_steps} of them: give earlier ones"
+                f"unfreeze names step {self.steps[-1]}, but training has only {total_steps} steps: give earlier ones"
             )
 
     def __call__(self, step: int) -> int | None:
-        """Freeze what is to be frozen at an optimizer step; returns how many layers, None for nothing."""
+        """Apply the freezing of an optimizer step; return the number of frozen layers, None for no freezing."""
         stage = sum(first <= step for first in self.steps) - 1
         if self.depths[stage] != self.encoder.frozen_layers:
             self.encoder.freeze(self.depths[stage])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HyperPyYAML files with settings of the command line, and whether a run is resumed as it was begun."""
+"""Load HyperPyYAML files with overrides of the command line, and check their settings."""
 
 import json
 import os
@@ -17,14 +17,15 @@ WORKING_FOLDER = "# in the folder "
 
 
 def load_hparams(path: str, settings: dict | None = None) -> dict:
-    """Load a HyperPyYAML file, which builds every object in it: only for files that are trusted.
+    """Load a HyperPyYAML file and build the objects in it; use it only for trusted files.
 
     Arguments
     ---------
     path : str
         The file.
     settings : dict | None
-        Values of top-level keys, as :func:`~speechbrain_ee.training.command_line.parse_arguments` gives them.
+        Overrides of top-level keys, as returned by
+        :func:`~speechbrain_ee.training.command_line.parse_arguments`.
 
     Returns
     -------
@@ -34,8 +35,8 @@ def load_hparams(path: str, settings: dict | None = None) -> dict:
     Raises
     ------
     ValueError
-        If a key is unknown, the file is no YAML, a class does not take what it is given, or the blank of an earlier
-        version's yaml is not that of the tokenizer.
+        If a key is unknown, the file is not valid YAML, a class does not accept its arguments, or the yaml of an
+        earlier version has another blank than the tokenizer.
 
     Example
     -------
@@ -61,19 +62,19 @@ def load_hparams(path: str, settings: dict | None = None) -> dict:
 
 
 def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -> None:
-    """Write ``hyperparams.yaml`` as SpeechBrain does, but whole or not at all.
+    """Write ``hyperparams.yaml`` as SpeechBrain does, but atomically.
 
-    :func:`check_same_run` reads it: half a file, from a kill or while another process writes it, would refuse the very
-    command that resumes the run.
+    :func:`~speechbrain_ee.training.resume.check_same_run` reads it: with an incomplete file, the command that resumes
+    the run would be refused.
 
     Arguments
     ---------
     folder : str | Path
-        The run folder, made if missing.
+        Run folder; created if it does not exist.
     path : str
-        The yaml of the command.
+        The yaml given on the command line.
     settings : dict | None
-        What the command changes in it.
+        Overrides given on the command line.
     """
     with open_yaml(path) as file:
         resolved = resolve_references(file, settings).read()
@@ -83,23 +84,25 @@ def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -
 
 
 def check_settings(hparams: dict) -> None:
-    """Refuse settings that contradict each other."""
+    """Check that the settings do not contradict each other."""
     if not 0 <= (share := hparams["init_share"]) < 1:
-        raise ValueError(f"init_share {share} is no share: give 0 (all is what was trained) or more, below 1")
+        raise ValueError(f"init_share is {share}: give a number in [0, 1); 0 keeps only the trained weights")
     if share > 0 and hparams["init_from"] is None:
-        raise ValueError(f"init_share {share} mixes in the weights of init_from, and there is none: give --init_from")
+        raise ValueError(f"init_share {share} needs the weights of init_from: give --init_from")
     if hparams["loss"].weights[-1] > 0:
         return
     if hparams["select"] == "last":
-        raise ValueError("select: last chooses checkpoints by an exit of weight 0: give --select mean")
+        raise ValueError("select: last ranks checkpoints by the last exit, whose loss weight is 0: give --select mean")
     if hparams["loss"].distillation > 0 and hparams["init_from"] is None:
-        raise ValueError("distillation learns from the last exit, which has weight 0: give it more, or --init_from")
+        raise ValueError(
+            "distillation needs a trained last exit, whose loss weight is 0: raise the weight, or give --init_from"
+        )
 
 
 def check_precision(hparams: dict, run_opts) -> None:
-    """Refuse half precision where the device has none."""
+    """Check that the device supports the precision."""
     device = run_opts.device or infer_device()
     precisions = {"precision": hparams["precision"], "eval_precision": run_opts.eval_precision}
     for name, precision in precisions.items():
         if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
-            raise ValueError(f"{name} fp16 needs a GPU, and the device is a CPU: give --{name} bf16 or fp32")
+            raise ValueError(f"{name} fp16 needs a GPU, but the device is a CPU: give --{name} bf16 or fp32")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training logs: SpeechBrain's text file, and TensorBoard beside it if wanted; each epoch once."""
+"""Training logs: SpeechBrain's text file and, optionally, TensorBoard."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from speechbrain_ee.files import write_whole
 
 
 class TrainLogs(TrainLogger):
-    r"""Write a line of statistics per epoch to ``train_log.txt`` and, if asked, to TensorBoard.
+    r"""Writes one line of statistics per epoch to ``train_log.txt`` and, optionally, to TensorBoard.
 
-    A run that was killed after an epoch's line and before its checkpoint does that epoch again: the line of before is
-    replaced, so that the curve is that of a run which never stopped.
+    A run that was killed between logging an epoch and saving its checkpoint repeats this epoch. Its earlier line is
+    replaced, so that the log equals that of an uninterrupted run.
 
     Arguments
     ---------
     folder : str | Path
-        The run folder.
+        Run folder.
     tensorboard : bool
-        Also write ``tensorboard/`` there; needs the extra ``[tensorboard]``.
+        Also write ``tensorboard/`` in it; needs the extra ``[tensorboard]``.
 
     Example
     -------
@@ -38,12 +38,12 @@ class TrainLogs(TrainLogger):
         self.tensorboard = _tensorboard(Path(folder) / "tensorboard") if tensorboard else None
 
     def log_stats(self, stats_meta, train_stats=None, valid_stats=None, test_stats=None, verbose=False):
-        """See SpeechBrain's ``TrainLogger``; ``stats_meta`` has an ``epoch``."""
+        """Log statistics as SpeechBrain's ``TrainLogger``; ``stats_meta`` must have the key ``epoch``."""
         statistics = {"train": train_stats, "valid": valid_stats, "test": test_stats}
         main_process_only(_forget_from)(self.path, stats_meta["epoch"])
         self.text.log_stats(stats_meta, *statistics.values(), verbose)
         if self.tensorboard is not None:
-            # SpeechBrain's counts its calls, and would start anew in a run that resumes.
+            # SpeechBrain's logger counts its calls, and would restart from 0 in a resumed run.
             before = stats_meta["epoch"] - 1
             steps = {name: dict.fromkeys(values or (), before) for name, values in statistics.items()}
             self.tensorboard.global_step = steps | {"meta": before}
@@ -51,7 +51,7 @@ class TrainLogs(TrainLogger):
 
 
 def _forget_from(path: Path, epoch: int) -> None:
-    """Drop the lines of this epoch and of later ones, and a last line that is not whole."""
+    """Remove the lines of this and later epochs, and an incomplete last line."""
     lines = path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []
     earlier = {f"epoch: {number}" for number in range(epoch)}
     kept = [line for line in lines if line.replace(" -", ",").split(",")[0] in earlier and line.endswith("\n")]
@@ -64,5 +64,5 @@ def _tensorboard(folder: Path) -> TensorboardLogger:
         return TensorboardLogger(str(folder))
     except ImportError:
         raise ImportError(
-            'tensorboard is not installed: pip install "speechbrain_ee[tensorboard]", or leave --tensorboard away'
+            'tensorboard is not installed: pip install "speechbrain_ee[tensorboard]", or remove --tensorboard'
         ) from None

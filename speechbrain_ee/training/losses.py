@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses over exits."""
+"""Losses over all exits: CTC, joint CTC/attention, and distillation from the last exit."""
 
 import math
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ REDUCTIONS = ("mean", "batchmean", "sum")
 
 
 def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> list[float]:
-    """Weight of each exit's loss.
+    """Return the weight of each exit's loss.
 
     Arguments
     ---------
     weights : str | Sequence[float]
-        ``uniform``: 1 each, the paper's plain sum; ``depth``: in proportion to the exit layer, same sum as
-        ``uniform``; or one number >= 0 per exit.
+        ``uniform``: 1 for each exit, the paper's plain sum; ``depth``: proportional to the exit layer, with the same
+        sum as ``uniform``; or one number >= 0 per exit.
     exit_layers : Sequence[int]
         The exit layers.
 
@@ -33,7 +33,7 @@ def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> 
     Raises
     ------
     ValueError
-        For an unknown name, a wrong number of weights, one that is negative or not finite, or nothing but zeros.
+        If the name is unknown, the number of weights is wrong, a weight is negative or not finite, or all are 0.
 
     Example
     -------
@@ -60,15 +60,15 @@ def exit_weights(weights: str | Sequence[float], exit_layers: Sequence[int]) -> 
 class ExitCTCLoss:
     """Weighted sum of the CTC losses of all exits (paper, equation 1).
 
-    Lengths are those of the utterances, not of the padded batch, and targets carry no BOS or EOS: both are defects of
-    the published code. An exit of weight 0 gives no gradient, though its head has been run.
+    Lengths are those of the utterances and not of the padded batch, and targets have no BOS or EOS; the code published
+    with the paper differs in both. An exit of weight 0 gets no gradient, although its head is run.
 
-    With ``distillation`` above 0 every other exit learns from the last one too: the divergence of its distribution
-    over tokens from the last exit's, frame by frame, which gives no gradient to the last exit. It is in the exit's loss
-    on the valid set too.
+    If ``distillation`` is above 0, every exit but the last also learns from the last exit: the Kullback-Leibler
+    divergence between their frame-wise token distributions is added to its loss, also on the validation set. The last
+    exit gets no gradient from it.
 
-    An utterance with fewer frames than CTC needs for its text has a loss of 0 and gives no gradient, in silence
-    (``zero_infinity``): leave it out of training, see :func:`~speechbrain_ee.corpora.checks.drop_too_short`.
+    An utterance with fewer frames than CTC needs for its text has a loss of 0 and no gradient (``zero_infinity``).
+    Remove such utterances from the training data, see :func:`~speechbrain_ee.corpora.checks.drop_too_short`.
 
     Arguments
     ---------
@@ -77,17 +77,17 @@ class ExitCTCLoss:
     weights : str | Sequence[float]
         See :func:`exit_weights`.
     blank_index : int
-        Index of the CTC blank; in a recipe with another tokenizer it may lie elsewhere than in our own.
+        Index of the CTC blank; another tokenizer than that of this package may have another one.
     reduction : str
-        SpeechBrain's: ``mean`` (per token, then over utterances), ``batchmean`` or ``sum``.
+        As in SpeechBrain: ``mean`` (per token, then over utterances), ``batchmean`` or ``sum``.
     distillation : float
-        Of the divergence from the last exit, beside the loss of the targets; 0 is none.
+        Weight of the divergence from the last exit; 0 disables distillation.
 
     Raises
     ------
     ValueError
-        If a number is outside its range, the reduction unknown, or, at a call, the blank outside the vocabulary or a
-        label of a text.
+        If a number is out of range or the reduction is unknown; in a call, if the blank is outside the vocabulary or
+        occurs in a target.
 
     Example
     -------
@@ -124,7 +124,7 @@ class ExitCTCLoss:
         Arguments
         ---------
         outputs : Sequence[ExitOutput]
-            What the heads gave, one per exit.
+            Outputs of the heads, one per exit.
         tokens : torch.Tensor
             Targets, (batch, tokens).
         token_lengths : torch.Tensor
@@ -133,7 +133,7 @@ class ExitCTCLoss:
         Returns
         -------
         tuple[torch.Tensor, list[torch.Tensor | None]]
-            The weighted sum, and the loss of each exit (None where its weight is 0).
+            The weighted sum, and the loss of each exit (None if its weight is 0).
         """
         self._check_blank(outputs[0].log_probs.shape[-1], tokens, token_lengths)
         per_exit = [
@@ -149,20 +149,22 @@ class ExitCTCLoss:
         return sum(weighted), per_exit
 
     def _check_blank(self, vocab_size: int, tokens: torch.Tensor, token_lengths: torch.Tensor) -> None:
-        """Refuse what torch would train in silence: a text with the blank in it, for which there is no path."""
+        """Check that no target contains the blank; torch would train on it without an error."""
         if not 0 <= self.blank_index < vocab_size:
-            raise ValueError(f"blank_index {self.blank_index} lies outside the vocabulary; choose 0..{vocab_size - 1}")
+            raise ValueError(f"blank_index {self.blank_index} is outside the vocabulary: choose 0..{vocab_size - 1}")
         if ((tokens == self.blank_index) & ~padding_mask(token_lengths, tokens.shape[1])).any():
-            raise ValueError(f"a text has token {self.blank_index}, the blank: give the blank_index of the tokenizer")
+            raise ValueError(
+                f"a target contains token {self.blank_index}, the blank: give the blank_index of the tokenizer"
+            )
 
     def _divergence(self, student: ExitOutput, teacher: ExitOutput, token_lengths: torch.Tensor) -> torch.Tensor:
-        """Sum over frames, reduced as the CTC loss is."""
+        """Sum the divergence over frames, and reduce it like the CTC loss."""
         target = teacher.log_probs.detach()
         by_frame = (target.exp() * (target - student.log_probs)).sum(-1)
         return self._reduce(zero_padding(by_frame, student.lengths).sum(1), token_lengths)
 
     def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
-        """Loss of one exit for the targets, without its weight."""
+        """Return the unweighted loss of one exit."""
         losses = torch.nn.functional.ctc_loss(
             output.log_probs.transpose(0, 1),
             tokens,
@@ -175,14 +177,14 @@ class ExitCTCLoss:
         return self._reduce(losses, token_lengths)
 
     def _reduce(self, losses: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
-        """Losses of utterances, (batch,) -> of the batch."""
+        """Reduce the losses of utterances, (batch,), to a scalar."""
         if self.reduction == "mean":
             losses = losses / token_lengths.clamp(min=1)
         return losses.sum() if self.reduction == "sum" else losses.mean()
 
 
 def attention_targets(tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
-    """Put EOS behind each text and :data:`NO_TARGET` behind that: (batch, tokens) -> (batch, tokens + 1).
+    """Append EOS to each text and pad with :data:`NO_TARGET`: (batch, tokens) -> (batch, tokens + 1).
 
     Example
     -------
@@ -199,17 +201,17 @@ def attention_targets(tokens: torch.Tensor, token_lengths: torch.Tensor) -> torc
 class ExitJointLoss(ExitCTCLoss):
     """Weighted sum over exits of ``ctc_weight * CTC + (1 - ctc_weight) * attention``.
 
-    The attention part is the cross entropy of the targets, EOS last, given the true tokens before. An exit without a
-    decoder has its CTC loss alone.
+    The attention part is the cross entropy of the targets and EOS with teacher forcing. An exit without an attention
+    decoder has only the CTC loss.
 
     Arguments
     ---------
     ctc_weight : float
-        Of the CTC loss, 0 to 1; the paper's systems have 0.3.
+        Weight of the CTC loss, from 0 to 1; the paper uses 0.3.
     label_smoothing : float
-        Share of the probability that is spread over all tokens (torch's definition), of the attention part.
+        Label smoothing of the attention part, as in torch: share of the probability spread over all tokens.
     **arguments
-        See :class:`ExitCTCLoss`; ``mean`` is per token, EOS included, in the attention part too.
+        See :class:`ExitCTCLoss`; ``mean`` of the attention part is per token, including EOS.
 
     Example
     -------
@@ -229,11 +231,11 @@ class ExitJointLoss(ExitCTCLoss):
         self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
 
     def exit_loss(self, output: ExitOutput, tokens: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ExitCTCLoss.exit_loss`."""
+        """Return the unweighted joint loss of one exit, see :meth:`ExitCTCLoss.exit_loss`."""
         ctc = super().exit_loss(output, tokens, token_lengths)
         if output.attention_decoder is None:
             return ctc
-        if output.attention_log_probs is None:  # its turn is in another batch
+        if output.attention_log_probs is None:  # this decoder was not drawn for this batch
             return self.ctc_weight * ctc
         attention = self._attention(output.attention_log_probs, tokens, token_lengths)
         return self.ctc_weight * ctc + (1 - self.ctc_weight) * output.attention_weight * attention

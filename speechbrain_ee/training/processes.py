@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that one process of several does while the others wait, however long it takes."""
+"""Work that one process of a distributed run does while the others wait."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,30 +11,31 @@ from speechbrain_ee.files import locked
 
 
 def in_turn(function: Callable[[], object], lock_file: str | Path) -> None:
-    """Call a function in every process, one after another; it must do nothing where its work is done already.
+    """Call a function in every process, one process at a time.
 
-    SpeechBrain's ``run_on_main`` lets the others wait in a barrier, which ends the run after two hours. A lock waits as
-    long as the work takes, and where two machines share no disk, each does the work for itself.
+    The function must return at once if its work has been done. SpeechBrain's ``run_on_main`` makes the other processes
+    wait in a barrier, which times out after two hours; a lock has no limit. Machines that share no disk each do the
+    work.
 
     Arguments
     ---------
     function : Callable[[], object]
-        Prepares something on the disk, unless it is there.
+        Prepares files on the disk unless they exist.
     lock_file : str | Path
-        On the same disk.
+        Lock file, on the same disk.
 
     Example
     -------
     >>> in_turn(lambda: print("prepared"), getfixture("tmp_path") / "a.lock")
     prepared
     """
-    with locked(Path(lock_file), waiting_for="what it prepares"):
+    with locked(Path(lock_file), waiting_for="the files that it prepares"):
         function()
     ddp_barrier()
 
 
 def leave_group_as_main() -> bool:
-    """End the process group and say whether this is the main process, so that no other waits for its further work."""
+    """End the process group, and return whether this is the main process, which continues alone."""
     is_main = if_main_process()
     if torch.distributed.is_initialized():
         ddp_barrier()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a run is resumed as it began: with the same settings and the same utterances."""
+"""Check that a run is resumed with the settings and utterances that it began with."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from speechbrain_ee.training.earlier_yamls import REMOVED, open_yaml
 from speechbrain_ee.training.hparams import WORKING_FOLDER
 from speechbrain_ee.training.settings import is_path
 
-# What may differ between a run and the command that resumes it: none of it changes what has been trained so far.
+# Settings that may change when a run is resumed: they do not affect what has been trained so far.
 FREE_TO_CHANGE = {
     "average_checkpoints",
     "cache_audio",
@@ -34,31 +34,31 @@ FREE_TO_CHANGE = {
     "tensorboard",
     "test_manifests",
 }
-# Where the utterances are listed: it may change where `check_same_data` has written down what they are.
+# Locations of manifests: they may change if the run folder has a record of the utterances (`check_same_data`).
 MANIFESTS = {"data_folder", "train_manifest", "valid_manifest"}
-# Folders that may always change; whether states are cached decides how the run trains, and may not.
+# Folders that may always change. Whether states are cached at all affects training and must not change.
 PLACES = {"data_root", "state_cache"}
-RUN_FOLDER = Path("/run folder")  # stands for it where paths are compared
+RUN_FOLDER = Path("/run folder")  # placeholder for the run folder in comparisons of paths
 DATA_FILE = "data.json"
 
 
 def check_same_run(folder: str | Path, path: str, settings: dict | None = None) -> None:
-    """Refuse to resume a run under other settings; the run folder may have been moved.
+    """Check that a run is resumed with its own settings; the run folder may have been moved.
 
     Arguments
     ---------
     folder : str | Path
-        The run folder; where it holds no checkpoint, anything goes.
+        Run folder; without a checkpoint in it, all settings may change.
     path : str
-        The yaml of the command.
+        The yaml given on the command line.
     settings : dict | None
-        What the command changes in it.
+        Overrides given on the command line.
 
     Raises
     ------
     ValueError
-        If the run was started with other settings than those in :data:`FREE_TO_CHANGE` and :data:`PLACES`; names them.
-        Other manifests are refused too where the run has not written down what its utterances are.
+        If settings other than :data:`FREE_TO_CHANGE` and :data:`PLACES` differ; names them. Manifests may differ only
+        if the run has a record of its utterances.
     """
     folder = Path(folder)
     saved = folder / "hyperparams.yaml"
@@ -86,27 +86,27 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
     if differing:
         was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
         raise ValueError(
-            f"{folder} holds a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
-            "give another --output_folder, the same settings, or remove the folder"
+            f"{folder} contains a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
+            "give another --output_folder or the same settings, or remove the folder"
         )
 
 
 def check_same_data(folder: str | Path, sets: dict[str, Sequence[Utterance]], *, is_resumed: bool) -> None:
-    """Refuse to resume a run on other utterances, wherever the manifests lie; a new run writes down what it has.
+    """Check that a run is resumed with the same utterances; a new run writes a record of them.
 
     Arguments
     ---------
     folder : str | Path
-        The run folder.
+        Run folder.
     sets : dict[str, Sequence[Utterance]]
-        By name, such as ``train`` and ``dev``.
+        Utterances of ``train`` and ``dev``.
     is_resumed : bool
-        Whether something has been trained there.
+        Whether the run has a checkpoint.
 
     Raises
     ------
     ValueError
-        If a set has other ids or texts, or another order, than when the run began.
+        If the ids, texts or order of a set have changed since the run began.
 
     Example
     -------
@@ -130,7 +130,7 @@ def check_same_data(folder: str | Path, sets: dict[str, Sequence[Utterance]], *,
 
 
 def _plain_settings(yaml: TextIO) -> dict:
-    """Top-level keys whose values are numbers, texts or lists, and no objects."""
+    """Return top-level keys whose values are numbers, strings or lists, and not objects."""
     values = YAML(typ="rt").load(yaml)
     is_object = {key: hasattr(value, "items") or isinstance(value, TaggedScalar) for key, value in values.items()}
     plain = {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
@@ -138,14 +138,14 @@ def _plain_settings(yaml: TextIO) -> dict:
 
 
 def _without_paths(value: object) -> object:
-    """A list without the paths of objects in it: they are settings of their own, which are compared as paths."""
+    """Remove paths from nested values; paths are separate settings and compared as paths."""
     if isinstance(value, dict):
         return {key: _without_paths(one) for key, one in value.items() if not is_path(key)}
     return [_without_paths(one) for one in value] if isinstance(value, list) else value
 
 
 def _with_places(settings: dict, working_folder: str) -> dict:
-    """Settings whose paths do not depend on the working folder, nor, inside the run folder, on where that is."""
+    """Make paths absolute; paths inside the run folder become relative to the placeholder :data:`RUN_FOLDER`."""
     run = _absolute(working_folder, settings.get("output_folder", RUN_FOLDER))
     paths = {
         key: _absolute(working_folder, value)

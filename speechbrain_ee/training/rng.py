@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random numbers that go on where a checkpoint was saved."""
+"""Save and restore the states of random number generators in checkpoints."""
 
 import random
 from pathlib import Path
@@ -14,14 +14,13 @@ logger = get_logger(__name__)
 
 
 class RNGState:
-    """Recoverable for the state of every global random number generator of this process.
+    """Recoverable for the states of all global random number generators of this process.
 
-    Python, NumPy, torch on the CPU and on each CUDA device. With it, training that resumes draws
-    the same numbers as if it had never stopped. Each rank has a file of its own. Only for
-    resuming: evaluation has no use for it.
+    It covers Python, NumPy, and torch on the CPU and on each CUDA device. Resumed training then draws the same numbers
+    as uninterrupted training. Each rank has its own file.
 
-    A ``DataLoader`` draws a number each time it is iterated. In the middle of an epoch, a resumed
-    one has been iterated once more than one that never stopped: give it its own ``generator``.
+    A ``DataLoader`` draws a random number whenever it is iterated, and a loader that is resumed within an epoch is
+    iterated once more than usual. Give the loader its own ``generator``.
 
     Example
     -------
@@ -36,30 +35,30 @@ class RNGState:
 
     @mark_as_saver
     def save(self, path: str | Path) -> None:
-        """Write the generators' states; every rank calls this and writes a file of its own."""
+        """Write the generators' states; every rank calls this and writes its own file."""
         torch.save(_rng_states(), _rank_path(path))
 
     @mark_as_loader
     def load(self, path: str | Path, end_of_epoch: bool) -> None:
-        """Restore the generators' states exactly, or warn of what cannot be restored."""
+        """Restore the generators' states, or warn about states that cannot be restored."""
         del end_of_epoch
         path = _rank_path(path)
         if not path.exists():
             logger.warning(
                 f"No random state for rank {get_rank()} in {path.parent}: it was saved with fewer "
-                "processes, so this run will differ from an uninterrupted one",
+                "processes, and this run will differ from an uninterrupted one",
                 main_process_only=False,
             )
             return
         _restore_rng_states(torch.load(path, map_location="cpu", weights_only=True))
 
 
-# Not as a decorator: by default SpeechBrain runs a saver on the main process only.
+# Not a decorator, because SpeechBrain would then call the saver only on the main process.
 register_checkpoint_hooks(RNGState, save_on_main_only=False)
 
 
 def _rank_path(path: str | Path) -> Path:
-    """Give each rank its file; the suffix keeps SpeechBrain from taking it for a recoverable."""
+    """Return the file of this rank; SpeechBrain ignores files with this suffix."""
     path = Path(path)
     return path if if_main_process() else path.with_name(f"{path.name}.rank{get_rank()}")
 
@@ -67,9 +66,9 @@ def _rank_path(path: str | Path) -> Path:
 def _rng_states() -> dict:
     version, words, gauss = random.getstate()
     kind, np_words, *np_rest = np.random.get_state()
-    # Asking for a CUDA state would start CUDA in a run that is on the CPU.
+    # Reading a CUDA state would initialise CUDA in a run on the CPU.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    # Plain numbers and tensors only, so that loading them runs nobody's code.
+    # Only numbers and tensors, which can be loaded with weights_only=True.
     return {
         "python": (version, torch.tensor(words), gauss),
         "numpy": (kind, torch.from_numpy(np_words.astype(np.int64)), *np_rest),
@@ -87,8 +86,8 @@ def _restore_rng_states(states: dict) -> None:
     num_devices = torch.cuda.device_count()
     if len(states["cuda"]) > num_devices:
         logger.warning(
-            f"The random state is of {len(states['cuda'])} CUDA devices and {num_devices} are "
-            "here: this run will differ from an uninterrupted one"
+            f"The random state was saved for {len(states['cuda'])} CUDA devices, but there are "
+            f"{num_devices}: this run will differ from an uninterrupted one"
         )
     for device, state in enumerate(states["cuda"][:num_devices]):
         torch.cuda.set_rng_state(state, device)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Learning-rate schedules by optimizer step, as torch's ``LambdaLR``, which SpeechBrain's checkpointer saves.
 
-A parameter group can have a rate of its own, see :func:`give_lr_factor`.
+Parameter groups can have different learning rates, see :func:`give_lr_factor`.
 """
 
 import math
@@ -12,33 +12,33 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 SCHEDULES = ("warmup_cosine", "noam")
-FINAL_SHARE = 0.02  # of the highest rate, left at the end of warmup_cosine
+FINAL_SHARE = 0.02  # of the peak learning rate, at the end of warmup_cosine
 
 
 def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
-    """Make a schedule by name and set the rate of the first step.
+    """Make a schedule by name and set the learning rate of the first step.
 
     Arguments
     ---------
     kind : str
-        ``warmup_cosine``: linear warm-up, then half a cosine to 2 % of the highest rate at the last step; ``noam``:
-        linear warm-up, then falling with the square root of the step, without an end.
+        ``warmup_cosine``: linear warm-up, then half a cosine down to 2 % of the peak at the last step; ``noam``:
+        linear warm-up, then decay with the inverse square root of the step.
     optimizer : torch.optim.Optimizer
-        The rate of each of its groups is the highest of that group.
+        The learning rate of each parameter group is its peak.
     total_steps : int
-        Optimizer steps of the whole training.
+        Number of optimizer steps of the whole training.
     warmup_steps : int
-        Optimizer steps to reach the highest rate.
+        Number of optimizer steps until the peak is reached.
 
     Returns
     -------
     LambdaLR
-        Its ``step`` is called after each step of the optimizer.
+        Call its ``step`` after each step of the optimizer.
 
     Raises
     ------
     ValueError
-        If there is no such schedule, or the warm-up does not fit.
+        If the schedule is unknown, or the warm-up is longer than the training.
 
     Example
     -------
@@ -53,22 +53,22 @@ def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, w
     if kind not in SCHEDULES:
         raise ValueError(f"lr_schedule is {kind!r}: choose from {', '.join(SCHEDULES)}")
     share = _noam(warmup_steps) if kind == "noam" else _warmup_cosine(warmup_steps, total_steps)
-    # Steps count from 1, and torch from 0: with a rate of 0 the first step would be none.
+    # torch counts steps from 0, at which the warm-up would give a learning rate of 0.
     return LambdaLR(optimizer, lambda steps_done: share(steps_done + 1))
 
 
 def load_schedule(schedule: LambdaLR, path: str | Path, end_of_epoch: bool = False) -> None:
-    """Load how many steps are done; the rates are those of the command, which may train for more epochs.
+    """Load the number of steps done, a load hook for SpeechBrain's checkpointer.
 
-    The hook for SpeechBrain's checkpointer. Earlier versions saved the number of the next step, as text
-    (``warmup_cosine``) or in SpeechBrain's format (``noam``): these files are loaded too.
+    The shape of the schedule is that of the current command, which may train for more epochs. Earlier versions saved
+    the number of the next step as text (``warmup_cosine``) or in SpeechBrain's format (``noam``); both can be loaded.
 
     Arguments
     ---------
     schedule : LambdaLR
-        Of :func:`schedule`.
+        Made by :func:`schedule`.
     path : str | Path
-        The schedule's file of a checkpoint.
+        The schedule's file in a checkpoint.
     end_of_epoch : bool
         Not used.
     """
@@ -82,18 +82,18 @@ def load_schedule(schedule: LambdaLR, path: str | Path, end_of_epoch: bool = Fal
 
 
 def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Parameter], factor: float) -> None:
-    """Move parameters into groups of their own, whose rate is ``factor`` times that of the others.
+    """Move parameters into separate groups with ``factor`` times the learning rate.
 
-    Call it before :func:`schedule`, which takes the rate of each group as its highest.
+    Call it before :func:`schedule`, which takes the learning rate of each group as its peak.
 
     Arguments
     ---------
     optimizer : torch.optim.Optimizer
-        Its groups are split.
+        Its parameter groups are split.
     parameters : Iterable
-        Those to move.
+        Parameters to move.
     factor : float
-        Above 0; a pretrained encoder wants less than its new heads.
+        Above 0; a pretrained encoder usually needs a lower learning rate than new heads.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.
     [0.5, 0.05]
     """
     if not factor > 0:
-        raise ValueError(f"the encoder's factor of the learning rate is {factor}: give more than 0, or freeze it")
+        raise ValueError(f"encoder_lr_factor is {factor}: give a number above 0, or freeze the encoder")
     moved = {id(parameter) for parameter in parameters}
     for group in list(optimizer.param_groups):
         own = [parameter for parameter in group["params"] if id(parameter) in moved]
@@ -122,8 +122,8 @@ def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.
 def _warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     if not 0 < warmup_steps < total_steps:
         raise ValueError(
-            f"warmup_steps={warmup_steps} do not fit into {total_steps} optimizer steps: "
-            "give fewer, or train for more epochs"
+            f"warmup_steps is {warmup_steps}, but training has {total_steps} optimizer steps: "
+            "give fewer warm-up steps or more epochs"
         )
 
     def share(step: int) -> float:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of a yaml's settings, as they stand on a command line.
+"""Parse values of yaml settings that are given on the command line.
 
-A setting is read as its default in the yaml is: a path or an alphabet as it stands, whatever it means in YAML; a list
-with or without brackets; a number as a number.
+A value is parsed by the type of its default in the yaml: paths and alphabets are taken literally, whatever they mean in
+YAML; lists may have brackets or not; numbers must be numbers.
 """
 
 import math
@@ -15,12 +15,12 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 PATH_ENDINGS = ("_folder", "_file", "_manifest", "_manifests")
 OTHER_PATHS = {"data_root", "init_from", "source", "state_cache"}
 NULL_IS_NONE = {"data_root", "init_from", "noise_manifest", "source", "state_cache", "text_file"}
-TEXTS = {"alphabet"}  # may be digits, or empty
+TEXTS = {"alphabet"}  # may consist of digits, or be empty
 OBJECT_OR_NONE = {"prepare", "wav_augment"}
 
 
 def is_path(name: str) -> bool:
-    """Whether a setting is a path, or a list of them, by its name.
+    """Return whether a setting is a path or a list of paths, judging by its name.
 
     >>> is_path("output_folder"), is_path("test_manifests"), is_path("lr")
     (True, True, False)
@@ -29,27 +29,27 @@ def is_path(name: str) -> bool:
 
 
 def read_setting(name: str, words: list[str], default: object) -> object:
-    """Read the value of a setting.
+    """Parse the value of a setting.
 
     Arguments
     ---------
     name : str
-        The key of the yaml.
+        Key in the yaml.
     words : list[str]
-        What stands behind the option.
+        Words after the option.
     default : object
-        What the yaml has there.
+        Value in the yaml.
 
     Returns
     -------
     object
-        The value, such that HyperPyYAML takes it as it is.
+        Value, in a form that HyperPyYAML does not change.
 
     Raises
     ------
     ValueError
-        If it is of another type than the default, or no YAML; says what to give. Of an object of the yaml, only its
-        arguments can be given.
+        If the type differs from that of the default, or the value is not valid YAML. For an object, only a mapping of
+        its arguments is accepted.
 
     Example
     -------
@@ -80,13 +80,13 @@ def _is_object(default: object) -> bool:
 
 
 def _object(name: str, text: str, default: object) -> object:
-    """A mapping, which replaces arguments of an object that has some; or null for one that may be missing."""
+    """Parse a mapping of arguments that replaces those of an object, or null for an optional object."""
     value = _yaml(name, text)
     if isinstance(value, dict) and isinstance(default, dict):
         return value
     if value is None and name in OBJECT_OR_NONE:
         return None
-    raise ValueError(f"--{name} is an object of the yaml: change its settings, or copy the yaml")
+    raise ValueError(f"--{name} is an object in the yaml: change its settings instead, or copy the yaml")
 
 
 def _number(name: str, text: str, value: object, default: int | float) -> object:
@@ -100,7 +100,7 @@ def _number(name: str, text: str, value: object, default: int | float) -> object
 
 
 def _list(name: str, words: list[str], default: list) -> list:
-    """A list in brackets; or a single item, or several with commas or spaces between them."""
+    """Parse a list in brackets, or items separated by commas or spaces."""
     text = " ".join(words).strip()
     in_brackets = text.startswith("[") and text.endswith("]")
     if is_path(name):
@@ -113,7 +113,7 @@ def _list(name: str, words: list[str], default: list) -> list:
     if is_path(name):
         return [_path(name, item) for item in items]
     if items and any(map(_is_object, default)):
-        raise ValueError(f"--{name} is a list of objects of the yaml: give [] for none, or copy the yaml")
+        raise ValueError(f"--{name} is a list of objects in the yaml: give [] for none, or copy the yaml")
     if default and all(isinstance(one, int | float) for one in default):
         if not all(_is_number(one) for one in items):
             raise ValueError(f"--{name} {text}: give a list of numbers, such as {list(default)}")
@@ -126,7 +126,7 @@ def _is_number(value: object) -> bool:
 
 
 def _paths(word: str) -> list[str]:
-    """The paths in one word: it is split at commas, then at spaces, where no file has that name; blanks are none."""
+    """Split a word into paths at commas and spaces, unless a file of that name exists; ignore blanks."""
     found = []
     for part in filter(str.strip, [word] if Path(word).exists() else word.split(",")):
         part = part if Path(part).exists() else part.strip()
@@ -141,8 +141,8 @@ def _paths_in_brackets(name: str, text: str) -> list[str]:
         items = [None]
     if not all(isinstance(item, str) for item in items):
         raise ValueError(
-            f"--{name} {text}: give paths such as [a.jsonl, b.jsonl], each in quotation marks where it has a comma, "
-            "a colon, # or a bracket"
+            f"--{name} {text}: give paths such as [a.jsonl, b.jsonl], with quotation marks around those that contain a "
+            "comma, a colon, # or a bracket"
         )
     return items
 
@@ -151,18 +151,20 @@ def _path(name: str, text: str) -> DoubleQuotedScalarString:
     if not text.strip():
         raise ValueError(f"--{name} is empty: give a path")
     if re.search("<[^>]*>", text):
-        raise ValueError(f"--{name} {text}: <...> in a path would be read as another setting; give another name")
-    # HyperPyYAML would compute 1/0, and writes a list's ?/a such that it is read as a key.
+        raise ValueError(
+            f"--{name} {text}: <...> in a path would be read as a reference to a setting; use another name"
+        )
+    # HyperPyYAML would evaluate 1/0 as arithmetic, and would write ?/a in a list so that it is read as a key.
     is_misread = text.startswith("?") or (re.fullmatch(r"[\d\s.()*/%+-]+", text) and re.search("[*/%]", text))
     return _literal(name, f"./{text}" if is_misread and not text.startswith(("/", ".")) else text)
 
 
 def _literal(name: str, text: str) -> DoubleQuotedScalarString:
-    """A text that stays one in YAML."""
+    """Quote a string so that YAML keeps it as a string."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"--{name} {text!r} is not UTF-8: give another name") from None
+        raise ValueError(f"--{name} {text!r} is not UTF-8: use another name") from None
     return DoubleQuotedScalarString(text)
 
 
@@ -171,4 +173,4 @@ def _yaml(name: str, text: str) -> object:
         return YAML(typ="rt").load(text)
     except YAMLError as error:
         reason = getattr(error, "problem", None) or str(error)
-        raise ValueError(f"--{name} {text}: no YAML ({reason})") from None
+        raise ValueError(f"--{name} {text}: not valid YAML ({reason})") from None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit states of a frozen encoder, computed once and kept on disk in half precision, for training heads alone."""
+"""Cache of a frozen encoder's exit states on disk, in half precision, for training only the heads."""
 
 import hashlib
 import json
@@ -29,30 +29,30 @@ logger = get_logger(__name__)
 
 HALF_BYTES = 2
 HALF_MAX = 65504.0
-SYNC_S = 10.0  # at most so much work is lost where the machine is switched off
-# What states depend on: our code, and the libraries that layers and resampling come from.
+SYNC_S = 10.0  # seconds of work that a power failure can lose
+# States depend on this code, and on the libraries of layers and resampling.
 CODE = ("lobes/**/*.py", "audio/*.py", "corpora/recordings.py")
 LIBRARIES = ("speechbrain", "transformers", "soxr")
 
 
 class StateCache:
-    """States of every exit for a set of utterances, in one file of float16 that grows as they are computed.
+    """States of every exit for a set of utterances, in one float16 file that is filled incrementally.
 
-    The file is named after the encoder's weights, the features, the utterances and the code that computes the states,
-    so that what belongs to something else is not used. Beside it, an index has one JSON line per utterance: where its
-    states are, and size and time of its recording. A computation that was stopped continues where it was, and only a
-    recording that has changed is computed again. Reading maps no memory: training needs no more of it than a batch.
+    The name of the file is a hash of the encoder's weights, the features, the utterances and the code that computes the
+    states, so that stale states are never used. An index file beside it has one JSON line per utterance: the position
+    of its states, and the size and modification time of its recording. An interrupted computation is resumed, and only
+    recordings that have changed are computed again. Reading uses no memory beyond that of a batch.
 
     Arguments
     ---------
     folder : str | Path
-        Where the files are; made if missing.
+        Folder of the files; created if it does not exist.
     utterances : Sequence[Utterance]
-        Of one set.
+        Utterances of one set.
     features : Features
-        Before the encoder.
+        Features that the encoder takes.
     encoder : ExitEncoder
-        Frozen; its exit states are kept.
+        Frozen encoder whose exit states are cached.
 
     Example
     -------
@@ -88,12 +88,12 @@ class StateCache:
 
     @property
     def num_bytes(self) -> int:
-        """Size on disk, by the durations."""
+        """Size on disk in bytes, estimated from the durations."""
         return self._num_bytes(self.utterances)
 
     @property
     def num_missing_bytes(self) -> int:
-        """How much is still to be computed, by the durations."""
+        """Size in bytes of the states that are still to be computed, estimated from the durations."""
         return self._num_bytes(self._missing(self._read_index()))
 
     def _num_bytes(self, utterances: Sequence[Utterance]) -> int:
@@ -105,46 +105,46 @@ class StateCache:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all is there."""
+        """Whether the states of all utterances are cached."""
         return not self._missing(self._read_index())
 
     def _missing(self, index: dict[str, dict]) -> list[Utterance]:
-        """Utterances without states, or whose recording is another one since."""
+        """Return utterances without states, or whose recording has changed."""
         return [
             one for one in self.utterances if index.get(one.id, {}).get("file") != size_and_time(one.audio_filepath)
         ]
 
     def _read_index(self) -> dict[str, dict]:
-        """Where each utterance's states are; lines of which the file has not all states are left out."""
+        """Return the position of each utterance's states; skip entries whose states are not complete."""
         try:
             lines = self._index_path.read_text("utf-8").splitlines()
             frames = self.path.stat().st_size // (self.width * HALF_BYTES)
         except FileNotFoundError:
             return {}
         found = [entry for entry in map(_entry, lines) if entry and entry["first"] + entry["frames"] <= frames]
-        return {entry["id"]: entry for entry in found}  # the last line of an utterance counts
+        return {entry["id"]: entry for entry in found}  # the last line of an utterance wins
 
     def fill(self, *, device: str = "cpu", max_batch_seconds: float = 60.0) -> None:
-        """Compute what is not there yet; where another process does so, wait for it.
+        """Compute the missing states; if another process is computing them, wait for it.
 
         Arguments
         ---------
         device : str
-            Where to compute; afterwards the modules are where they were.
+            Device to compute on; afterwards the modules are moved back.
         max_batch_seconds : float
-            Audio in a batch, padding included.
+            Audio in a batch, including padding.
 
         Raises
         ------
         ValueError
-            If the audio or the states of some utterances cannot be used. Those of the others are kept.
+            If the audio or states of some utterances cannot be used. The states of the others are kept.
         """
         with locked(self.path.with_suffix(".lock"), waiting_for="the states"):
             index = self._read_index()
             missing = self._missing(index)
             if not missing:
                 return
-            self._say_what_is_not_used()
+            self._warn_about_stale_states()
             logger.info("%s: %.1f GB of states of %d utterances", self.path, self.num_bytes / 1e9, len(self.utterances))
             with _on_device((self.features, self.encoder), device):
                 failed = self._write(index, {one.id for one in missing}, device, max_batch_seconds)
@@ -153,27 +153,26 @@ class StateCache:
             identity, error = next(iter(failed.items()))
             raise ValueError(
                 f"{len(failed)} of {len(self.utterances)} utterances have no states (first: {identity}: {error}); "
-                "those of the others are kept: mend it or leave it out, and run the same command again"
+                "those of the others are kept: repair or remove it, and run the same command again"
             )
 
-    def _say_what_is_not_used(self) -> None:
+    def _warn_about_stale_states(self) -> None:
         files = [path for path in self.path.parent.glob(f"{self.content}-*.f16") if path != self.path]
         files += [path for path in self.path.parent.glob("*.f16") if path.with_suffix(".json").exists()]
         if files:
             logger.warning(
-                "%s: states that another version of the code computed (%.1f GB) are not used, but computed again: "
-                "remove %s",
+                "%s: states that another version of the code computed (%.1f GB) are computed again: remove %s",
                 *(self.path.parent, sum(path.stat().st_size for path in files) / 1e9, ", ".join(p.name for p in files)),
             )
 
     @torch.no_grad()
     def _write(self, index: dict, missing: set[str], device: str, max_batch_seconds: float) -> dict[str, Exception]:
-        """Compute the batches in which something is missing; gives what failed, by utterance."""
+        """Compute the batches with missing states; return the errors by utterance."""
         end = max((entry["first"] + entry["frames"] for entry in index.values()), default=0)
         failed: dict[str, Exception] = {}
         progress = tqdm(total=len(self.utterances), desc="states of the frozen encoder", delay=2, leave=False)
-        # A batch is computed as a whole, so that interruptions change no state.
-        if self._index_path.exists():  # a line beyond the end of the data would come to point into other states
+        # A batch is always computed as a whole, so that states do not depend on interruptions.
+        if self._index_path.exists():  # an entry beyond the end of the data would later point to wrong states
             write_whole(self._index_path, "".join(json.dumps(entry) + "\n" for entry in index.values()).encode())
         with _Appended(self.path, self._index_path, end * self.width * HALF_BYTES) as store:
             for batch in self._batches(max_batch_seconds):
@@ -194,7 +193,7 @@ class StateCache:
         return failed
 
     def _states(self, batch: Sequence[Utterance], device: str) -> list[torch.Tensor]:
-        """States of all exits side by side, (frames, exits * d_model) in half precision, of each utterance."""
+        """Return the concatenated states of all exits, (frames, exits * d_model) in half precision, per utterance."""
         waveforms = [load_audio(one.audio_filepath, self.features.sample_rate) for one in batch]
         num_samples = torch.tensor([len(one) for one in waveforms], device=device)
         feats, frames = self.features(pad_sequence(waveforms, batch_first=True).to(device), num_samples)
@@ -207,7 +206,7 @@ class StateCache:
         return [[self.utterances[index] for index in batch] for batch in length_batches(seconds, max_batch_seconds)]
 
     def read(self, utterance_id: str) -> torch.Tensor:
-        """States of all exits side by side, (frames, exits * d_model), float16."""
+        """Return the concatenated states of all exits, (frames, exits * d_model), float16."""
         if self._index is None:
             self._index = self._read_index()
         if utterance_id not in self._index:
@@ -220,14 +219,14 @@ class StateCache:
 
 
 class _Appended:
-    """Data and index, each appended to; a line of the index is written when its data is on the disk."""
+    """Appends to data and index; an index entry is written after its data has been flushed to the disk."""
 
     def __init__(self, data: Path, index: Path, size: int):
         self._data, self._index = open(data, "ab"), open(index, "a+b")
-        self._data.truncate(size)  # what an interruption left without a line
+        self._data.truncate(size)  # data without an index entry, after an interruption
         if self._index.tell():
             self._index.seek(-1, os.SEEK_END)
-            self._index.write(b"" if self._index.read(1) == b"\n" else b"\n")  # behind a line that was cut off
+            self._index.write(b"" if self._index.read(1) == b"\n" else b"\n")  # after an incomplete line
         self._pending: list[dict] = []
         self._synced = time.monotonic()
 
@@ -257,7 +256,7 @@ class _Appended:
 
 
 def _entry(line: str) -> dict | None:
-    """Read a line of the index; None where an interruption cut it off."""
+    """Parse a line of the index; None for an incomplete line."""
     try:
         entry = json.loads(line)
         return entry if entry.keys() == {"id", "first", "frames", "file"} else None
@@ -265,13 +264,9 @@ def _entry(line: str) -> dict | None:
         return None
 
 
-def _facts(utterance: Utterance) -> list[int]:
-    return size_and_time(utterance.audio_filepath)
-
-
 @contextmanager
 def _on_device(modules: Sequence[nn.Module], device: str) -> Iterator[None]:
-    """Evaluation mode on a device; afterwards the modules are what and where they were."""
+    """Move modules to a device in evaluation mode; afterwards restore device and mode."""
     modes = [module.training for module in modules]
     place = next((one.device for module in modules for one in module.parameters()), torch.device("cpu"))
     for module in modules:
@@ -286,5 +281,5 @@ def _on_device(modules: Sequence[nn.Module], device: str) -> Iterator[None]:
 def _as_half(states: torch.Tensor) -> torch.Tensor:
     largest = float(states.abs().max())
     if not largest <= HALF_MAX:
-        raise ValueError(f"a state of {largest:g} does not fit into half precision: train without state_cache")
+        raise ValueError(f"a state of {largest:g} exceeds the range of half precision: train without state_cache")
     return states.half()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start a training from another run's weights: the second of two stages, or exits for a model that has one."""
+"""Start training from the weights of another run, e.g. to add exits to a trained model."""
 
 from pathlib import Path
 
@@ -14,30 +14,28 @@ logger = get_logger(__name__)
 
 
 def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_file: str | Path) -> list[int]:
-    """Take over features and encoder of a model folder, and the heads of the exit layers that both have.
+    """Load features and encoder of a model folder, and the heads of the exit layers that both models have.
 
     Arguments
     ---------
     modules : dict[str, nn.Module]
-        The parts ``features``, ``encoder`` and ``heads`` to load into.
+        The modules ``features``, ``encoder`` and ``heads`` to load into.
     folder : str | Path
-        A run folder or bundle.
+        Run folder or bundle.
     tokenizer_file : str | Path
-        The tokenizer of this training; heads of another's tokens are not taken over.
+        Tokenizer of this training; heads for another tokenizer are not loaded.
 
     Returns
     -------
     list[int]
-        Exit layers whose heads were taken over; the others start anew.
+        Exit layers whose heads were loaded; the other heads keep their initial weights.
 
     Raises
     ------
     ModelError
-        If the folder holds no whole model.
-    ModelError
-        If features or encoder have other settings.
+        If the folder has no complete model, or its features or encoder have other settings.
     CheckpointError
-        If their weights are of another shape.
+        If the weights have other shapes.
     """
     folder = Path(folder)
     given = load_model(load_config(folder / CONFIG_FILE), folder / WEIGHTS_FILE)
@@ -54,12 +52,12 @@ def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_f
                     own.load_state_dict(other.state_dict())
                 taken.append(layer)
     new = [layer for layer in modules["encoder"].exit_layers if layer not in taken]
-    logger.info("started from %s: features, encoder, heads of the layers %s; new heads at %s", folder, taken, new)
+    logger.info("loaded %s: features, encoder, heads of the layers %s; new heads at the layers %s", folder, taken, new)
     return taken
 
 
 def _function_of(module: nn.Module) -> dict:
-    """Settings that change what the same weights compute; not how many layers there are and what is dropped out."""
+    """Return the settings that affect what given weights compute; excludes depth and dropout."""
     settings = {"class": type(module).__name__} | module.config
     settings |= settings.pop("backbone", {})
     free = {"exit_layers", "num_layers", getattr(module, "depth_setting", None)}
@@ -70,11 +68,11 @@ def _check_settings(folder: Path, part: str, theirs: dict, ours: dict) -> None:
     differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     if differing:
         was = ", ".join(f"{name} was {theirs.get(name)!r} and is {ours.get(name)!r}" for name in differing[:3])
-        raise ModelError(f"the {part} of {folder} have other settings ({was}): give the same, or no init_from")
+        raise ModelError(f"the {part} of {folder} have other settings ({was}): use the same settings, or no init_from")
 
 
 def _are_alike(ours: nn.Module, theirs: nn.Module) -> bool:
-    """Whether heads differ in nothing but their number and place."""
+    """Whether two sets of heads have the same settings, except for their number and layers."""
     places = {"num_exits", "exit_layers", "decoders_at", "decoders_per_batch"}
     own, other = ({key: value for key, value in one.config.items() if key not in places} for one in (ours, theirs))
     return type(ours) is type(theirs) and own == other
@@ -85,12 +83,12 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def load_checkpoint_encoder(hparams: dict) -> None:
-    """Load features and encoder of the newest checkpoint, which the Brain does not do where states are cached.
+    """Load features and encoder of the newest checkpoint; the Brain does not load them if states are cached.
 
     Raises
     ------
     CheckpointError
-        If their weights do not fit.
+        If the weights do not fit.
     """
     checkpoint = hparams["checkpointer"].find_checkpoint()
     for name in ("features", "encoder"):
@@ -100,12 +98,18 @@ def load_checkpoint_encoder(hparams: dict) -> None:
 
 
 def load_initial(hparams: dict) -> None:
-    """Load the weights of init_from; all of them where they are to be mixed with the trained ones."""
+    """Load the weights of ``init_from``; ``init_share`` needs the weights of all heads.
+
+    Raises
+    ------
+    ValueError
+        If ``init_share`` is above 0 and a head cannot be loaded.
+    """
     parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
     taken = warm_start(parts, hparams["init_from"], tokenizer_file=hparams["tokenizer_file"])
     new = [layer for layer in hparams["exit_layers"] if layer not in taken]
     if new and hparams["init_share"] > 0:
         raise ValueError(
-            f"init_share {hparams['init_share']} mixes in the heads of {hparams['init_from']}, which has none like "
-            f"those of the layers {new}: give 0, or a run of the same heads and tokenizer"
+            f"init_share {hparams['init_share']} needs all heads of {hparams['init_from']}, which has no "
+            f"matching heads at the layers {new}: give 0, or a run with the same heads and tokenizer"
         )

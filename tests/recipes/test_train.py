@@ -164,7 +164,7 @@ def test_a_calibration_of_other_weights_is_made_anew(finished, corpus, tmp_path)
 def test_a_run_is_not_resumed_with_other_run_options(finished, corpus, tmp_path, option, value, before):
     run, _ = finished
     ended = train(arguments(corpus, run, **{option: value}), tmp_path)
-    assert_one_line(ended, f"holds a run with other settings ({option} was {before})")
+    assert_one_line(ended, f"contains a run with other settings ({option} was {before})")
 
 
 # --- law 7: stopped at any moment and resumed == uninterrupted -------------------------------
@@ -345,7 +345,7 @@ def assert_one_line(ended, *parts):
         ("exit_layers", "[2, 1, 3]", ["exit_layers [2, 1, 3] are not sorted"]),
         ("exit_layers", "1.5", ["exit_layers"]),
         ("exit_layers", "{a: 1}", ["--exit_layers {a: 1}: give a list of numbers"]),
-        ("exit_layer", "[3]", ["--exit_layer is no setting of", "do you mean --exit_layers?"]),
+        ("exit_layer", "[3]", ["--exit_layer is neither a key of", "do you mean --exit_layers?"]),
         ("channels", "4.5", ["channels"]),
         ("unfreeze", "3", ["unfreeze"]),
         ("unfreeze", "(1, 2)", ["unfreeze"]),
@@ -356,7 +356,7 @@ def assert_one_line(ended, *parts):
         ("device", "cuda:99", ["device cuda:99: ", "GPUs are here that torch can use; give cpu"]),
         ("log_config", "none.yaml", ["--log_config none.yaml does not exist"]),
         ("data_root", "none", ["data_root none is no folder"]),
-        ("blank_index", "5", ["--blank_index is no setting of"]),  # the tokenizer fixes it
+        ("blank_index", "5", ["--blank_index is neither a key of"]),  # the tokenizer fixes it
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
         ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),
@@ -448,7 +448,7 @@ def test_a_checkpoint_with_other_heads_names_the_head(corpus, tmp_path, trained,
     before = names(run / "save")
     ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)
     assert_one_line(
-        ended, f"holds a run with other settings (exit_layers was {trained}", "give another --output_folder"
+        ended, f"contains a run with other settings (exit_layers was {trained}", "give another --output_folder"
     )
     (run / "hyperparams.yaml").unlink()  # a checkpoint from elsewhere
     ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)

@@ -145,11 +145,11 @@ def test_a_finished_run_gets_a_share_of_what_it_began_with(corpus, sources, grad
     assert len(curve(run)) == 1, "nothing is trained again"
     ended = train(arguments(corpus, tmp_path / "new", **begun | {"head_kind": "mlp"}, init_share=0.25), tmp_path)
     assert ended.status == 1
-    assert "which has none like those of the layers [" in ended.error_lines[-1]
+    assert "which has no matching heads at the layers [" in ended.error_lines[-1]
 
 
 @pytest.mark.parametrize(
-    ("share", "message"), [(0.5, "there is none: give --init_from"), (1, "give 0 (all is what was trained) or more")]
+    ("share", "message"), [(0.5, "needs the weights of init_from: give --init_from"), (1, "give a number in [0, 1)")]
 )
 def test_a_share_of_nothing_is_refused(corpus, sources, tmp_path, share, message):
     ended = train(arguments(corpus, tmp_path / "run", **options(sources, init_share=share)), tmp_path)

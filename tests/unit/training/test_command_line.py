@@ -27,7 +27,7 @@ tokenizer_file: !ref <output_folder>/tokenizer.model
 prepare: !name:builtins.print
 loss: !name:builtins.dict
   distillation: 0.0
-decoder: !name:builtins.dict
+valid_decoder: !name:builtins.dict
 options:
   size: 1
 masks:
@@ -108,13 +108,13 @@ def test_run_options_have_their_type(parse, words, name, value):
         (["--debug", "True"], "'True' belongs to no option"),
         (["--debug=2"], "--debug=2: it is a flag, give --debug alone"),
         (["--device", "--debug"], "--device needs a value: The device to run the experiment on"),
-        (["--skip_nonfinite_grads"], "--skip_nonfinite_grads has no effect"),
-        (["--nonfinite_patience", "4"], "--nonfinite_patience has no effect"),
+        (["--skip_nonfinite_grads"], "--skip_nonfinite_grads is not supported"),
+        (["--nonfinite_patience", "4"], "--nonfinite_patience is not supported"),
         (["b.yaml"], "'b.yaml' belongs to no option"),
         (["--lr", "1", "--lr", "2"], "--lr is given twice"),
-        (["--lrr", "1"], "--lrr is no setting of"),
+        (["--lrr", "1"], "--lrr is neither a key of"),
         (["--exit_layer", "1"], "do you mean --exit_layers?"),
-        (["--test", "1"], "--test is no setting of"),  # no beginning of an option is the option
+        (["--test", "1"], "--test is neither a key of"),  # no beginning of an option is the option
     ],
 )
 def test_calls_that_cannot_be_meant(parse, words, message):
@@ -129,7 +129,7 @@ def test_a_call_without_a_yaml_or_with_none():
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [1", "is no YAML"), ("- 1", "is no yaml of settings"), ("", "settings")]
+    ("text", "message"), [("a: [1", "is not valid YAML"), ("- 1", "is not a mapping of settings"), ("", "settings")]
 )
 def test_a_file_that_is_no_yaml_of_settings(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
@@ -176,7 +176,7 @@ def test_a_path_that_hyperpyyaml_would_misread_is_the_same_path(parse, name):
     [
         ("", "is empty: give a path"),
         (" ", "is empty"),
-        ("a<lr>b", "would be read as another setting"),
+        ("a<lr>b", "would be read as a reference to a setting"),
         ("a\udce9", "is not UTF-8"),
     ],
 )
@@ -241,13 +241,13 @@ def test_a_list_of_numbers(parse, option, words):
         ("exit_layers", "[1, .nan]", "give a list of numbers"),
         ("speeds", "[1, .nan]", "give a list of numbers"),
         ("speeds", "null", "or [] for none"),
-        ("speeds", "1 , ]", "no YAML"),
+        ("speeds", "1 , ]", "not valid YAML"),
         ("test_manifests", "null", "or [] for none"),
         ("test_manifests", "", "or [] for none"),
         ("test_manifests", " , ,", "or [] for none"),
-        ("test_manifests", "[a: b]", "each in quotation marks"),
-        ("test_manifests", "[a #1.jsonl]", "each in quotation marks"),
-        ("test_manifests", "[[a]]", "each in quotation marks"),
+        ("test_manifests", "[a: b]", "with quotation marks"),
+        ("test_manifests", "[a #1.jsonl]", "with quotation marks"),
+        ("test_manifests", "[[a]]", "with quotation marks"),
         ("lr", "abc", "--lr abc: give a number (0.1 by default)"),
         ("lr", ".inf", "--lr .inf: give a number"),
         ("lr", "[1]", "--lr [1]: give a number"),
@@ -256,15 +256,15 @@ def test_a_list_of_numbers(parse, option, words):
         ("layers", "[3]", "--layers [3]: give a number"),
         ("shared", "maybe", "--shared maybe: give True or False"),
         ("shared", "1", "--shared 1: give True or False"),
-        ("exit_weights", "[1", "--exit_weights [1: no YAML"),
-        ("loss", "null", "--loss is an object of the yaml: change its settings, or copy the yaml"),
-        ("loss", "ctc", "--loss is an object of the yaml"),
-        ("loss", "[1]", "--loss is an object of the yaml"),
-        ("decoder", "null", "--decoder is an object of the yaml"),
-        ("decoder", "{beam_size: 2}", "--decoder is an object of the yaml"),
-        ("prepare", "5", "--prepare is an object of the yaml"),
-        ("options", "3", "--options is an object of the yaml"),
-        ("masks", "3", "--masks is a list of objects of the yaml: give [] for none"),
+        ("exit_weights", "[1", "--exit_weights [1: not valid YAML"),
+        ("loss", "null", "--loss is an object in the yaml: change its settings instead, or copy the yaml"),
+        ("loss", "ctc", "--loss is an object in the yaml"),
+        ("loss", "[1]", "--loss is an object in the yaml"),
+        ("valid_decoder", "null", "--valid_decoder is an object in the yaml"),
+        ("valid_decoder", "{beam_size: 2}", "--valid_decoder is an object in the yaml"),
+        ("prepare", "5", "--prepare is an object in the yaml"),
+        ("options", "3", "--options is an object in the yaml"),
+        ("masks", "3", "--masks is a list of objects in the yaml: give [] for none"),
     ],
 )
 def test_a_value_of_another_kind(parse, option, text, message):

@@ -74,7 +74,7 @@ def test_unknown_settings_are_refused(freeze):
 def test_a_step_that_training_does_not_reach_is_refused():
     freezing = Freezing(encoder=make_encoder("transformer"), freeze=1, unfreeze=[[50, "nothing"]])
     freezing.check_steps(51)
-    with pytest.raises(ValueError, match="unfreeze names step 50, and training has 50 of them"):
+    with pytest.raises(ValueError, match="unfreeze names step 50, but training has only 50 steps"):
         freezing.check_steps(50)
 
 
@@ -91,7 +91,7 @@ def test_stages_follow_the_step():
 
 @pytest.mark.parametrize("unfreeze", [[[5, 3], [5, 2]], [[0, 3]], [[-1, 3]]])
 def test_steps_that_do_not_rise_are_refused(unfreeze):
-    with pytest.raises(ValueError, match="they must rise from 1 on"):
+    with pytest.raises(ValueError, match="give increasing steps, from 1 on"):
         Freezing(encoder=make_encoder("transformer"), unfreeze=unfreeze)
 
 

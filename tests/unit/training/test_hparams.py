@@ -88,7 +88,7 @@ def test_a_yaml_of_an_earlier_version_gives_what_it_gave(tmp_path):
     schedule = hparams["lr_scheduler"](optimizer=optimizer, total_steps=9)
     assert schedule.get_last_lr() == [0.25]  # half of the schedule's rate, which went before the optimizer's
     letters = object()
-    assert hparams["decoder"](tokenizer=letters).tokenizer is letters
+    assert hparams["valid_decoder"](tokenizer=letters).tokenizer is letters
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_another_blank_of_an_earlier_version_is_refused(tmp_path, line):
     before = line.replace("5", "0" if line.startswith("b") else "!ref <blank_index>")
     assert EARLIER.count(before) == 1
     (tmp_path / "a.yaml").write_text(EARLIER.replace(before, line))
-    with pytest.raises(ValueError, match="a.yaml: blank_index is 5, and the tokenizer's blank is 0: remove"):
+    with pytest.raises(ValueError, match="a.yaml: blank_index is 5, but the tokenizer's blank is 0: remove"):
         load_hparams(tmp_path / "a.yaml")
 
 

@@ -106,9 +106,9 @@ def test_the_blank_of_another_tokenizer_may_lie_elsewhere():
 @pytest.mark.parametrize(
     ("tokens", "blank_index", "message"),
     [
-        ([[1, 2, 0]], 1, "a text has token 1, the blank: give the blank_index of the tokenizer"),
-        ([[1, 2, 0]], 3, r"blank_index 3 lies outside the vocabulary; choose 0\.\.2"),
-        ([[1, 2, 0]], -1, "blank_index -1 lies outside the vocabulary"),
+        ([[1, 2, 0]], 1, "a target contains token 1, the blank: give the blank_index of the tokenizer"),
+        ([[1, 2, 0]], 3, r"blank_index 3 is outside the vocabulary: choose 0\.\.2"),
+        ([[1, 2, 0]], -1, "blank_index -1 is outside the vocabulary"),
     ],
 )
 def test_a_blank_that_is_none_is_refused(tokens, blank_index, message):

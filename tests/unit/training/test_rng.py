@@ -48,4 +48,4 @@ def test_rng_of_more_devices_than_there_are_warns(tmp_path, caplog):
     devices = torch.cuda.device_count()
     states["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * (devices + 1)
     rng._restore_rng_states({**states, "cuda": states["cuda"][devices:] * (devices + 1)})
-    assert f"{devices + 1} CUDA devices and {devices} are here" in caplog.text
+    assert f"{devices + 1} CUDA devices, but there are {devices}" in caplog.text

@@ -91,7 +91,7 @@ def test_more_epochs_than_when_it_was_saved_stretch_what_is_left(tmp_path):
 
 @pytest.mark.parametrize("warmup_steps", [0, 10, 11])
 def test_warmup_that_does_not_fit_is_refused(warmup_steps):
-    with pytest.raises(ValueError, match=f"warmup_steps={warmup_steps} do not fit into 10 optimizer steps"):
+    with pytest.raises(ValueError, match=f"warmup_steps is {warmup_steps}, but training has 10 optimizer steps"):
         make("warmup_cosine", total_steps=10, warmup_steps=warmup_steps)
 
 
@@ -116,5 +116,5 @@ def test_a_group_with_a_factor_has_its_share_of_the_rate(kind):
 
 
 def test_a_factor_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="give more than 0, or freeze it"):
+    with pytest.raises(ValueError, match="give a number above 0, or freeze the encoder"):
         give_lr_factor(optimizer(), [], 0)

@@ -223,7 +223,7 @@ def test_a_disk_without_room_is_said_before_anything_is_computed(tmp_path, utter
 def test_a_state_that_half_precision_cannot_hold_is_refused(tmp_path, utterances):
     cache = cache_of(tmp_path / "states", utterances)
     cache.encoder.transformer.encoder.norm.norm.weight.data *= 1e6
-    with pytest.raises(ValueError, match="does not fit into half precision: train without state_cache"):
+    with pytest.raises(ValueError, match="exceeds the range of half precision: train without state_cache"):
         cache.fill()
 
 
