@@ -26,7 +26,6 @@ from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.lobes.attention_decoder import extend, project, read
 from speechbrain_ee.lobes.cost import exit_macs
-from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.special_tokens import BOS_INDEX
 from speechbrain_ee.text.metrics import word_errors
 from speechbrain_ee.training.losses import NO_TARGET, attention_targets
@@ -58,12 +57,11 @@ def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: 
         loader.set_epoch(epoch)
         losses = []
         for batch in tqdm(loader, desc=f"epoch {epoch}", leave=False):
-            wavs, wav_lens = batch.sig
             with torch.no_grad():
-                feats = asr.mods.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
+                feats = asr.mods.features(*batch.sig)
                 states, lengths = asr.mods.encoder(*feats)
-            tokens, token_lens = batch.tokens
-            targets = attention_targets(tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0))
+            tokens, token_lengths = batch.tokens
+            targets = attention_targets(tokens, token_lengths)
             inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
             options = {"ignore_index": NO_TARGET, "label_smoothing": 0.1}
             each = [

@@ -8,10 +8,10 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
 from speechbrain.dataio.sampler import DynamicBatchSampler
-from speechbrain.utils.data_utils import batch_pad_right
 
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds
 from speechbrain_ee.corpora.dataset import SpeechDataset, stable_seed
+from speechbrain_ee.lobes.padding import pad_batch
 
 
 def shard_batches(batches: Sequence, rank: int, world_size: int, *, drop_last: bool) -> list:
@@ -156,7 +156,8 @@ def make_loader(
     Returns
     -------
     SpeechLoader
-        Of PaddedBatch; call `set_epoch(epoch)` before each epoch.
+        Of PaddedBatch; call `set_epoch(epoch)` before each epoch. Lengths in a batch are integers (samples, tokens),
+        not relative as in SpeechBrain's own batches.
 
     Raises
     ------
@@ -173,8 +174,8 @@ def make_loader(
     >>> tokenizer = Tokenizer.train(["the cat"], path=folder / "char.model", model_type="char")
     >>> dataset = make_dataset([Utterance("a", folder / "a.wav", 1.0, "the cat")], tokenizer)
     >>> batch = next(iter(make_loader(dataset, max_batch_seconds=10, shuffle=False)))
-    >>> batch.id, batch.sig.data.shape
-    (['a'], torch.Size([1, 16000]))
+    >>> batch.id, batch.sig.data.shape, batch.sig.lengths
+    (['a'], torch.Size([1, 16000]), tensor([16000]))
     """
     limits = {"max_batch_seconds": max_batch_seconds, "num_buckets": num_buckets}
     for name, value in {**limits, "max_batch_size": max_batch_size or 1}.items():
@@ -208,14 +209,7 @@ def make_loader(
 
 
 def _collate(examples: list[dict]) -> PaddedBatch:
-    return PaddedBatch(examples, padding_func=_pad)
-
-
-def _pad(tensors: list[torch.Tensor], **options) -> tuple[torch.Tensor, torch.Tensor]:
-    """SpeechBrain's padding, which divides by zero where all texts of a batch are empty."""
-    if max(map(len, tensors)) == 0:
-        return torch.stack(tensors), torch.zeros(len(tensors))
-    return batch_pad_right(tensors, **options)
+    return PaddedBatch(examples, padding_func=pad_batch)
 
 
 def _boundaries(durations: Sequence[float], num_buckets: int) -> list[float]:

@@ -111,13 +111,15 @@ class ExitEncoder(nn.Module, ABC):
         self.num_layers = num_layers
         self.frame_size = frame_size
         self.d_model = d_model
-        self.frozen_layers: int | None = None
-
-    has_feature_extractor = False  # whether the front-end begins with a part that can be frozen by itself
 
     @property
     def max_output_frames(self) -> int | None:
         """Longest input in encoder frames; None where there is no limit."""
+        return None
+
+    @property
+    def feature_extractor(self) -> nn.Module | None:
+        """Convolutions over the waveform at the start of the front-end; None if the front-end has none."""
         return None
 
     @property
@@ -152,81 +154,12 @@ class ExitEncoder(nn.Module, ABC):
 
     def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
         """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
-        with self._gradients_at(0):
-            x, lengths = self.front_end(feats, num_frames)
+        x, lengths = self.front_end(feats, num_frames)
         return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
 
     def exit_state(self, x: torch.Tensor) -> torch.Tensor:
         """Turn a layer's output into what an exit head sees, both (batch, frames, d_model)."""
-        with self._gradients_at(self.num_layers):
-            return x if self.final_norm is None else self.final_norm(x)
-
-    def freeze(self, num_layers: int | None) -> None:
-        """Keep the front-end and the first ``num_layers`` layers as they are in training, without dropout.
-
-        They are run without a graph, so their parameters get no gradient and an optimizer skips them; nothing is
-        changed in the parameters, so that a later call can free them, under DDP too (with ``find_unused_parameters``).
-        Unlike SpeechBrain's ``freeze``, calling :meth:`train` undoes nothing.
-
-        Arguments
-        ---------
-        num_layers : int | None
-            None freezes nothing, -1 the feature extractor where the front-end begins with one, 0 the front-end, all
-            layers the whole encoder, its final norm included.
-
-        Raises
-        ------
-        ValueError
-            If there are not so many layers.
-
-        Example
-        -------
-        >>> from speechbrain_ee.lobes import TransformerExitEncoder
-        >>> encoder = TransformerExitEncoder(
-        ...     n_mels=8, num_layers=2, exit_layers=[1, 2], d_model=8, nhead=2, d_ffn=8
-        ... )
-        >>> encoder.freeze(1)
-        >>> states, _ = encoder(torch.randn(1, 20, 8), torch.tensor([20]))
-        >>> [layer.training for layer in encoder.layers]
-        [False, True]
-        """
-        first = -1 if self.has_feature_extractor else 0
-        if num_layers is not None and not first <= num_layers <= self.num_layers:
-            raise ValueError(
-                f"cannot freeze {num_layers} layers: give {first} to {self.num_layers}, or None for nothing"
-            )
-        self.frozen_layers = num_layers
-        self.train(self.training)
-
-    def frozen_parameters(self) -> list[nn.Parameter]:
-        """Parameters of what is frozen now."""
-        if self.frozen_layers is None:
-            return []
-        if self.frozen_layers < 0:
-            return list(self.feature_extractor.parameters())
-        trained = [self.layers[self.frozen_layers :]]
-        if self.frozen_layers < self.num_layers and self.final_norm is not None:
-            trained.append(self.final_norm)
-        apart = {id(parameter) for module in trained for parameter in module.parameters()}
-        return [parameter for parameter in self.parameters() if id(parameter) not in apart]
-
-    def train(self, mode: bool = True) -> "ExitEncoder":
-        """Set the mode of all that is not frozen; what is frozen stays in evaluation mode."""
-        if self.frozen_layers is None or self.frozen_layers < 0:
-            super().train(mode)
-            if self.frozen_layers is not None:
-                self.feature_extractor.eval()
-            return self
-        super().train(False)
-        self.training = mode
-        for layer in self.layers[self.frozen_layers :]:
-            layer.train(mode)
-        return self
-
-    def _gradients_at(self, layer: int) -> torch.set_grad_enabled:
-        """Whether a graph is built at a layer; 0 is the front-end, -1 the feature extractor that it begins with."""
-        is_frozen = self.frozen_layers is not None and layer <= self.frozen_layers
-        return torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen)
+        return x if self.final_norm is None else self.final_norm(x)
 
     def segment(self, exit_index: int) -> range:
         """Layers (from 1) between the exit before ``exit_index`` and this one.
@@ -259,8 +192,7 @@ class ExitEncoder(nn.Module, ABC):
         if state.segments_run >= len(self.exit_layers):
             raise ValueError(f"all {len(self.exit_layers)} segments have run: start() again")
         for layer in self.segment(state.segments_run):
-            with self._gradients_at(layer):
-                state = replace(state, x=self.run_layer(layer, state))
+            state = replace(state, x=self.run_layer(layer, state))
         state = replace(state, segments_run=state.segments_run + 1)
         return state, self.exit_state(state.x)
 

@@ -1,7 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Integer lengths and padding: what keeps a result independent of its batch."""
 
+from collections.abc import Sequence
+
 import torch
+from torch.nn.utils.rnn import pad_sequence
+
+
+def pad_batch(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad tensors (time, ...) with zeros to a batch.
+
+    Returns
+    -------
+    tuple[torch.Tensor, torch.Tensor]
+        (batch, longest time, ...) and integer lengths (batch,) on the same device.
+
+    Example
+    -------
+    >>> pad_batch([torch.tensor([1.0, 2.0]), torch.tensor([3.0])])
+    (tensor([[1., 2.],
+            [3., 0.]]), tensor([2, 1]))
+    """
+    lengths = torch.tensor([len(tensor) for tensor in tensors], device=tensors[0].device)
+    return pad_sequence(list(tensors), batch_first=True), lengths
 
 
 def padding_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
@@ -105,5 +126,5 @@ def check_lengths(lengths: torch.Tensor, batch_size: int) -> None:
     if lengths.shape != (batch_size,) or lengths.is_floating_point():
         raise ValueError(
             f"lengths must be {batch_size} integer numbers of frames, got "
-            f"{lengths.dtype} of shape {tuple(lengths.shape)}; relative wav_lens do not serve here"
+            f"{lengths.dtype} of shape {tuple(lengths.shape)}: convert relative wav_lens with absolute_lengths"
         )

@@ -7,7 +7,7 @@ import math
 import speechbrain as sb
 import torch
 
-from speechbrain_ee.lobes.padding import absolute_lengths
+from speechbrain_ee.lobes.padding import check_lengths
 from speechbrain_ee.text.metrics import word_errors
 from speechbrain_ee.training.schedulers import give_lr_factor, load_schedule
 
@@ -52,21 +52,18 @@ class ExitBrain(sb.Brain):
     def compute_forward(self, batch, stage):
         """Run every exit and return an :class:`~speechbrain_ee.lobes.heads.ExitOutput` per exit."""
         batch = batch.to(self.device)
-        wavs, wav_lens = batch.sig
-        feats, num_frames = self.modules.features(wavs, absolute_lengths(wav_lens, wavs.shape[1]))
+        wavs, num_samples = batch.sig
+        check_lengths(num_samples, len(wavs))
+        feats, num_frames = self.modules.features(wavs, num_samples)
         if stage == sb.Stage.TRAIN:
             for augment in self.hparams.spec_augment:
                 feats = augment(feats)
         states, lengths = self.modules.encoder(feats, num_frames)
-        return self.modules.heads(states, lengths, *self._targets(batch))
-
-    def _targets(self, batch):
-        tokens, token_lens = batch.tokens
-        return tokens, absolute_lengths(token_lens, tokens.shape[1], minimum=0)
+        return self.modules.heads(states, lengths, *batch.tokens)
 
     def compute_objectives(self, predictions, batch, stage):
         """Sum the losses of the exits; outside training, also count word errors."""
-        loss, per_exit = self.hparams.loss(predictions, *self._targets(batch))
+        loss, per_exit = self.hparams.loss(predictions, *batch.tokens)
         if stage != sb.Stage.TRAIN:
             self._count_errors(predictions, batch)
             for losses, exit_loss in zip(self.losses, per_exit, strict=True):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Freeze a part of the encoder, and unfreeze it at given optimizer steps."""
+"""Freezing of encoder layers, and gradual unfreezing by optimizer step."""
 
 from collections.abc import Sequence
 
 from speechbrain.utils.logger import get_logger
+from torch import nn
 
 from speechbrain_ee.lobes.encoder import ExitEncoder
 
@@ -13,25 +14,25 @@ NOTHING, FEATURE_EXTRACTOR, FRONT_END, ENCODER = "nothing", "feature_extractor",
 
 
 def frozen_layers(freeze: str | int, encoder: ExitEncoder) -> int | None:
-    """Convert a ``freeze`` setting to a number of layers for :meth:`ExitEncoder.freeze`.
+    """Turn the setting ``freeze`` of a yaml into a number of layers.
 
     Arguments
     ---------
     freeze : str | int
-        ``nothing``; ``feature_extractor``, the convolutions of encoders that take waveforms; ``front_end``, everything
-        before layer 1; a number, the front-end and that many layers; or ``encoder``, the whole encoder.
+        ``nothing``; ``feature_extractor``: the convolutions of encoders that take waveforms; ``front_end``: everything
+        before layer 1; a number: the front-end and that many layers; ``encoder``: the whole encoder.
     encoder : ExitEncoder
         The encoder.
 
     Returns
     -------
     int | None
-        Number of frozen layers; None for no freezing.
+        Frozen layers; 0 is the front-end alone, -1 the feature extractor alone, None nothing.
 
     Raises
     ------
     ValueError
-        If the setting is unknown.
+        If the setting is not one of these.
 
     Example
     -------
@@ -41,7 +42,7 @@ def frozen_layers(freeze: str | int, encoder: ExitEncoder) -> int | None:
     [None, 0, 3, 6]
     """
     named = {NOTHING: None, FRONT_END: 0, ENCODER: encoder.num_layers}
-    if encoder.has_feature_extractor:
+    if encoder.feature_extractor is not None:
         named[FEATURE_EXTRACTOR] = -1
     if isinstance(freeze, str) and freeze in named:
         return named[freeze]
@@ -52,25 +53,42 @@ def frozen_layers(freeze: str | int, encoder: ExitEncoder) -> int | None:
     )
 
 
-class Freezing:
-    """Freezes a part of the encoder, and unfreezes it gradually.
+def frozen_parameters(encoder: ExitEncoder, num_layers: int | None) -> list[nn.Parameter]:
+    """Return the parameters that are frozen with ``num_layers``, see :func:`frozen_layers`."""
+    if num_layers is None:
+        return []
+    if num_layers < 0:
+        return list(encoder.feature_extractor.parameters())
+    trained = [encoder.layers[num_layers:]]
+    if num_layers < encoder.num_layers and encoder.final_norm is not None:
+        trained.append(encoder.final_norm)
+    trained_ids = {id(parameter) for module in trained for parameter in module.parameters()}
+    return [parameter for parameter in encoder.parameters() if id(parameter) not in trained_ids]
 
-    The state depends only on the optimizer step, so that resumed training continues correctly. Parameters that are
-    never unfrozen have ``requires_grad=False``, so that DDP allocates no buckets for them.
+
+class Freezing:
+    """Freeze a part of the encoder, and unfreeze it step by step.
+
+    Frozen parameters require no gradient, so no graph is built below the first trained layer. Frozen modules stay in
+    evaluation mode, without dropout. The frozen part depends on the optimizer step alone, so a resumed training
+    continues with the same part.
+
+    Under DDP, parameters that are unfrozen later must require a gradient when the model is wrapped: they are frozen by
+    the first call. Parameters that are never unfrozen are frozen here and take no room in DDP's buckets.
 
     Arguments
     ---------
     encoder : ExitEncoder
         The encoder.
     freeze : str | int
-        Initially frozen part; see :func:`frozen_layers`.
+        Part that is frozen from the start; see :func:`frozen_layers`.
     unfreeze : Sequence[Sequence]
-        Pairs (optimizer step, part that stays frozen from this step on) with increasing steps.
+        Gradual unfreezing: pairs (optimizer step, part that is frozen from this step on), steps rising.
 
     Raises
     ------
     ValueError
-        If a setting is unknown or the steps do not increase.
+        If a setting is unknown or the steps do not rise.
 
     Example
     -------
@@ -84,28 +102,26 @@ class Freezing:
     def __init__(self, *, encoder: ExitEncoder, freeze: str | int = NOTHING, unfreeze: Sequence[Sequence] = ()):
         self.encoder = encoder
         if not (isinstance(unfreeze, Sequence) and all(map(_is_pair, unfreeze))):
-            raise ValueError(
-                f"unfreeze {unfreeze!r}: give pairs [optimizer step, part that stays frozen], e.g. [[500, 3]]"
-            )
+            raise ValueError(f"unfreeze {unfreeze!r}: give pairs [optimizer step, what stays frozen], e.g. [[500, 3]]")
         stages = [(0, freeze), *unfreeze]
         self.steps = [step for step, _ in stages]
         if any(a >= b for a, b in zip(self.steps, self.steps[1:], strict=False)):
             raise ValueError(f"unfreeze has the steps {self.steps[1:]}: give increasing steps, from 1 on")
-        self.depths = [frozen_layers(what, encoder) for _, what in stages]
-        self.names = [what for _, what in stages]
-        encoder.freeze(self.depths[0])
+        self.depths = [frozen_layers(part, encoder) for _, part in stages]
+        self.names = [part for _, part in stages]
+        self.depth = self.depths[0]
+        self._trainable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
         if len(stages) == 1:
-            for parameter in encoder.frozen_parameters():
-                parameter.requires_grad_(False)
+            self._set_requires_grad()
 
     @property
     def frees_later(self) -> bool:
-        """Whether some trainable parameters receive no gradient for a while, which DDP must be told."""
+        """Whether parameters that are trained later get no gradient at first: DDP must look for unused parameters."""
         return len(self.steps) > 1
 
     @property
     def always_all(self) -> bool:
-        """Whether the whole encoder is frozen for the whole training."""
+        """Whether the whole encoder is frozen throughout training."""
         return all(depth == self.encoder.num_layers for depth in self.depths)
 
     def check_steps(self, total_steps: int) -> None:
@@ -122,12 +138,38 @@ class Freezing:
             )
 
     def __call__(self, step: int) -> int | None:
-        """Apply the freezing of an optimizer step; return the number of frozen layers, None for no freezing."""
+        """Freeze the part for an optimizer step; call it before every training batch, after ``encoder.train()``.
+
+        Returns
+        -------
+        int | None
+            Frozen layers, see :func:`frozen_layers`.
+        """
         stage = sum(first <= step for first in self.steps) - 1
-        if self.depths[stage] != self.encoder.frozen_layers:
-            self.encoder.freeze(self.depths[stage])
+        if self.depths[stage] != self.depth:
+            self.depth = self.depths[stage]
             logger.info("from optimizer step %d on, frozen: %s", self.steps[stage], self.names[stage])
-        return self.depths[stage]
+        self._set_requires_grad()
+        self._set_mode()
+        return self.depth
+
+    def _set_requires_grad(self) -> None:
+        frozen = {id(parameter) for parameter in frozen_parameters(self.encoder, self.depth)}
+        for parameter in self._trainable:
+            parameter.requires_grad_(id(parameter) not in frozen)
+
+    def _set_mode(self) -> None:
+        """Set the frozen modules to evaluation mode, and the others to the mode of the encoder."""
+        encoder, mode = self.encoder, self.encoder.training
+        encoder.train(mode)
+        if self.depth is None:
+            return
+        if self.depth < 0:
+            encoder.feature_extractor.eval()
+            return
+        encoder.eval()
+        encoder.training = mode  # the encoder itself is in training, see ExitEncoder._layer_context
+        encoder.layers[self.depth :].train(mode)
 
 
 def _is_pair(stage: object) -> bool:

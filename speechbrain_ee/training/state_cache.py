@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from speechbrain.utils.logger import get_logger
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from speechbrain_ee.code_version import code_version
@@ -23,6 +22,7 @@ from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.files import locked, size_and_time, write_whole
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.features import Features
+from speechbrain_ee.lobes.padding import pad_batch
 from speechbrain_ee.lobes.state_dicts import modules_digest
 
 logger = get_logger(__name__)
@@ -195,8 +195,7 @@ class StateCache:
     def _states(self, batch: Sequence[Utterance], device: str) -> list[torch.Tensor]:
         """Return the concatenated states of all exits, (frames, exits * d_model) in half precision, per utterance."""
         waveforms = [load_audio(one.audio_filepath, self.features.sample_rate) for one in batch]
-        num_samples = torch.tensor([len(one) for one in waveforms], device=device)
-        feats, frames = self.features(pad_sequence(waveforms, batch_first=True).to(device), num_samples)
+        feats, frames = self.features(*(one.to(device) for one in pad_batch(waveforms)))
         states, lengths = self.encoder(feats, frames)
         rows = torch.cat(states, dim=2).float().cpu()
         return [_as_half(row[:length]) for row, length in zip(rows, lengths.tolist(), strict=True)]

@@ -64,11 +64,9 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
         """See :attr:`ExitEncoder.layers`."""
         return self.backbone.encoder.layers
 
-    has_feature_extractor = True
-
     @property
     def feature_extractor(self) -> nn.Module:
-        """The convolutions over the waveform, which alone are frozen in most fine-tuning."""
+        """See :attr:`ExitEncoder.feature_extractor`: most fine-tuning recipes freeze it."""
         return self.backbone.feature_extractor
 
     @property
@@ -79,8 +77,7 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
     def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`ExitEncoder.front_end`: waveforms (batch, samples, 1)."""
         lengths = self.num_output_frames(num_frames)
-        with self._gradients_at(-1):
-            hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
+        hidden = self._convolve(zero_padding(feats[:, :, 0], num_frames), num_frames)
         x = zero_padding(self._project(hidden), lengths)
         encoder = self.backbone.encoder
         x = x + encoder.pos_conv_embed(x)
@@ -197,8 +194,7 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         mask = super()._layer_context(x, lengths)["mask"]
         batch, frames, _ = x.shape
-        with self._gradients_at(1):
-            bias = self.layers[0].attention.compute_bias(frames, frames)
+        bias = self.layers[0].attention.compute_bias(frames, frames)
         return {"mask": None if mask is None else mask[:, 0, 0], "pos_embs": bias.repeat(batch, 1, 1)}
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:

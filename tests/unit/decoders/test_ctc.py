@@ -124,7 +124,7 @@ def test_another_vocabulary_is_refused(decoder):
 
 
 def test_relative_lengths_are_refused(decoder):
-    with pytest.raises(ValueError, match="relative wav_lens do not serve"):
+    with pytest.raises(ValueError, match="convert relative wav_lens"):
         _texts(decoder, torch.zeros(1, 3, 7), torch.tensor([1.0]))
 
 

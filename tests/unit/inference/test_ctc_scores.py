@@ -116,7 +116,7 @@ def test_half_precision_is_computed_in_float32():
 
 
 def test_relative_lengths_are_refused():
-    with pytest.raises(ValueError, match="relative wav_lens do not serve"):
+    with pytest.raises(ValueError, match="convert relative wav_lens"):
         compute_scores(torch.zeros(1, 3, 4), torch.tensor([1.0]))
 
 

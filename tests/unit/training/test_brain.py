@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from speechbrain import Stage
+from speechbrain.dataio.batch import PaddedBatch
 from torch import nn
 
 from speechbrain_ee.training.brain import ExitBrain
@@ -25,13 +27,13 @@ def make_brain(gradient, max_grad_norm):
     return brain, module.weight
 
 
-@pytest.mark.parametrize("longest", [1, 41, 4999])
-def test_every_text_has_its_number_of_tokens_again(longest):
-    # SpeechBrain's batches carry them as single-precision shares of the longest
-    lengths = torch.tensor([0, *range(1, longest + 1, 7), longest])
-    batch = SimpleNamespace(tokens=(torch.ones(len(lengths), longest), lengths.float() / longest))
+def test_relative_lengths_of_another_loader_are_refused():
     brain, _ = make_brain(1.0, 5.0)
-    assert torch.equal(brain._targets(batch)[1], lengths)
+    batch = PaddedBatch(
+        [{"sig": torch.ones(2), "tokens": torch.ones(1)}, {"sig": torch.ones(1), "tokens": torch.ones(1)}]
+    )
+    with pytest.raises(ValueError, match="lengths must be 2 integer numbers"):
+        brain.compute_forward(batch, Stage.VALID)
 
 
 @pytest.mark.parametrize(("max_grad_norm", "weight_after"), [(5.0, -4.0), (100.0, -9.0), (-1.0, -9.0), (0.0, -9.0)])

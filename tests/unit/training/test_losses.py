@@ -177,7 +177,7 @@ def joint(attention=TWO_TOKENS, attention_weight=1.0, decoder=True, tokens=A, to
     output = ExitOutput(
         TWO_FRAMES,
         torch.tensor([2]),
-        decoder=torch.nn.Identity() if decoder else None,
+        attention_decoder=torch.nn.Identity() if decoder else None,
         attention_log_probs=attention,
         attention_weight=attention_weight,
     )
