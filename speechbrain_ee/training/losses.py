@@ -217,7 +217,8 @@ class ExitJointLoss(ExitCTCLoss):
     -------
     >>> loss = ExitJointLoss(exit_layers=[1], ctc_weight=0.0)
     >>> uniform = torch.zeros(1, 3, 4).log_softmax(-1)
-    >>> output = ExitOutput(uniform, torch.tensor([3]), attention_decoder=torch.nn.Identity(), attention_log_probs=uniform)
+    >>> attention = {"attention_decoder": torch.nn.Identity(), "attention_log_probs": uniform}
+    >>> output = ExitOutput(uniform, torch.tensor([3]), **attention)
     >>> total, _ = loss([output], torch.tensor([[3, 3]]), torch.tensor([2]))
     >>> round(float(total.exp()), 4)
     4.0
