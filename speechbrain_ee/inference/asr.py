@@ -395,8 +395,8 @@ class EarlyExitASR(Pretrained):
         layer = self.exit_layers[run.exit_index]
         words = make_words(
             run.decoded[-1].spans,
-            seconds_per_frame=max(run.features["duration"], self.mods.features.min_seconds) / int(run.output.lengths),
-            duration=run.features["duration"],
+            seconds_per_frame=max(run.facts["duration"], self.mods.features.min_seconds) / int(run.output.lengths),
+            duration=run.facts["duration"],
             calibration=self._confidence_map("words", layer, policy),
         )
         return Transcript(

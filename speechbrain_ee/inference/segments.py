@@ -21,7 +21,7 @@ class UtteranceProgress:
     ---------
     num_frames : int
         Feature frames.
-    features : dict
+    facts : dict
         What the policy may know of it, ``duration`` in seconds at least. For deadlines: ``padded_duration``, at least
         the seconds to which features are padded, ``batch_duration``, the seconds
         that the next segment is computed on, and ``call_duration``, those that texts are made of at the end.
@@ -42,7 +42,7 @@ class UtteranceProgress:
     """
 
     num_frames: int
-    features: dict[str, float]
+    facts: dict[str, float]
     macs: list[int]
     started: float
     clock: Callable[[], float] = time.perf_counter
@@ -58,7 +58,7 @@ class UtteranceProgress:
             exit_layers=exit_layers,
             scores=self.scores,
             macs=self.macs,
-            features=self.features,
+            facts=self.facts,
             clock=self.clock,
             started=self.started,
         )
@@ -134,6 +134,6 @@ def _look_at_all(
 
 def _tell_the_batch(runs: list[UtteranceProgress]) -> None:
     """Seconds of audio that the next segment is computed on, padding included: what a deadline goes by."""
-    padded = len(runs) * max(run.features.get("padded_duration", run.features["duration"]) for run in runs)
+    padded = len(runs) * max(run.facts.get("padded_duration", run.facts["duration"]) for run in runs)
     for run in runs:
-        run.features["batch_duration"] = padded
+        run.facts["batch_duration"] = padded

@@ -21,7 +21,7 @@ class Look:
         One dict of score values per exit whose head was computed so far, the current exit last.
     macs : list of float
         Cost up to each exit of the model, the heads of all exits on the way included; empty if costs are unknown.
-    features : dict
+    facts : dict
         Facts about the utterance that hold at every exit, such as ``duration`` in seconds.
     clock : callable, optional
         Seconds since some moment; passed in so that a recorded run can be replayed.
@@ -33,7 +33,7 @@ class Look:
     exit_layers: tuple[int, ...]
     scores: list[dict[str, float]]
     macs: Sequence[float] = ()
-    features: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
     clock: Callable[[], float] | None = None
     started: float = 0.0
 

@@ -39,7 +39,7 @@ class Capped(Policy):
     Example
     -------
     >>> from speechbrain_ee.policies import FixedExit
-    >>> look = Look(exit_index=0, exit_layers=(2, 4), scores=[{}], macs=[100, 200], features={"duration": 2.0})
+    >>> look = Look(exit_index=0, exit_layers=(2, 4), scores=[{}], macs=[100, 200], facts={"duration": 2.0})
     >>> Capped(FixedExit(), macs_per_s=99).stop(look), Capped(FixedExit(), macs_per_s=100).stop(look)
     (True, False)
     """
@@ -119,9 +119,9 @@ class Capped(Policy):
                 f"got seconds_to_exit for {len(self.seconds_to_exit)} exits, the model has {len(look.exit_layers)}: "
                 "measure them again"
             )
-        audio = look.features.get("batch_duration", _duration(look))
+        audio = look.facts.get("batch_duration", _duration(look))
         before, after = (_at(pair, audio) for pair in self.seconds_to_exit[look.exit_index : look.exit_index + 2])
-        text = _at(self.seconds_to_text or (0.0, 0.0), look.features.get("call_duration", audio))
+        text = _at(self.seconds_to_text or (0.0, 0.0), look.facts.get("call_duration", audio))
         return look.clock() - look.started + max(0.0, after - before) + text
 
 
@@ -243,6 +243,6 @@ def _macs(look: Look) -> Sequence[float]:
 
 
 def _duration(look: Look) -> float:
-    if "duration" not in look.features:
+    if "duration" not in look.facts:
         raise ValueError("a budget or a deadline needs the utterance's duration, and it is not known here")
-    return look.features["duration"]
+    return look.facts["duration"]

@@ -204,7 +204,7 @@ class LearnedThreshold(ThresholdPolicy):
 
     def value(self, look: Look) -> float | None:
         """See :meth:`Policy.value`: predicted errors saved for the cost; None at the last exit."""
-        return None if look.is_last else self.learned(look.scores, look.exit_index, look.features.get("duration"))
+        return None if look.is_last else self.learned(look.scores, look.exit_index, look.facts.get("duration"))
 
     def to_dict(self) -> dict:
         """See :meth:`Policy.to_dict`."""

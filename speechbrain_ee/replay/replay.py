@@ -221,12 +221,12 @@ def _exit_taken(
 
 
 def first_look(utterance: Mapping, exit_layers: tuple[int, ...]) -> Look:
-    """What a policy sees before the first exit: costs and features, no score yet."""
-    features = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
+    """What a policy sees before the first exit: costs and facts, no score yet."""
+    facts = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
     macs = [exit.get("macs") for exit in utterance["exits"]]
     if None not in macs:  # a live run cannot know what decoding will cost
         macs = [cost - exit.get("decoder_macs", 0) for cost, exit in zip(macs, utterance["exits"], strict=True)]
-    return Look(0, exit_layers, scores=[], macs=() if None in macs else macs, features=features)
+    return Look(0, exit_layers, scores=[], macs=() if None in macs else macs, facts=facts)
 
 
 def _result(counts: ExitCounts, indices: np.ndarray) -> ReplayResult:

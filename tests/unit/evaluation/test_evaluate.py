@@ -106,7 +106,7 @@ def test_replay_of_a_duration_policy_is_the_live_run(asr, utterances, tmp_path):
             return True
 
         def stop(self, look):
-            return look.features["duration"] < 0.4 * (look.exit_index + 1)
+            return look.facts["duration"] < 0.4 * (look.exit_index + 1)
 
     evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
     cache = read_utterances(tmp_path / "out" / "utterances.jsonl")

@@ -41,7 +41,7 @@ class StopByDuration(Policy):
 
     def stop(self, look):
         self.looks.append(look)
-        return look.exit_index >= int(10 * look.features["duration"])
+        return look.exit_index >= int(10 * look.facts["duration"])
 
 
 @pytest.fixture
@@ -94,10 +94,10 @@ def test_policy_sees_duration_scores_and_costs_so_far(asr):
     policy = StopByDuration()
     asr.transcribe_waveforms([noise(0.15), noise(0.05)], policy=policy)
     longer, shorter, last = policy.looks
-    assert [look.features["duration"] for look in policy.looks] == [0.15, 0.05, 0.15]
-    assert last.features["batch_duration"] == 0.15, "the other one has left"
+    assert [look.facts["duration"] for look in policy.looks] == [0.15, 0.05, 0.15]
+    assert last.facts["batch_duration"] == 0.15, "the other one has left"
     asr.transcribe_waveforms([noise(0.2)] * 3, policy=policy)
-    assert policy.looks[3].features["batch_duration"] == pytest.approx(0.6)
+    assert policy.looks[3].facts["batch_duration"] == pytest.approx(0.6)
     assert last.scores is longer.scores and len(last.scores) == 2
     assert last.scores[-1].keys() == {"entropy", "confidence"}, "what the policy asks for and no more"
     macs = exit_macs(asr.mods.encoder, asr.mods.heads, 16)
@@ -574,8 +574,8 @@ def test_a_deadline_counts_the_padding_of_features(tmp_path, monkeypatch):
     asr.mods.features = WhisperLogMel(n_mels=20, pad_s=4)
     policy = StopByDuration()
     asr.transcribe_waveforms([noise(0.5), noise(0.5)], policy=policy)
-    assert policy.looks[0].features["duration"] == 0.5
-    assert policy.looks[0].features["batch_duration"] == policy.looks[0].features["call_duration"] == 8.0
+    assert policy.looks[0].facts["duration"] == 0.5
+    assert policy.looks[0].facts["batch_duration"] == policy.looks[0].facts["call_duration"] == 8.0
     for pad_s, expected in ((4, {(1, 4), (1, 10)}), (6, {(1, 6), (2, 6)})):
         asr.mods.features = WhisperLogMel(n_mels=20, pad_s=pad_s)
         sizes = []

@@ -149,7 +149,7 @@ class TestLearnedThreshold:
 
     def test_the_last_exit_has_no_value(self):
         scores = [{"entropy": 0.5}] * 3
-        assert LearnedThreshold(learned_score(), 0.0).value(Look(2, LAYERS, scores, features={"duration": 1.0})) is None
+        assert LearnedThreshold(learned_score(), 0.0).value(Look(2, LAYERS, scores, facts={"duration": 1.0})) is None
 
     @pytest.mark.parametrize("values", [{}, {"score_names": ["entropy"], "exit_layers": [2, 4], "exits": []}])
     def test_what_is_no_learned_score_is_refused(self, values):
@@ -188,19 +188,19 @@ class TestCapped:
             assert [policy.stop(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1)] == expected, now
             assert [policy.cuts(_costly_look(i, clock=lambda now=now: now)) for i in (0, 1, 2)] == [*expected, False]
 
-    @pytest.mark.parametrize(("features", "text_s"), [({}, 0.2 + 2 * 0.1), ({"call_duration": 9.0}, 0.2 + 9 * 0.1)])
-    def test_law5_the_time_of_the_text_is_in_a_deadline(self, features, text_s):
+    @pytest.mark.parametrize(("facts", "text_s"), [({}, 0.2 + 2 * 0.1), ({"call_duration": 9.0}, 0.2 + 9 * 0.1)])
+    def test_law5_the_time_of_the_text_is_in_a_deadline(self, facts, text_s):
         times = {"seconds_to_exit": [(0, 0.1), (0, 0.2), (0, 0.3)], "seconds_to_text": (0.2, 0.1)}
         for spare, stops in ((0.001, False), (-0.001, True)):
             deadline_ms = 1000 * (0.2 + text_s + spare)  # 0.2 s to the next exit
             look = _costly_look(0, clock=lambda: 10.0)
-            look.features |= features
+            look.facts |= facts
             assert Capped(FixedExit(), deadline_ms=deadline_ms, **times).stop(look) == stops
 
     def test_a_batch_pays_the_offset_once(self):
         times = {"seconds_to_exit": [(0, 0.0), (0.3, 0.1), (9, 9)]}
         look = _costly_look(0, clock=lambda: 10.0)
-        look.features["batch_duration"] = 10.0  # 0.3 + 10 * 0.1 = 1.3 s
+        look.facts["batch_duration"] = 10.0  # 0.3 + 10 * 0.1 = 1.3 s
         assert not Capped(FixedExit(), deadline_ms=1301, **times).stop(look)
         assert Capped(FixedExit(), deadline_ms=1299, **times).stop(look)
 
@@ -227,7 +227,7 @@ class TestCapped:
         policy = Capped(FixedExit(), deadline_ms=500, seconds_to_exit=[(0, 0.1), (0, 0.3), (0, 0.6)])
         look = _costly_look(0, clock=lambda: 10.0)
         assert not policy.stop(look)  # 0.4 s more for 2 s of audio
-        look.features["batch_duration"] = 3.0  # 0.6 s more for all
+        look.facts["batch_duration"] = 3.0  # 0.6 s more for all
         assert policy.stop(look)
 
     def test_the_policy_inside_may_stop_sooner(self):
