@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Renew the demo's published figures from its run folder: the files of docs/demo, and what README.md shows of them.
+"""Renew the demo's published figures from its run folder: the files of docs/results/demo, and README.md.
 
 python benchmarks/demo.py [results/conformer_ee/1234]
 
@@ -47,7 +47,7 @@ def markdown(figures: dict) -> str:
         f"With the {figures['policy']['score']} threshold that was chosen on dev, the mean exit is layer "
         f"{figures['mean_layer']:.2f} of {full['layer']} at a WER of {figures['wer']:.2f} %,\nand "
         f"{100 * figures['macs_per_s'] / full['macs_per_s']:.1f} % of the full encoder's MACs are computed "
-        "([policy.json](docs/demo/policy.json), replayed from the same scores)."
+        "([policy.json](docs/results/demo/policy.json), replayed from the same scores)."
     )
 
 
@@ -77,7 +77,7 @@ def between_markers(page: str, marker: str, end: str, content: str) -> str:
 
 def renew(run: Path, root: Path) -> None:
     """Write the files and the page."""
-    folder, out = run / "eval" / TEST_SET, root / "docs" / "demo"
+    folder, out = run / "eval" / TEST_SET, root / "docs" / "results" / "demo"
     files = [folder / "exits.json", folder / "exits.png", run / CALIBRATION_FILE]
     if missing := [str(file) for file in (*files, folder / "utterances.jsonl") if not file.is_file()]:
         raise ValueError(f"{run} lacks {', '.join(missing)}: train it with python train.py hparams/conformer_ee.yaml")
@@ -85,10 +85,10 @@ def renew(run: Path, root: Path) -> None:
     exits = json.loads(files[0].read_text("utf-8"))
     page = (root / "README.md").read_text("utf-8")
     page = between_markers(
-        page, "<!-- results: docs/demo/exits.json -->", "<!-- /results -->", exits_markdown(exits).strip()
+        page, "<!-- results: docs/results/demo/exits.json -->", "<!-- /results -->", exits_markdown(exits).strip()
     )
     page = between_markers(
-        page, "<!-- table: docs/demo/policy.json by benchmarks.demo -->", "<!-- /table -->", markdown(figures)
+        page, "<!-- table: docs/results/demo/policy.json by benchmarks.demo -->", "<!-- /table -->", markdown(figures)
     )
     out.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -6,7 +6,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 
 # GNU's OpenMP, which torch brings on Linux, lets a waiting thread spin. With another process on one of two cores, that
-# keeps the thread that has work from its core, and a batch takes many times as long. See docs/install.md.
+# keeps the thread that has work from its core, and a batch takes many times as long. See docs/guide/install.md.
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPIN_COUNT = "1000"
 

@@ -198,11 +198,11 @@ def demo_run(folder):
 
 def test_the_demo_renews_its_files_and_the_readme(tmp_path):
     run = demo_run(tmp_path / "run")
-    readme = "before\n<!-- results: docs/demo/exits.json -->\nstale\n<!-- /results -->\nbetween\n"
-    readme += "<!-- table: docs/demo/policy.json by benchmarks.demo -->\n<!-- /table -->\nafter\n"
+    readme = "before\n<!-- results: docs/results/demo/exits.json -->\nstale\n<!-- /results -->\nbetween\n"
+    readme += "<!-- table: docs/results/demo/policy.json by benchmarks.demo -->\n<!-- /table -->\nafter\n"
     (tmp_path / "README.md").write_text(readme, "utf-8")
     demo.renew(run, tmp_path)
-    out = tmp_path / "docs" / "demo"
+    out = tmp_path / "docs" / "results" / "demo"
     assert sorted(path.name for path in out.iterdir()) == ["calibration.json", "exits.json", "exits.png", "policy.json"]
     figures = json.loads((out / "policy.json").read_text("utf-8"))
     assert (figures["wer"], figures["mean_layer"], figures["macs_per_s"]) == (5.0, 1.5, 150.0)
@@ -225,6 +225,6 @@ def test_a_demo_that_was_not_run_is_refused_and_nothing_is_written(tmp_path):
 
 def test_a_page_without_the_markers_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("no markers\n", "utf-8")
-    with pytest.raises(ValueError, match="the page has <!-- results: docs/demo/exits.json --> 0 times"):
+    with pytest.raises(ValueError, match="the page has <!-- results: docs/results/demo/exits.json --> 0 times"):
         demo.renew(demo_run(tmp_path / "run"), tmp_path)
     assert not (tmp_path / "docs").exists()

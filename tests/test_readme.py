@@ -2,7 +2,7 @@
 """What the documentation shows: commands parse, code compiles, links lead somewhere, numbers are those of the files."""
 
 import ast
-import importlib
+import importlib.util
 import json
 import re
 
@@ -13,7 +13,7 @@ from speechbrain_ee.evaluation.tables import exits_markdown
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/*.md")]),
+    *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/**/*.md")]),
 ]
 RESULTS = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- /results -->", re.DOTALL)
 
@@ -43,7 +43,8 @@ def test_command_parses(page, command):
 
 
 def test_the_pages_have_commands_and_results():
-    assert {"README.md", "recipes/LibriSpeech/README.md"} <= {page for page, _ in COMMANDS}
+    guides = {str(path.relative_to(ROOT)) for path in ROOT.glob("docs/guide/*.md")}
+    assert {"README.md", "recipes/LibriSpeech/README.md"} | guides <= {page for page, _ in COMMANDS}
     assert "README.md" in {page for page, *_ in TABLES}
 
 
@@ -59,7 +60,9 @@ MADE_TABLES = [found for page in PAGES for found in MADE.findall(page.read_text(
 
 @pytest.mark.parametrize(("path", "module", "table"), MADE_TABLES)
 def test_table_is_what_the_benchmark_makes_of_its_file(path, module, table):
-    made = importlib.import_module(module).markdown(json.loads((ROOT / path).read_text("utf-8")))
+    module, _, function = module.partition(":")
+    make = getattr(importlib.import_module(module), function or "markdown")
+    made = make(json.loads((ROOT / path).read_text("utf-8")))
     assert table.strip() == made.strip()
 
 
@@ -79,8 +82,37 @@ def test_figure_equals_its_file(page, value, path, keys):
     assert float(value) == pytest.approx(figure, abs=0.5 * 10 ** -len(value.partition(".")[2]))
 
 
-def test_the_readme_has_figures():
+def test_the_pages_have_figures():
     assert len(FIGURES) >= 5
+
+
+def load_script(path):
+    """A script of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_where_equals_the_packages():
+    page = (ROOT / "README.md").read_text("utf-8")
+    assert page == load_script(ROOT / "docs" / "what_is_where.py").written(page), "run python docs/what_is_where.py"
+
+
+def test_what_is_where_names_every_module():
+    table = load_script(ROOT / "docs" / "what_is_where.py").table()
+    named = {name for line in table.splitlines() for name in re.split(r", ", line.split(" | ")[-1].removesuffix(" |"))}
+    modules = {path.stem for path in ROOT.glob("speechbrain_ee/**/*.py") if not path.stem.startswith("__")}
+    assert modules <= named
+
+
+def test_the_architecture_figure_is_what_its_script_draws():
+    script = load_script(ROOT / "docs" / "figures" / "architecture.py")
+    assert script.OUT.read_text("utf-8") == script.draw()
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 200
 
 
 @every_page
@@ -94,6 +126,19 @@ def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+def anchors(page):
+    """Anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_anchors_lead_to_headings(page):
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text("utf-8"))
+    ours = [(page.parent / path if path else page, anchor) for path, anchor in links if "://" not in path]
+    assert [(str(path), anchor) for path, anchor in ours if path.suffix == ".md" and anchor not in anchors(path)] == []
 
 
 @every_page

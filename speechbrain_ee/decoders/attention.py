@@ -95,8 +95,8 @@ class GreedyAttention(_AttentionText):
     """The decoder's best token, one after the other, until it says EOS.
 
     From a draft, one utterance at a time: the decoder reads what CTC has heard, some tokens at once, and goes on alone
-    where it disagrees. The text is the same, sooner (figures: docs/attention.md). Without a draft, whole batches go
-    token by token, which is faster for many.
+    where it disagrees. The text is the same, sooner (figures: docs/results/attention.md). Without a draft, whole
+    batches go token by token, which is faster for many.
 
     Arguments
     ---------
