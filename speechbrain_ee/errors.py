@@ -92,6 +92,18 @@ def _is_full_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
 
+def shortened(value: object, max_chars: int = 60) -> str:
+    """Return the ``repr`` of a value for a message, cut to ``max_chars`` characters.
+
+    Example
+    -------
+    >>> shortened("a" * 100, max_chars=5)
+    "'aaaa..."
+    """
+    text = repr(value)
+    return text if len(text) <= max_chars else f"{text[:max_chars]}..."
+
+
 def one_line(error: Exception) -> str:
     r"""Give the error's own words in one line, also where a data loader's process sent them with its traceback.
 

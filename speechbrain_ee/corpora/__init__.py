@@ -6,8 +6,7 @@ from speechbrain_ee.corpora.augment import AddNoise, Compose, RandomGain, SpeedP
 from speechbrain_ee.corpora.checks import check_alphabet, drop_too_short
 from speechbrain_ee.corpora.dataset import SpeechDataset, make_dataset
 from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
-from speechbrain_ee.corpora.manifest import Utterance, read_manifest, write_manifest
-from speechbrain_ee.corpora.manifest_text import ManifestError
+from speechbrain_ee.corpora.manifest import ManifestError, Utterance, read_manifest, write_manifest
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
 
 __all__ = [

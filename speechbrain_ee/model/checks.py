@@ -15,12 +15,12 @@ import torch
 from safetensors import safe_open
 from torch.overrides import TorchFunctionMode
 
+from speechbrain_ee.errors import shortened
 from speechbrain_ee.files import lfs_hint
 
 MAX_CONFIG_BYTES = 2**20  # ours have some 2 kB
 MAX_HEADER_BYTES = 2**24  # 100 bytes a tensor
 MAX_INTEGER = 10**9
-MAX_SHOWN = 60  # characters of a value in a message
 UNIONS = (types.UnionType, typing.Union)  # `int | None` as it is written, and as Python 3.10 reports it
 # Sizes of features, which are in no file of weights; the bounds are far from what is of use.
 FEATURE_LIMITS = {"sample_rate": 400_000, "n_mels": 1024, "n_fft": 16384, "win_length_ms": 1000, "hop_length_ms": 1000}
@@ -115,23 +115,11 @@ def check_arguments(cls: type, arguments: Mapping) -> None:
     hints = _annotations(cls)
     for name, value in arguments.items():
         if name in hints and not _fits(value, hints[name]):
-            raise ValueError(f"{name} is {shown(value)}: it must be {_said(hints[name])}")
+            raise ValueError(f"{name} is {shortened(value)}: it must be {_said(hints[name])}")
         _check_numbers(name, value)
         limit = FEATURE_LIMITS.get(name) if hasattr(cls, "min_seconds") else None
         if limit is not None and value is not None and not 0 < value <= limit:
-            raise ValueError(f"{name} is {shown(value)}: it must be above 0 and at most {limit}")
-
-
-def shown(value: object) -> str:
-    """Give a value as a message has it, a long one cut.
-
-    Example
-    -------
-    >>> shown([1] * 1000)
-    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,...'
-    """
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
+            raise ValueError(f"{name} is {shortened(value)}: it must be above 0 and at most {limit}")
 
 
 def check_counts(config: Mapping, num_tensors: int) -> None:
@@ -244,4 +232,4 @@ def _check_numbers(name: str, value: object) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}: it must be finite")
     elif isinstance(value, int) and not 0 <= value <= MAX_INTEGER:
-        raise ValueError(f"{name} is {shown(value)}: it must be from 0 to {MAX_INTEGER}")
+        raise ValueError(f"{name} is {shortened(value)}: it must be from 0 to {MAX_INTEGER}")

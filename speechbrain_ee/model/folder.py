@@ -7,7 +7,6 @@ a stranger's model runs no code of theirs; a HyperPyYAML file would.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors.torch import load_file, save
 from torch import nn
@@ -15,14 +14,11 @@ from torch import nn
 from speechbrain_ee import lobes
 from speechbrain_ee.decoders.attention import GreedyAttention
 from speechbrain_ee.decoders.ctc import GreedyCTC
+from speechbrain_ee.errors import shortened
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.lobes.state_dicts import check_same, load_strict
-from speechbrain_ee.model.checks import ShapesOnly, check_arguments, check_counts, read_json_object, read_shapes, shown
+from speechbrain_ee.model.checks import ShapesOnly, check_arguments, check_counts, read_json_object, read_shapes
 from speechbrain_ee.special_tokens import BLANK_INDEX
-
-if TYPE_CHECKING:
-    pass
-
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -110,7 +106,7 @@ def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
     cls = arguments.pop("class")
     known = LOBES[name]
     if not isinstance(cls, str) or cls not in known:
-        raise ModelError(f"{CONFIG_FILE} names the class {shown(cls)} for {name!r}: known are {', '.join(known)}")
+        raise ModelError(f"{CONFIG_FILE} names the class {shortened(cls)} for {name!r}: known are {', '.join(known)}")
     try:
         check_arguments(known[cls], arguments)
     except ValueError as error:
@@ -156,12 +152,12 @@ def load_config(path: str | Path) -> dict:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {_reason(error)}") from None
     if config.get("format") != FORMAT:
-        given = shown(config.get("format"))
+        given = shortened(config.get("format"))
         raise ModelError(f"{path}: format {given} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
     if config.get("blank_index") != BLANK_INDEX:
         raise ModelError(
-            f"{path}: blank_index is {shown(config.get('blank_index'))}, and the tokenizer's blank is {BLANK_INDEX}: a "
-            "model that was trained with another blank gives no text, train it again"
+            f"{path}: blank_index is {shortened(config.get('blank_index'))}, but the tokenizer's blank is {BLANK_INDEX}: "
+            "a model that was trained with another blank gives no text, train it again"
         )
     return config
 

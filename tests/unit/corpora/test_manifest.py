@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests: both forms, and one clear line for everything that is wrong."""
+"""Manifests of every format are read, and every error is one clear line."""
 
 import json
 import os
@@ -8,9 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from speechbrain_ee.corpora import manifest
-from speechbrain_ee.corpora.manifest import Utterance, digest, read_manifest, write_manifest
-from speechbrain_ee.corpora.manifest_text import ManifestError
+from speechbrain_ee.corpora.manifest import ManifestError, Utterance, digest, read_manifest, write_manifest
 
 GOOD = {"audio_filepath": "wav/a.wav", "duration": 1.5, "text": "the cat"}
 
@@ -148,7 +146,7 @@ def test_data_root_is_the_same_folder_from_every_working_folder(tmp_path, monkey
 def test_data_root_elsewhere_is_refused(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", {**GOOD, "audio_filepath": "x/$data_root/a.wav"})
     assert "line 1 has $data_root in the middle of the path" in refused(path)
-    with pytest.raises(ManifestError, match="data_root .*none is no folder"):
+    with pytest.raises(ManifestError, match="data_root .*none is not a folder"):
         read_manifest(path, data_root=tmp_path / "none")
     # Only the whole name is replaced.
     write_lines(path, {**GOOD, "audio_filepath": "$data_root2/a.wav"}, {**GOOD, "audio_filepath": "$data_root.d/a.wav"})
@@ -200,7 +198,7 @@ def test_json_of_many_utterances_keeps_their_order(tmp_path):
         ('{"a":' * 200_000, "line 1 is not JSON (nested too deep)"),
         ('{"duration": ' + "9" * 5000 + "}", "line 1 is not JSON (a number of thousands of digits)"),
         (json.dumps(GOOD) + '\n{"duration": ' + "9" * 5000 + "}", "line 2 is not JSON (a number of thousands"),
-        (json.dumps(GOOD) + "\n" + json.dumps(GOOD) + " {}", "line 2 is not JSON (text behind the object)"),
+        (json.dumps(GOOD) + "\n" + json.dumps(GOOD) + " {}", "line 2 is not JSON (text after the object)"),
     ],
 )
 def test_json_that_is_no_manifest(tmp_path, content, message):
@@ -277,15 +275,15 @@ def test_csv_texts_keep_quotation_marks_that_do_no_harm(tmp_path):
     ("rows", "message"),
     [
         ('u1,1,a.wav,s,"the cat\nu2,1,b.wav,s,a dog\n', "line 2 is not CSV (a quotation mark is never closed)"),
-        ('u1,1,a.wav,s,"the cat\nu2,1,b.wav,s,"a dog\n', "line 2 is not CSV (text behind a closing quotation mark)"),
+        ('u1,1,a.wav,s,"the cat\nu2,1,b.wav,s,"a dog\n', "line 2 is not CSV (text after a closing quotation mark)"),
         ('u1,1,a.wav,s,"the cat\nu2,1,b.wav,s,a dog"\n', "line 2 has a quotation mark that is not closed on its line"),
         (
             'u1,1,a.wav,s,a\nu2,1,b.wav,s,"the\ncat"\n',
             "line 3 has a quotation mark that is not closed on its line (but on",
         ),
-        ('u1,1,a.wav,s,"yes" he said\n', "line 2 is not CSV (text behind a closing quotation mark)"),
-        ("u1,1,a.wav,s\n", "line 2 has 4 fields and the first line 5 columns"),
-        ("u1,1,a.wav,s,yes, sir\n", "line 2 has 6 fields and the first line 5 columns"),
+        ('u1,1,a.wav,s,"yes" he said\n', "line 2 is not CSV (text after a closing quotation mark)"),
+        ("u1,1,a.wav,s\n", "line 2 has 4 fields, but the first line has 5 columns"),
+        ("u1,1,a.wav,s,yes, sir\n", "line 2 has 6 fields, but the first line has 5 columns"),
         ("u1,1_000,a.wav,s,a\n", "line 2 has duration '1_000'"),
         ('u1,"1,5",a.wav,s,a\n', "line 2 has duration '1,5'"),
         ("u1,nan,a.wav,s,a\n", "line 2 has duration nan"),
@@ -305,7 +303,7 @@ def test_csv_columns(tmp_path):
     path.write_text("u1,1,a.wav,s,a\n")
     assert "has no column ID, duration, wav, wrd: its first line must name" in refused(path)
     path.write_text("ID,duration,wav,spk_id,wrd,start\nu1,1,a.wav,s,a,16000\n")
-    assert "line 2 has start 16000.0, parts of a file are not supported" in refused(path)
+    assert "line 2 has start 16000.0, but parts of a file are not supported" in refused(path)
 
 
 def test_digest_is_of_ids_and_texts(tmp_path):
@@ -332,7 +330,7 @@ def test_missing_csv_column_and_ragged_row(tmp_path):
     path.write_text("ID,duration,wav\nu1,1.5,a.wav\n")
     assert "no column wrd" in refused(path)
     path.write_text("ID,duration,wav,wrd\nu1,1.5,a.wav,yes, sir\n")
-    assert "line 2 has 5 fields and the first line 4 columns" in refused(path)
+    assert "line 2 has 5 fields, but the first line has 4 columns" in refused(path)
 
 
 def test_csv_with_a_field_beyond_all_bounds(tmp_path):
@@ -349,7 +347,7 @@ def test_duplicate_id(tmp_path):
 @pytest.mark.parametrize("value", [0, -1.0, "1.5", True, float("nan"), float("inf"), [1], 10**400])
 def test_wrong_duration(tmp_path, value):
     path = write_lines(tmp_path / "a.jsonl", {**GOOD, "duration": value})
-    assert f"duration {value!r}"[:70] in refused(path)
+    assert f"duration {value!r}"[:69] in refused(path)
 
 
 @pytest.mark.parametrize("value", ["0", "long"])
@@ -391,7 +389,7 @@ def test_failed_write_leaves_the_old_manifest_and_nothing_else(tmp_path, monkeyp
     def full_disk(file_descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(manifest.os, "fsync", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_manifest(tmp_path / "a.jsonl", [utterance] * 2)
     assert read_manifest(tmp_path / "a.jsonl") == [utterance]

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests in CSV, as SpeechBrain's recipes write them."""
+"""Rows of a CSV manifest, as SpeechBrain's recipes write them."""
 
 import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechbrain_ee.corpora.manifest_text import NAMES, PARTS, ManifestError
+from speechbrain_ee.corpora.manifest.text import NAMES, PARTS, ManifestError
 
 DELIMITERS = (",", ";", "\t")
-CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}  # that must be there
+CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}  # required
 
 
 def csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
-    r"""Gives where each utterance stands, and its values by column.
+    r"""Yield the position of each utterance and its values by column.
 
     Raises
     ------
     ManifestError
-        If a column is missing or stands twice, a row has other fields than the first line, or a quotation mark stands
-        where it makes rows part of a text.
+        If a column is missing or repeated, a row has another number of fields than the first line, or a quoted field
+        spans several lines.
 
     Example
     -------
@@ -31,7 +31,7 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
     if header is None:
         return
     delimiter, columns = _header(path, lines[header])
-    # With its line ends, a field that goes on over one is seen; strict: a quotation mark inside a field is an error.
+    # Line ends are kept to detect a field that spans lines; strict: text after a closing quotation mark is an error.
     reader = csv.reader(
         (f"{line}\n" for line in lines[header + 1 :]), delimiter=delimiter, skipinitialspace=True, strict=True
     )
@@ -61,11 +61,11 @@ def _csv_reason(error: csv.Error) -> str:
     reason = str(error)
     if "unexpected end" in reason:
         return "a quotation mark is never closed"
-    return "text behind a closing quotation mark" if "expected after" in reason else reason
+    return "text after a closing quotation mark" if "expected after" in reason else reason
 
 
 def _header(path: Path, line: str) -> tuple[str, list[str]]:
-    """The delimiter and the columns: the delimiter under which all that is needed is there."""
+    """Return the delimiter that gives the most required columns, and the columns."""
     tried = {}
     for delimiter in DELIMITERS:
         columns = [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
@@ -78,16 +78,14 @@ def _header(path: Path, line: str) -> tuple[str, list[str]]:
             f"{path} has no column {', '.join(lacking)}: its first line must name ID,duration,wav,spk_id,wrd"
         )
     if repeated := [name for name, count in Counter(columns).items() if name and count > 1]:
-        raise ManifestError(
-            f"{path} has the column {repeated[0]} {columns.count(repeated[0])} times: leave one of them"
-        )
+        raise ManifestError(f"{path} has the column {repeated[0]} {columns.count(repeated[0])} times: keep one of them")
     return delimiter, columns
 
 
 def _csv_row(path: Path, row: list[str], columns: list[str], line: int) -> dict:
     if len(row) != len(columns):
         raise ManifestError(
-            f"{path}, line {line} has {len(row)} fields and the first line {len(columns)} columns: "
+            f"{path}, line {line} has {len(row)} fields, but the first line has {len(columns)} columns: "
             "put a text with a delimiter between quotation marks"
         )
     named = dict(zip(columns, row, strict=True))
@@ -105,4 +103,4 @@ def _number(text: str | None) -> float | str | None:
     try:
         return float(text) if text and "_" not in text else text
     except ValueError:
-        return text  # refused, and shown, by the check that JSON goes through too
+        return text  # utterance_from_row refuses it

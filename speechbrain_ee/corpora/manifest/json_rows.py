@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests in JSON: lines of objects, a list of objects, or SpeechBrain's object of utterances by id."""
+"""Rows of a JSON manifest: lines of objects, a list of objects, or SpeechBrain's object of utterances by id."""
 
 import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechbrain_ee.corpora.manifest_text import ManifestError, line_of, shortened
+from speechbrain_ee.corpora.manifest.text import ManifestError, line_of
+from speechbrain_ee.errors import shortened
 
 FORMS = (
     "give JSON lines (on each line one object with audio_filepath, duration and text), "
@@ -15,12 +16,14 @@ FORMS = (
 
 
 def json_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
-    """Gives where each utterance stands, and its values: one JSON value is a table or a list, several are JSON lines.
+    """Yield the position and the values of each utterance.
+
+    A single JSON value is read as a list or a table of utterances, several values are read as JSON lines.
 
     Raises
     ------
     ManifestError
-        If a line, or the file, is no JSON of these forms.
+        If the file is not JSON of one of these formats.
 
     Example
     -------
@@ -38,23 +41,23 @@ def json_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
         if line.strip():
             value, end = _decode(path, line, len(line) - len(line.lstrip()), line=number)
             if line[end:].strip():
-                raise ManifestError(f"{path}, line {number} is not JSON (text behind the object): {FORMS}")
+                raise ManifestError(f"{path}, line {number} is not JSON (text after the object): {FORMS}")
             yield f"line {number}", _object(path, value, f"line {number}")
 
 
 def _decode(path: Path, text: str, start: int, line: int = 1) -> tuple[object, int]:
-    """Decodes the JSON value that begins at ``start``; gives it and its end."""
+    """Decode the JSON value at ``start``; return it and its end."""
     try:
         return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         line, reason = line + error.lineno - 1, error.msg
     except _RepeatedKey as error:
         raise ManifestError(
-            f"{path} has the key {shortened(error.args[0])} twice in one object: give each utterance an id of its own"
+            f"{path} has the key {shortened(error.args[0])} twice in one object: give each utterance a unique id"
         ) from None
     except RecursionError:
         reason = "nested too deep"
-    except ValueError:  # Python's limit of the digits of a number
+    except ValueError:  # Python limits the number of digits
         reason = "a number of thousands of digits"
     raise ManifestError(f"{path}, line {line} is not JSON ({reason}): {FORMS}") from None
 
@@ -64,7 +67,7 @@ class _RepeatedKey(Exception):
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
-    """An object whose keys stand once: of two, ``json`` would keep the last without a word."""
+    """Build an object and refuse repeated keys, of which ``json`` would silently keep the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _RepeatedKey(next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
@@ -75,7 +78,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _rows_of_value(path: Path, value: object, line: int) -> Iterator[tuple[str, dict]]:
-    """Utterances of a list, of SpeechBrain's table by id, of either under a single key, or the object itself."""
+    """Yield the utterances of a list, of a table by id, of either below a single key, or the object itself."""
     if isinstance(value, dict) and len(value) == 1:
         inner = next(iter(value.values()))
         value = inner if isinstance(inner, list) or (inner and _is_table(inner)) else value
@@ -90,7 +93,7 @@ def _rows_of_value(path: Path, value: object, line: int) -> Iterator[tuple[str, 
 
 
 def _is_table(value: object) -> bool:
-    """Whether an object holds nothing but objects; one utterance has a number and texts."""
+    """Whether all values are objects; the values of a single utterance are numbers and strings."""
     return isinstance(value, dict) and all(isinstance(row, dict) for row in value.values())
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every form of a manifest shares: the error, the names of its values, and the file as text."""
+"""The text of a manifest file, and the accepted names of its keys and columns."""
 
 from pathlib import Path
 
 from speechbrain_ee.files import lfs_hint
 
-# Names that SpeechBrain's recipes and other toolkits use; where a row has several, the first one counts.
+# Names that SpeechBrain's recipes and other toolkits use; if a row has several of them, the first one is used.
 NAMES = {
     "id": ("id", "ID", "utt_id"),
     "audio_filepath": ("audio_filepath", "wav", "file_path", "path", "audio_path", "audio", "file"),
@@ -13,7 +13,7 @@ NAMES = {
     "text": ("text", "wrd", "words", "trans", "transcript", "transcription"),
     "speaker": ("speaker", "spk_id", "speaker_id", "spk"),
 }
-# Other tools cut an utterance out of a long file this way; reading the whole file would be wrong.
+# Keys by which other tools select a part of a long file. Rows with them are refused, not read as the whole file.
 PARTS = ("offset", "start", "stop", "begin", "end", "begin_time", "end_time", "start_time")
 
 
@@ -22,7 +22,12 @@ class ManifestError(ValueError):
 
 
 def read_text(path: Path) -> str:
-    r"""Reads a manifest with its line ends brought to ``\n``; says what the file is where it is no UTF-8 text.
+    r"""Read a manifest with all line ends converted to ``\n``.
+
+    Raises
+    ------
+    ManifestError
+        If it is not a UTF-8 text file; the message says what it is.
 
     Example
     -------
@@ -52,21 +57,11 @@ def read_text(path: Path) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if (at := text.find("\0")) >= 0:
         raise ManifestError(
-            f"{path}, line {line_of(text, at)} has a null character: the file is damaged, write it anew"
+            f"{path}, line {line_of(text, at)} has a null character: the file is damaged, write it again"
         )
     return text
 
 
 def line_of(text: str, position: int) -> int:
-    """Number of the line, from 1, in which a character stands."""
+    """Return the line number, from 1, of a character position."""
     return text.count("\n", 0, position) + 1
-
-
-def shortened(value: object) -> str:
-    """Shows a value of a file, however long it is.
-
-    >>> shortened("9" * 5000)
-    "'999999999999999999999999999999999999999999999999999999999999..."
-    """
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:61]}..."

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a manifest of any supported format as a list of utterances."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from speechbrain_ee.corpora.manifest.csv_rows import csv_rows
+from speechbrain_ee.corpora.manifest.json_rows import json_rows
+from speechbrain_ee.corpora.manifest.text import NAMES, ManifestError, read_text
+from speechbrain_ee.corpora.manifest.utterance import Utterance, utterance_from_row
+
+CSV_SUFFIXES = (".csv", ".tsv")
+
+
+def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> list[Utterance]:
+    """Read a manifest: ``.csv`` and ``.tsv`` as SpeechBrain CSV, any other suffix as JSON lines or SpeechBrain JSON.
+
+    A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
+    columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
+    names of the others, see :data:`~speechbrain_ee.corpora.manifest.text.NAMES`. The default id is the stem of the
+    audio file, or its path without suffix if two files have the same stem.
+
+    Arguments
+    ---------
+    path : str | Path
+        The manifest.
+    data_root : str | Path | None
+        Folder of relative audio paths, which also replaces ``{data_root}`` and ``$data_root`` at their beginning. None
+        means the manifest's folder.
+
+    Returns
+    -------
+    list[Utterance]
+        In the manifest's order, with absolute audio paths.
+
+    Raises
+    ------
+    ManifestError
+        If the file is missing, empty or of an unknown format, a key is missing or has an invalid value, an id is
+        repeated, or ``data_root`` is not a folder.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> line = '{"audio_filepath": "a.wav", "duration": 1.5, "text": "the cat"}'
+    >>> _ = (folder / "dev.jsonl").write_text(line)
+    >>> read_manifest(folder / "dev.jsonl")[0].id
+    'a'
+    """
+    path = Path(path)
+    if data_root is not None and not Path(data_root).is_dir():
+        raise ManifestError(f"data_root {data_root} is not a folder: give the folder of the manifest's audio paths")
+    root = Path(os.path.abspath(path.parent if data_root is None else data_root))
+    utterances, without_id = [], []
+    for where, row in _read_rows(path):
+        utterances.append(utterance_from_row(row, root, f"{path}, {where}"))
+        if not utterances[-1].id:
+            without_id.append((len(utterances) - 1, row["audio_filepath"]))
+    if not utterances:
+        raise ManifestError(f"{path} has no utterances: give a manifest with at least one line")
+    _set_default_ids(utterances, without_id)
+    _check_unique(path, utterances)
+    return utterances
+
+
+def _read_rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield the position of each row ("line 3") and its values by the names of :data:`NAMES`."""
+    text = read_text(path)
+    rows = csv_rows(path, text) if path.suffix.lower() in CSV_SUFFIXES else json_rows(path, text)
+    for where, row in rows:
+        yield where, _renamed(row)
+
+
+def _renamed(row: dict) -> dict:
+    """Add our names to a row; split SpeechBrain's ``wav: {"file": ..., "start": ...}`` into its parts."""
+    named = dict(row)
+    for name, others in NAMES.items():
+        named[name] = next((row[other] for other in others if row.get(other) is not None), None)
+    if isinstance(audio := named["audio_filepath"], dict):
+        named |= {key: value for key, value in audio.items() if key in ("start", "stop")}
+        named["audio_filepath"] = audio.get("file", audio)
+    return named
+
+
+def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str]]) -> None:
+    """Name utterances without id by their audio path as written, which does not depend on the machine."""
+    stems = Counter(Path(audio).stem for _, audio in without_id)
+    for position, audio in without_id:
+        stem = Path(audio).stem
+        name = stem if stems[stem] == 1 else Path(audio).with_suffix("").as_posix()
+        utterances[position] = replace(utterances[position], id=name)
+
+
+def _check_unique(path: Path, utterances: list[Utterance]) -> None:
+    counts = Counter(utterance.id for utterance in utterances)
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ManifestError(
+            f"{path} has {len(repeated)} repeated ids (first: {repeated[0]!r}): give every utterance a unique id"
+        )

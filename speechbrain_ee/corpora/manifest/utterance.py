@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One utterance of a corpus, checked when it is read from a manifest."""
+
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from speechbrain_ee.corpora.manifest.text import PARTS, ManifestError
+from speechbrain_ee.errors import shortened
+
+REQUIRED = ("audio_filepath", "duration", "text")
+MAX_DURATION_S = 100 * 3600
+DATA_ROOT = re.compile(r"\$\{?(?:data_root|data_folder)\b\}?|\{(?:data_root|data_folder)\}")
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance of a corpus.
+
+    Arguments
+    ---------
+    id : str
+        Unique within the manifest.
+    audio_filepath : Path
+        Absolute path of the audio file.
+    duration : float
+        Seconds, > 0.
+    text : str
+        Transcript; may be empty.
+    speaker : str | None
+        None if unknown.
+
+    Example
+    -------
+    >>> Utterance("a", Path("/corpus/a.wav"), 1.5, "the cat").duration
+    1.5
+    """
+
+    id: str
+    audio_filepath: Path
+    duration: float
+    text: str
+    speaker: str | None = None
+
+
+def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
+    """Check one row of a manifest and make an utterance of it.
+
+    Arguments
+    ---------
+    row : dict
+        Values by the names of :data:`~speechbrain_ee.corpora.manifest.text.NAMES`.
+    root : Path
+        Folder of relative audio paths.
+    where : str
+        File and line, for error messages.
+
+    Returns
+    -------
+    Utterance
+        Its id is empty if the row has none.
+
+    Raises
+    ------
+    ManifestError
+        If a value is missing or invalid, or the row is a part of a longer file.
+    """
+    for key in REQUIRED:
+        if row[key] is None:
+            raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} for every utterance")
+    for key in PARTS:
+        if row.get(key) not in (None, "", 0):
+            raise ManifestError(
+                f"{where} has {key} {shortened(row[key])}, but parts of a file are not supported: "
+                "cut the audio into one file per utterance"
+            )
+    for key in ("audio_filepath", "text"):
+        if not isinstance(row[key], str) or (key == "audio_filepath" and not row[key].strip()):
+            raise ManifestError(f"{where} has {key} {shortened(row[key])}: it must be a string")
+    names = {key: _name(row[key], key, where) for key in ("id", "speaker")}
+    audio = _audio_path(row["audio_filepath"], root, where)
+    for key, text in {**names, "text": row["text"], "audio path": str(audio)}.items():
+        check_characters(text or "", f"{where} has {key}")
+    return Utterance(
+        id=names["id"] or "",
+        audio_filepath=audio,
+        duration=_duration(row["duration"], where),
+        text=row["text"],
+        speaker=names["speaker"],
+    )
+
+
+def check_characters(text: str, what: str) -> None:
+    """Refuse characters that a UTF-8 file cannot hold, such as half of an emoji: results could not be written."""
+    if found := SURROGATE.search(text):
+        raise ManifestError(
+            f"{what} {shortened(text)} with half of a surrogate pair (U+{ord(found[0]):04X}), which UTF-8 cannot hold: "
+            "remove the character, or rename the file"
+        )
+    if "\0" in text:
+        raise ManifestError(f"{what} {shortened(text)} with a null character: remove it")
+
+
+def _name(value: object, key: str, where: str) -> str | None:
+    """Return an id or a speaker as a string; blank strings and the NaN of pandas mean None."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str) and not value.strip():
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ManifestError(f"{where} has {key} {shortened(value)}: it must be a string or a number")
+    return str(value)
+
+
+def _audio_path(audio: str, root: Path, where: str) -> Path:
+    match = DATA_ROOT.search(audio)
+    if match and match.start() > 0:
+        raise ManifestError(
+            f"{where} has {match[0]} in the middle of the path {shortened(audio)}: put it at the beginning"
+        )
+    if match:
+        rest = audio[match.end() :]
+        audio = rest.lstrip("/") if rest[:1] in ("", "/") else f"{root}{rest}"
+    return Path(os.path.abspath(root / audio))  # without `..`
+
+
+def _duration(value: object, where: str) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= MAX_DURATION_S:
+        raise ManifestError(
+            f"{where} has duration {shortened(value)}: it must be a number of seconds above 0 and at most "
+            f"{MAX_DURATION_S}"
+        )
+    return float(value)
