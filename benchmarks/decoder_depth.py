@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from speechbrain_ee.corpora.dataset import make_dataset
+from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.decoders.attention_search import Growing, Limit
@@ -47,7 +47,7 @@ def all_layers(decoder: AttentionDecoder, tokens, states, lengths) -> list[torch
 
 def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: int, lr: float) -> float:
     """Train the decoder with a loss after every layer; returns the last epoch's loss."""
-    data = make_dataset(read_manifest(manifest), asr.hparams.tokenizer, cache_audio=True)
+    data = SpeechDataset(read_manifest(manifest), asr.hparams.tokenizer, cache_audio=True)
     loader = make_loader(
         data, shuffle=True, seed=0, max_batch_seconds=40.0, max_batch_size=16, num_buckets=12, num_workers=0
     )

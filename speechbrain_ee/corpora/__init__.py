@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corpora: from a manifest to padded batches."""
+"""Corpora: manifests, checks, augmentation, and padded batches with integer lengths."""
 
 from speechbrain_ee.audio import AudioError, audio_duration
 from speechbrain_ee.corpora.augment import AddNoise, Compose, RandomGain, SpeedPerturb
 from speechbrain_ee.corpora.checks import check_alphabet, drop_too_short
-from speechbrain_ee.corpora.dataset import SpeechDataset, make_dataset
+from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
 from speechbrain_ee.corpora.manifest import ManifestError, Utterance, read_manifest, write_manifest
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
@@ -24,7 +24,6 @@ __all__ = [
     "check_durations",
     "drop_too_short",
     "load_audio",
-    "make_dataset",
     "make_loader",
     "read_manifest",
     "write_manifest",

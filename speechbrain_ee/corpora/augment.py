@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveform augmentation; every random choice comes from the generator that is passed in.
+"""Waveform augmentation with an explicit random generator.
 
-SpeechBrain's own augmenters draw from the global generator, so what they do to an utterance
-depends on the batches before it; with these, training that was resumed equals training that ran
-through.
+SpeechBrain's augmenters use the global generator, so their effect on an utterance depends on the batches before it.
+With an explicit generator, resumed training equals uninterrupted training.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,14 +23,14 @@ NOISE_EXPONENTS = {"white": 0.0, "pink": 1.0, "brown": 2.0}
 
 
 class SpeedPerturb:
-    """Plays an utterance at a speed drawn from a list: tempo and pitch change together.
+    """Play an utterance at a speed drawn from a list; tempo and pitch change together.
 
     Reference: Ko et al., "Audio augmentation for speech recognition", Interspeech 2015.
 
     Arguments
     ---------
     speeds : Sequence[float]
-        Each > 0; 1.1 is faster, hence shorter; all are equally likely.
+        Equally likely speeds, each > 0; 1.1 is faster and shorter.
 
     Raises
     ------
@@ -53,7 +52,7 @@ class SpeedPerturb:
 
     @staticmethod
     def _resampler(speed: float) -> Resample:
-        # Small whole numbers: the kernel's size grows with them, not with the ratio.
+        # The kernel's size grows with numerator and denominator: keep them small.
         ratio = Fraction(speed).limit_denominator(100)
         return Resample(orig_freq=ratio.numerator, new_freq=ratio.denominator)
 
@@ -64,28 +63,27 @@ class SpeedPerturb:
 
 
 class AddNoise:
-    """Adds noise at a signal-to-noise ratio drawn uniformly in dB.
+    """Add noise at a signal-to-noise ratio drawn uniformly in dB.
 
     Arguments
     ---------
     snr_db : tuple[float, float]
-        Lowest and highest ratio of the utterance's mean power to the noise's, in dB.
+        Lowest and highest ratio of the mean powers of utterance and noise, in dB.
     probability : float
-        Share of utterances that get noise, in [0, 1].
+        Probability that noise is added, in [0, 1].
     colours : Sequence[str]
-        Kinds of noise made on the fly: white, pink, brown; all are equally likely.
+        Equally likely kinds of generated noise: white, pink, brown.
     noise_manifest : str | Path | None
-        A manifest of noise files to use instead (their text may be empty); None: noise is made.
+        A manifest of noise files to use instead (their text may be empty); None generates noise.
     sample_rate : int
-        Of the waveforms, in Hz; noise files are brought to it.
+        Sample rate of the waveforms in Hz; noise files are resampled to it.
     data_root : str | Path | None
-        The folder that the manifest's audio paths start from; None: the manifest's folder.
+        Folder of relative audio paths; None means the manifest's folder.
 
     Raises
     ------
     ValueError
-        If the SNRs are in the wrong order, the probability is outside [0, 1], or a colour is
-        unknown.
+        If the SNRs are in the wrong order, the probability is outside [0, 1], or a colour is unknown.
 
     Example
     -------
@@ -124,7 +122,7 @@ class AddNoise:
         snr_db = _uniform(*self.snr_db, generator)
         noise = self._noise(len(waveform), generator)
         if noise.square().sum() == 0:
-            return waveform  # nothing that could be louder; noise for a silent waveform is silent
+            return waveform  # silent noise has no SNR
         return add_noise(waveform, noise, torch.tensor(snr_db))
 
     def _noise(self, num_samples: int, generator: torch.Generator) -> torch.Tensor:
@@ -136,14 +134,14 @@ class AddNoise:
 
 
 class RandomGain:
-    """Makes an utterance louder or quieter.
+    """Make an utterance louder or quieter.
 
     Arguments
     ---------
     gain_db : tuple[float, float]
-        Lowest and highest gain in dB; drawn uniformly.
+        Lowest and highest gain in dB, drawn uniformly.
     probability : float
-        Share of utterances that are changed, in [0, 1].
+        Probability that an utterance is changed, in [0, 1].
 
     Raises
     ------
@@ -170,12 +168,12 @@ class RandomGain:
 
 
 class Compose:
-    """Applies augmentations one after the other.
+    """Apply augmentations one after the other.
 
     Arguments
     ---------
     augmentations : Sequence[Augmentation]
-        Each is called with the waveform and the same generator; none at all changes nothing.
+        Each is called with the waveform and the same generator; may be empty.
 
     Example
     -------
@@ -188,28 +186,28 @@ class Compose:
         self.augmentations = list(augmentations)
 
     def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Waveform (samples,) -> waveform, its length as the augmentations make it."""
+        """Waveform (samples,) -> (new samples,)."""
         for augmentation in self.augmentations:
             waveform = augmentation(waveform, generator)
         return waveform
 
 
 def coloured_noise(num_samples: int, exponent: float, generator: torch.Generator) -> torch.Tensor:
-    """Makes Gaussian noise whose power falls with frequency as `f ** -exponent`.
+    """Generate Gaussian noise whose power falls with frequency as ``f ** -exponent``.
 
     Arguments
     ---------
     num_samples : int
         Length of the noise.
     exponent : float
-        0 white, 1 pink, 2 brown.
+        0 is white, 1 pink, 2 brown.
     generator : torch.Generator
-        The only source of randomness.
+        Source of randomness.
 
     Returns
     -------
     torch.Tensor
-        (num_samples,), at no particular level.
+        (num_samples,), of arbitrary level.
 
     Example
     -------
@@ -222,12 +220,12 @@ def coloured_noise(num_samples: int, exponent: float, generator: torch.Generator
     spectrum = torch.fft.rfft(white)
     bins = torch.arange(len(spectrum), dtype=white.dtype)
     weights = bins.clamp(min=1.0) ** (-exponent / 2)
-    weights[0] = 0.0  # no constant offset
+    weights[0] = 0.0  # no DC offset
     return torch.fft.irfft(spectrum * weights, n=num_samples)
 
 
 def _excerpt(noise: torch.Tensor, num_samples: int, generator: torch.Generator) -> torch.Tensor:
-    """A stretch of the noise from a random place; short noise is repeated."""
+    """Cut an excerpt at a random position; short noise is repeated."""
     start = _choose(len(noise), generator)
     return noise.roll(-start).repeat(-(-num_samples // len(noise)))[:num_samples]
 
@@ -242,7 +240,7 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 def _check_range(name: str, values: Sequence[float]) -> None:
     if len(values) != 2 or values[0] > values[1]:
-        raise ValueError(f"{name} is {tuple(values)}: give the lowest and the highest, in dB")
+        raise ValueError(f"{name} is {tuple(values)}: give the lowest and the highest value in dB")
 
 
 def _check_probability(probability: float) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches of utterances of similar length, longest first: for validation, evaluation and state caches."""
+"""Batches of utterances of similar length, longest first, for validation, evaluation and state caches."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -9,12 +9,12 @@ Result = TypeVar("Result")
 
 
 def padded_seconds(durations: Sequence[float], min_seconds: float = 0.0) -> list[float]:
-    """Give the length of each utterance as the encoder sees it alone.
+    """Return the length of each utterance after the padding of its features.
 
     Arguments
     ---------
     durations : Sequence[float]
-        Of the recordings, in seconds.
+        Durations of the recordings in seconds.
     min_seconds : float
         :attr:`Features.min_seconds`: features of shorter recordings are padded to this length.
 
@@ -36,21 +36,21 @@ def length_batches(
 ) -> list[list[int]]:
     """Group utterances of similar length into batches.
 
-    The longest come first: what does not fit into the memory or the model fails at once, not after hours.
+    The longest come first, so that a batch that does not fit into memory fails at once, not after hours.
 
     Arguments
     ---------
     seconds : Sequence[float]
         Length of each utterance, see :func:`padded_seconds`.
     max_batch_seconds : float
-        Upper limit of a batch, padding included; a longer utterance is a batch of its own.
+        Upper limit of a batch, including padding; a longer utterance is a batch by itself.
     max_batch_size : int | None
-        Upper limit of a batch's utterances; None: no limit.
+        Upper limit of the number of utterances; None for no limit.
 
     Returns
     -------
     list[list[int]]
-        Positions in ``seconds``, each in one batch.
+        Positions in ``seconds``; each is in exactly one batch.
 
     Example
     -------
@@ -68,19 +68,21 @@ def length_batches(
 
 
 def run_batch(run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]) -> list[Result | Exception]:
-    """Run a batch; if it fails for lack of memory or in the computation, run its items one by one.
+    """Run a batch; if it fails, run its items one by one.
+
+    Only errors of memory, input and computation are caught, not bugs such as ``KeyError``.
 
     Arguments
     ---------
     run : Callable
-        Takes items and gives one result for each.
+        Takes items and returns one result per item.
     items : Sequence
         The batch.
 
     Returns
     -------
     list
-        One result per item, or the error with which the item failed alone.
+        For each item its result, or the error with which it failed alone.
 
     Example
     -------
@@ -100,7 +102,7 @@ def run_batch(run: Callable[[Sequence[Item]], list[Result]], items: Sequence[Ite
 
 
 def _tried(run: Callable, items: Sequence) -> tuple[list, Exception | None]:
-    """Results or the error, without its traceback, which would keep the tensors of the failed call alive."""
+    """Return results and the error. Its traceback is removed: it would keep the tensors of the failed call alive."""
     try:
         return run(items), None
     except (RuntimeError, ValueError, OSError, MemoryError) as error:

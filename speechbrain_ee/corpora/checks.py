@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that every utterance can be learned from, before hours are spent."""
+"""Checks of utterances before training: characters, and lengths against the encoder and CTC."""
 
 import re
 from collections import Counter
@@ -15,24 +15,23 @@ from speechbrain_ee.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
-SAMPLE_RATE = 16000
 MAX_SHOWN = 40  # characters in a warning
 
 
 def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> None:
-    """Checks that the tokenizer can write every text.
+    """Check that the tokenizer can encode every text.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        Whose texts are to be labels.
+        Utterances with the texts to encode.
     tokenizer : Tokenizer
-        With the alphabet.
+        The tokenizer.
 
     Raises
     ------
     ValueError
-        If a text has characters outside the alphabet; names how many, which, and the first id.
+        If a text has unknown characters; the message gives the number of texts, the characters and the first id.
 
     Example
     -------
@@ -45,33 +44,33 @@ def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> Non
     if bad_ids:
         characters = "".join(sorted(set().union(*unknown.values())))
         raise ValueError(
-            f"{len(bad_ids)} of {len(utterances)} texts have characters that the tokenizer does "
-            f"not know: {characters!r} (first: {bad_ids[0]}); clean the texts, or train the "
-            "tokenizer on texts that have these characters"
+            f"{len(bad_ids)} of {len(utterances)} texts have characters that the tokenizer does not know: "
+            f"{characters!r} (first: {bad_ids[0]}); clean the texts, or train the tokenizer on texts that have these "
+            "characters"
         )
 
 
 def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
-    """Says which characters of the references the model cannot write: a word with one counts as an error at every exit.
+    """Describe the characters of the references that the model cannot write; their words are errors at every exit.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
         A test set.
     tokenizer : Tokenizer
-        Of the model.
+        The model's tokenizer.
 
     Returns
     -------
     str | None
-        One line with the characters, the words that have them, and what to do; None where all can be written.
+        One line with the characters, the number of words and the remedy; None if the model can write all words.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "char.model"
     >>> tokenizer = Tokenizer.train(["the cat"], path=path, model_type="char")
     >>> unwritable_warning([Utterance("a", path, 1.0, "The cat")], tokenizer)
-    "1 of 2 words of the references have characters that the model cannot write ('T'): ... put them in lower case"
+    "1 of 2 words of the references have characters that the model cannot write ('T'): ... convert them to lower case"
     """
     words = Counter(word for utterance in utterances for word in utterance.text.split())
     affected = {word: count for word, count in words.items() if tokenizer.unknown_characters(word)}
@@ -89,17 +88,17 @@ def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
 
 
 def _advice(words: Iterable[str], tokenizer: Tokenizer) -> str:
-    """The change after which the model can write all of the words, if one of the usual does that."""
+    """Return the first common change after which the model can write all words, else general advice."""
     changes = {
-        "put them in lower case": str.lower,
-        "put them in capitals": str.upper,
+        "convert them to lower case": str.lower,
+        "convert them to upper case": str.upper,
         "normalize them to NFC": partial(normalize, "NFC"),
-        "put them in lower case and remove the punctuation": lambda word: re.sub(r"[^\w\s']|_", "", word.lower()),
+        "convert them to lower case and remove the punctuation": lambda word: re.sub(r"[^\w\s']|_", "", word.lower()),
     }
     for advice, change in changes.items():
         if not any(tokenizer.unknown_characters(change(word)) for word in words):
             return advice
-    return "write the references as the training texts were written"
+    return "normalize the references as the training texts"
 
 
 def check_not_too_long(
@@ -110,25 +109,25 @@ def check_not_too_long(
     speed: float = 1.0,
     sample_rate: int = 16000,
 ) -> None:
-    """Checks before training that the encoder takes every utterance.
+    """Check that the encoder accepts the length of every utterance.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        With durations that are right (check_durations).
+        With correct durations, see :func:`~speechbrain_ee.corpora.recordings.check_durations`.
     num_frames_fn : Callable[[int], int]
-        Encoder frames for a number of samples.
+        Maps a number of samples to encoder frames.
     max_frames : int | None
-        What the encoder takes; None is no limit.
+        Limit of the encoder; None for no limit.
     speed : float
-        The slowest that augmentation plays.
+        Lowest factor of the speed perturbation, which lengthens utterances.
     sample_rate : int
-        Of the samples, in Hz.
+        Sample rate in Hz.
 
     Raises
     ------
     ValueError
-        If an utterance is longer; counts them and names the first.
+        If an utterance is longer; the message counts them and names the first.
 
     Example
     -------
@@ -151,32 +150,32 @@ def drop_too_short(
     num_frames_fn: Callable[[int], int],
     *,
     speed: float = 1.0,
-    sample_rate: int = SAMPLE_RATE,
+    sample_rate: int = 16000,
 ) -> list[Utterance]:
-    """Drops what CTC cannot align; SpeechBrain's ctc_loss would count it as zero without a word.
+    """Leave out utterances that are too short for CTC, whose loss would silently be 0.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        With durations that are right (check_durations).
+        With correct durations, see :func:`~speechbrain_ee.corpora.recordings.check_durations`.
     tokenizer : Tokenizer
-        Text to token ids.
+        Converts texts to tokens.
     num_frames_fn : Callable[[int], int]
-        Number of samples -> number of the encoder's output frames.
+        Maps a number of samples to encoder frames.
     speed : float
-        The highest speed of the speed perturbation, which shortens utterances.
+        Highest factor of the speed perturbation, which shortens utterances.
     sample_rate : int
-        Of these samples, in Hz.
+        Sample rate in Hz.
 
     Returns
     -------
     list[Utterance]
-        Those that are long enough; what is dropped is counted and named in one warning.
+        Utterances that are long enough. A warning counts the others and names the first five.
 
     Raises
     ------
     ValueError
-        If nothing is left.
+        If no utterance is left.
 
     Example
     -------
@@ -194,8 +193,8 @@ def drop_too_short(
         (kept if num_frames >= needed else dropped).append(utterance.id)
     if not kept:
         raise ValueError(
-            f"all {len(utterances)} utterances are too short for their text under CTC: check the "
-            "durations, use a larger vocabulary or less subsampling"
+            f"all {len(utterances)} utterances are too short for their text under CTC: check the durations, or use a "
+            "larger vocabulary or less subsampling"
         )
     if dropped:
         logger.warning(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From utterances to items: what a training step is made of."""
+"""A SpeechBrain dataset of utterances: waveforms, tokens and texts."""
 
 import hashlib
 from collections import Counter
@@ -16,17 +16,16 @@ from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.startup import available_cpus
 from speechbrain_ee.text.tokenizer import Tokenizer
 
-SAMPLE_RATE = 16000
 INT16_SCALE = 32768
 
 
 def stable_seed(*parts: object) -> int:
-    """Turns any values into a seed that is the same in every process and on every machine.
+    """Hash values to a seed that is the same in every process and on every machine.
 
     Arguments
     ---------
     *parts : object
-        Told apart by their `str`.
+        Distinguished by their ``str``.
 
     Returns
     -------
@@ -44,24 +43,33 @@ def stable_seed(*parts: object) -> int:
 
 
 class SpeechDataset(DynamicItemDataset):
-    """SpeechBrain dataset with the items `id`, `sig`, `tokens` and `text`; see `make_dataset`.
+    """A SpeechBrain dataset of utterances.
+
+    Its items are ``id``; ``sig``, the waveform (samples,) in float32; ``tokens`` (tokens,), long, without BOS and EOS;
+    and ``text``. Set ``epoch`` before each epoch, or call :meth:`SpeechLoader.set_epoch`.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        With ids of their own.
+        With unique ids.
     tokenizer : Tokenizer
         Text to token ids.
     augment : Augmentation | None
-        Called as `augment(waveform, generator)`; None changes nothing.
+        Called as ``augment(waveform, generator)``, with a generator seeded by (seed, epoch, id); None for none.
     seed : int
-        Of the augmentation.
+        Seed of the augmentation.
     cache_audio : bool
-        Read all audio now and keep it in memory as int16.
+        Read all audio at construction and keep it in memory as int16 (115 MB per hour at 16 kHz); lossless for 16-bit
+        files at ``sample_rate``.
     sample_rate : int
-        Of the waveforms, in Hz; other audio is resampled.
+        Sample rate of the waveforms in Hz; other audio is resampled.
     read : Callable[[str], torch.Tensor] | None
-        Gives ``sig`` for an id in place of the audio, (time, ...).
+        Returns ``sig`` (time, ...) of an id in place of the audio; it is not augmented.
+
+    Raises
+    ------
+    ValueError
+        If there are no utterances, or two have the same id.
 
     Example
     -------
@@ -82,7 +90,7 @@ class SpeechDataset(DynamicItemDataset):
         augment: Augmentation | None = None,
         seed: int = 0,
         cache_audio: bool = False,
-        sample_rate: int = SAMPLE_RATE,
+        sample_rate: int = 16000,
         read: Callable[[str], torch.Tensor] | None = None,
     ):
         _check_ids(utterances)
@@ -109,7 +117,7 @@ class SpeechDataset(DynamicItemDataset):
 
     @property
     def durations(self) -> list[float]:
-        """Seconds of every utterance, in order, before any augmentation."""
+        """Durations of the utterances in order, in seconds, before augmentation."""
         return [self.data[name]["duration"] for name in self.data_ids]
 
     def _signal(self, name: str, path: str) -> torch.Tensor:
@@ -121,7 +129,7 @@ class SpeechDataset(DynamicItemDataset):
             waveform = load_audio(path, self.sample_rate)
         if self.augment is None:
             return waveform
-        # A function of the utterance and the epoch alone: no batch, worker or restart changes it.
+        # The seed depends on the utterance and the epoch alone, not on batches, workers or restarts.
         generator = torch.Generator().manual_seed(stable_seed(self.seed, self.epoch, name))
         return self.augment(waveform, generator)
 
@@ -129,73 +137,16 @@ class SpeechDataset(DynamicItemDataset):
         return torch.tensor(self.tokenizer.encode(text), dtype=torch.long)
 
     def _fill_cache(self) -> None:
-        """Here and not when asked for: what a worker process caches is lost with its epoch."""
+        """Fill the cache in the main process: a worker process loses its memory at the end of an epoch."""
 
         def as_int16(name: str) -> torch.Tensor:
             scaled = (load_audio(self.data[name]["wav"], self.sample_rate) * INT16_SCALE).round()
             return scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
 
-        with ThreadPoolExecutor(available_cpus()) as pool:  # decoding lets other threads run
+        with ThreadPoolExecutor(available_cpus()) as pool:  # decoding releases the GIL
             recordings = pool.map(as_int16, self.data_ids)
             bar = tqdm(recordings, desc="audio into memory", total=len(self.data_ids), delay=2, leave=False)
             self._cache = dict(zip(self.data_ids, bar, strict=True))
-
-
-def make_dataset(
-    utterances: Sequence[Utterance],
-    tokenizer: Tokenizer,
-    *,
-    augment: Augmentation | None = None,
-    seed: int = 0,
-    cache_audio: bool = False,
-    sample_rate: int = SAMPLE_RATE,
-    read: Callable[[str], torch.Tensor] | None = None,
-) -> SpeechDataset:
-    """Makes a SpeechBrain dataset of utterances.
-
-    Arguments
-    ---------
-    utterances : Sequence[Utterance]
-        As read_manifest gives them.
-    tokenizer : Tokenizer
-        Text to token ids.
-    augment : Augmentation | None
-        Called as `augment(waveform, generator)`, with a generator seeded by (seed, epoch, id).
-    seed : int
-        Of the augmentation.
-    cache_audio : bool
-        Keep all audio in memory as int16 (115 MB per hour); exact for 16-bit files at 16 kHz.
-    sample_rate : int
-        Of the waveforms, in Hz; other audio is resampled.
-    read : Callable[[str], torch.Tensor] | None
-        Gives ``sig`` for an id in place of the audio, (time, ...); nothing is augmented then.
-
-    Returns
-    -------
-    SpeechDataset
-        Items `id`, `sig` (samples,) float32, `tokens` (tokens,) long without BOS and EOS, `text`.
-        Set its `epoch` before each epoch, or call the loader's `set_epoch`.
-
-    Raises
-    ------
-    ValueError
-        If there are no utterances, or two have the same id.
-
-    Example
-    -------
-    >>> make_dataset([], None)
-    Traceback (most recent call last):
-    ValueError: there are no utterances: give a manifest with at least one line
-    """
-    return SpeechDataset(
-        utterances,
-        tokenizer,
-        augment=augment,
-        seed=seed,
-        cache_audio=cache_audio,
-        sample_rate=sample_rate,
-        read=read,
-    )
 
 
 def _check_ids(utterances: Sequence[Utterance]) -> None:
@@ -203,6 +154,4 @@ def _check_ids(utterances: Sequence[Utterance]) -> None:
         raise ValueError("there are no utterances: give a manifest with at least one line")
     repeated = [name for name, count in Counter(u.id for u in utterances).items() if count > 1]
     if repeated:
-        raise ValueError(
-            f"{len(repeated)} ids are repeated (first: {repeated[0]!r}): joined manifests need ids that differ"
-        )
+        raise ValueError(f"{len(repeated)} ids are repeated (first: {repeated[0]!r}): give every utterance a unique id")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From items to padded batches that can be resumed exactly."""
+"""Data loaders with padded batches that resume exactly."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ from speechbrain_ee.lobes.padding import pad_batch
 
 
 def shard_batches(batches: Sequence, rank: int, world_size: int, *, drop_last: bool) -> list:
-    """Gives one process its share of the batches; every process gets equally many.
+    """Return the share of one process; all processes get the same number of batches.
 
     Arguments
     ---------
@@ -26,12 +26,12 @@ def shard_batches(batches: Sequence, rank: int, world_size: int, *, drop_last: b
     world_size : int
         Number of processes.
     drop_last : bool
-        Leave out what does not divide; otherwise the first batches are used again.
+        Leave out the remainder of the division; otherwise repeat the first batches.
 
     Returns
     -------
     list
-        Every world_size-th batch from rank on.
+        Every ``world_size``-th batch, starting at ``rank``.
 
     Example
     -------
@@ -46,23 +46,23 @@ def shard_batches(batches: Sequence, rank: int, world_size: int, *, drop_last: b
 
 
 class BatchSampler(DynamicBatchSampler):
-    """SpeechBrain's dynamic batches as a pure function of seed and epoch, a share per process.
+    """SpeechBrain's dynamic batches as a function of seed and epoch, optionally sharded over processes.
 
-    The stock sampler shuffles itself again whenever it is exhausted, so what it gives depends on
-    how often it ran; this one changes with `set_epoch` alone. Without shuffling, batches are those of
+    The stock sampler reshuffles whenever it is exhausted, so its batches depend on how often it ran. This sampler
+    reshuffles in ``set_epoch`` only. Without shuffling it returns the batches of
     :func:`~speechbrain_ee.corpora.batching.length_batches`.
 
     Arguments
     ---------
     *args, **kwargs
-        As DynamicBatchSampler's.
+        As of ``DynamicBatchSampler``.
     shard : bool
-        Whether processes of a distributed run share the batches or each take all.
+        Whether the processes of a distributed run share the batches; otherwise each takes all of them.
 
     Example
     -------
     >>> sampler = BatchSampler(range(3), 4.0, bucket_boundaries=[2.0], lengths_list=[1, 2, 9])
-    >>> sorted(map(sorted, sampler))  # 9 s alone, though longer than 4 s and every bucket
+    >>> sorted(map(sorted, sampler))  # 9 s is a batch by itself, although longer than 4 s and than every bucket
     [[0, 1], [2]]
     """
 
@@ -92,7 +92,7 @@ class BatchSampler(DynamicBatchSampler):
 
 
 class SpeechLoader(SaveableDataLoader):
-    """SpeechBrain's saveable loader with one call that starts an epoch.
+    """SpeechBrain's saveable loader with a method that starts an epoch.
 
     Example
     -------
@@ -101,7 +101,7 @@ class SpeechLoader(SaveableDataLoader):
     """
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch's batches and augmentation; call it before each epoch."""
+        """Select the batches and the augmentation of an epoch; call it before each epoch."""
         self.dataset.epoch = epoch
         self.batch_sampler.set_epoch(epoch)
         self.generator.manual_seed(stable_seed("loader", epoch))
@@ -121,58 +121,60 @@ def make_loader(
     shard: bool | None = None,
     pin_memory: bool = False,
 ) -> SpeechLoader:
-    """Makes padded batches of utterances of similar length.
+    """Make a data loader of padded batches of utterances of similar length.
 
-    The buckets hold equally many utterances each (quantiles of the durations). The batches of an
-    epoch are a function of (seed, epoch), and no global random number is drawn.
+    Buckets hold equal numbers of utterances (quantiles of the durations). The batches of an epoch depend on (seed,
+    epoch) alone, and the global random generators are not used.
+
+    Lengths in a batch are integers: ``batch.sig`` is (waveforms, samples of each), ``batch.tokens`` is (tokens, number
+    of each). SpeechBrain's own batches have relative lengths.
 
     Arguments
     ---------
     dataset : SpeechDataset
-        From make_dataset.
+        The utterances.
     max_batch_seconds : float
-        Upper limit of a batch's padded audio; a longer utterance is a batch of its own. Speed
-        perturbation comes on top (at most 1 / 0.9).
+        Upper limit of the audio in a batch, including padding and before speed perturbation; a longer utterance is a
+        batch by itself.
     max_batch_size : int | None
-        Upper limit of a batch's utterances; None: no limit.
+        Upper limit of the number of utterances in a batch; None for no limit.
     min_seconds : float
-        Features of shorter utterances are padded to this length, and count as so long.
+        Features of shorter utterances are padded to this length, see :attr:`Features.min_seconds`.
     num_buckets : int
-        More = less padding, less random batches; without shuffling there are no buckets.
+        More buckets = less padding and less random batches; unused without shuffling.
     shuffle : bool
-        False: longest batches first, for evaluation.
+        False sorts the batches, longest first, for evaluation.
     seed : int
-        Of the shuffling.
+        Seed of the shuffling.
     num_workers : int
-        Processes that read audio; 0: the training process itself.
+        Processes that read audio; 0 reads in the training process.
     drop_last : bool
-        Leave out the incomplete batch of each bucket; without shuffling every utterance is kept.
+        Leave out the incomplete batch of each bucket; without shuffling all utterances are kept.
     shard : bool | None
-        In a distributed run, whether the processes share the batches (equally many each; the first
-        are used twice where they do not divide). None: as shuffle, so that evaluation sees all.
+        In a distributed run, whether the processes share the batches, see :func:`shard_batches`. None means as
+        ``shuffle``, so that each process evaluates all utterances.
     pin_memory : bool
-        Faster transfers to a GPU.
+        Pin memory for faster transfers to a GPU.
 
     Returns
     -------
     SpeechLoader
-        Of PaddedBatch; call `set_epoch(epoch)` before each epoch. Lengths in a batch are integers (samples, tokens),
-        not relative as in SpeechBrain's own batches.
+        Yields ``PaddedBatch``; call ``set_epoch(epoch)`` before each epoch.
 
     Raises
     ------
     ValueError
-        If a limit is not above 0, or drop_last leaves no batch.
+        If a limit is not above 0, or ``drop_last`` leaves no batch.
 
     Example
     -------
     >>> import soundfile
-    >>> from speechbrain_ee.corpora import Utterance, make_dataset
+    >>> from speechbrain_ee.corpora import SpeechDataset, Utterance
     >>> from speechbrain_ee.text.tokenizer import Tokenizer
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", [0.5] * 16000, 16000)
     >>> tokenizer = Tokenizer.train(["the cat"], path=folder / "char.model", model_type="char")
-    >>> dataset = make_dataset([Utterance("a", folder / "a.wav", 1.0, "the cat")], tokenizer)
+    >>> dataset = SpeechDataset([Utterance("a", folder / "a.wav", 1.0, "the cat")], tokenizer)
     >>> batch = next(iter(make_loader(dataset, max_batch_seconds=10, shuffle=False)))
     >>> batch.id, batch.sig.data.shape, batch.sig.lengths
     (['a'], torch.Size([1, 16000]), tensor([16000]))
@@ -190,7 +192,7 @@ def make_loader(
         max_batch_ex=max_batch_size,
         shuffle=shuffle,
         batch_ordering="random" if shuffle else "descending",
-        # The stock sampler seeds by seed + epoch: keep the epochs of two seeds apart.
+        # The stock sampler uses seed + epoch: hashing the seed keeps the epochs of two seeds apart.
         seed=stable_seed("batches", seed) >> 8,
         drop_last=drop_last,
         shard=shuffle if shard is None else shard,
@@ -203,7 +205,7 @@ def make_loader(
         collate_fn=_collate,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        # Without one of its own, every new iterator would draw from the global generator.
+        # Without this generator, every new iterator would draw from the global one.
         generator=torch.Generator().manual_seed(stable_seed("loader", 0)),
     )
 
@@ -213,10 +215,10 @@ def _collate(examples: list[dict]) -> PaddedBatch:
 
 
 def _boundaries(durations: Sequence[float], num_buckets: int) -> list[float]:
-    """Right edges of the buckets: quantiles, the last is the longest duration.
+    """Return the right edges of the buckets: quantiles of the durations, the last is the maximum.
 
-    The stock sampler's own edges come from a log-normal law scaled to max_batch_seconds: all short
-    utterances fall into one bucket, and one bucket means batches of one.
+    The stock sampler's edges come from a log-normal law scaled to ``max_batch_seconds``: all short utterances would
+    fall into one bucket, whose batches are far below the limit.
     """
     shares = np.arange(1, num_buckets + 1) / num_buckets
     return np.unique(np.quantile(np.asarray(durations), shares)).tolist()

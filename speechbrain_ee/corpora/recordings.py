@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio files as tensors, and durations as the files have them."""
+"""Load audio files as tensors, and check the durations of a manifest."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,33 +14,31 @@ from speechbrain_ee.audio import AudioError, audio_duration, read_blocks
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.files import printable
 
-__all__ = ["AudioError", "audio_blocks", "audio_duration", "check_durations", "load_audio"]
-
 logger = get_logger(__name__)
 
 
 def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
-    """Reads a file as one channel at one sample rate.
+    """Read a file as one channel at one sample rate.
 
-    Channels are averaged; other rates are resampled. Upsampling is reported once per process,
-    since it adds no band that a model trained on wide-band speech expects.
+    Channels are averaged; other sample rates are resampled. Upsampling is reported once per process: it adds none of
+    the high frequencies that a model trained on wide-band speech expects.
 
     Arguments
     ---------
     path : str | Path
-        Any format that libsndfile reads and whose length can be checked (wav, flac, ogg, mp3, ...), or a pipe.
+        A file in a format of :func:`speechbrain_ee.audio.read_blocks` (wav, flac, ogg, mp3, ...), or a pipe.
     sample_rate : int
-        Wanted rate in Hz.
+        Sample rate of the result in Hz.
 
     Returns
     -------
     torch.Tensor
-        (samples,) float32 in [-1, 1]; what a float file has a little beyond that is clipped.
+        (samples,) float32 in [-1, 1].
 
     Raises
     ------
     AudioError
-        See :func:`speechbrain_ee.audio.read_blocks`; everything that is wrong with a file.
+        If the file cannot be used, see :func:`speechbrain_ee.audio.read_blocks`.
 
     Example
     -------
@@ -54,11 +52,11 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     try:
         return torch.from_numpy(np.concatenate(blocks))
     except MemoryError:
-        raise AudioError(f"audio {printable(path)} needs more memory than there is: cut it into parts") from None
+        raise AudioError(f"audio {printable(path)} needs more memory than available: cut it into parts") from None
 
 
 def audio_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[torch.Tensor]:
-    """Reads a file as :func:`load_audio` does, block by block.
+    """Read a file as :func:`load_audio` does, block by block.
 
     Example
     -------
@@ -74,28 +72,28 @@ def audio_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[torch.T
 def check_durations(
     utterances: Sequence[Utterance], *, tolerance_s: float = 0.1, progress: bool = True
 ) -> list[Utterance]:
-    """Compares the manifest's durations with the files', see :func:`speechbrain_ee.audio.audio_duration`.
+    """Replace the durations of a manifest by those of the files.
 
-    Batches are made from durations, so a wrong one costs memory or time without a word.
+    Batches are made from durations: a wrong one would silently cost memory or time.
 
     Arguments
     ---------
     utterances : Sequence[Utterance]
-        As read_manifest gives them.
+        The utterances of a manifest.
     tolerance_s : float
-        Differences up to this many seconds are not reported.
+        Largest difference in seconds that is not reported.
     progress : bool
-        Show a progress bar when it takes more than two seconds.
+        Show a progress bar if it takes more than two seconds.
 
     Returns
     -------
     list[Utterance]
-        The same utterances, with the files' durations.
+        The same utterances with the durations of the files.
 
     Raises
     ------
     AudioError
-        If any file is missing, corrupt or empty; names the first and counts all.
+        If any file is missing, corrupt or empty; the message counts them and names the first.
 
     Example
     -------
@@ -118,14 +116,14 @@ def check_durations(
         checked.append(replace(utterance, duration=seconds))
     if broken:
         raise AudioError(
-            f"{len(broken)} of {len(utterances)} utterances have no usable audio "
-            f"(first: {broken[0][0].id}: {broken[0][1]})"
+            f"{len(broken)} of {len(utterances)} utterances have no usable audio (first: {broken[0][0].id}: "
+            f"{broken[0][1]})"
         )
     if wrong:
         first, seconds = wrong[0]
         logger.warning(
-            "%d of %d durations in the manifest differ from the audio (first: %s says %.2f s, "
-            "the file has %.2f s); the files' are used",
+            "%d of %d durations in the manifest differ from the audio (first: %s says %.2f s, the file has "
+            "%.2f s); the durations of the files are used",
             *(len(wrong), len(utterances), first.id, first.duration, seconds),
         )
     return checked

@@ -156,8 +156,8 @@ def load_config(path: str | Path) -> dict:
         raise ModelError(f"{path}: format {given} is not {FORMAT}: use the version of speechbrain_ee that wrote it")
     if config.get("blank_index") != BLANK_INDEX:
         raise ModelError(
-            f"{path}: blank_index is {shortened(config.get('blank_index'))}, but the tokenizer's blank is {BLANK_INDEX}: "
-            "a model that was trained with another blank gives no text, train it again"
+            f"{path}: blank_index is {shortened(config.get('blank_index'))}, and the tokenizer's blank is "
+            f"{BLANK_INDEX}: a model that was trained with another blank gives no text, train it again"
         )
     return config
 

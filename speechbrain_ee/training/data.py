@@ -8,7 +8,7 @@ from speechbrain.utils.distributed import run_on_main
 from tqdm import tqdm
 
 from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
-from speechbrain_ee.corpora.dataset import make_dataset
+from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
 from speechbrain_ee.corpora.manifest import Utterance, read_manifest
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
@@ -149,8 +149,8 @@ def make_loaders(
     """
     tokenizer, features = hparams["tokenizer"], hparams["features"]
     common = {"seed": hparams["seed"], "cache_audio": hparams["cache_audio"], "sample_rate": features.sample_rate}
-    train_data = make_dataset(train, tokenizer, augment=hparams["wav_augment"], read=readers[0], **common)
-    valid_data = make_dataset(valid, tokenizer, read=readers[1], **common)
+    train_data = SpeechDataset(train, tokenizer, augment=hparams["wav_augment"], read=readers[0], **common)
+    valid_data = SpeechDataset(valid, tokenizer, read=readers[1], **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
     batches["min_seconds"] = features.min_seconds
     return (

@@ -517,7 +517,9 @@ def test_check_audio_trusts_the_files_over_the_manifest(broken, tmp_path):
         assert ended.status == 0, ended.stderr
         log = (run / "log.txt").read_text("utf-8")
         correction = f"1 of 24 durations in the manifest differ from the audio (first: {name} says 0.01 s"
-        assert (f"{correction}, the file has {seconds:.2f} s); the files' are used" in log) == check_audio
+        assert (
+            f"{correction}, the file has {seconds:.2f} s); the durations of the files are used" in log
+        ) == check_audio
         assert ("too short for their text" in log) == (not check_audio)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import soundfile
 
 from speechbrain_ee.corpora.augment import AddNoise, Compose, SpeedPerturb
-from speechbrain_ee.corpora.dataset import make_dataset
+from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.manifest import Utterance
 
 TEXTS = ["the cat", "a dog", "the hat", "a tall cat"]
@@ -24,7 +24,7 @@ def write_noise(folder):
 
 def augmented(utterances, tokenizer, **options):
     augment = Compose([SpeedPerturb(), AddNoise()])
-    return make_dataset(utterances, tokenizer, augment=augment, **options)
+    return SpeechDataset(utterances, tokenizer, augment=augment, **options)
 
 
 def fake(durations):

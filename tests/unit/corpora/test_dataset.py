@@ -8,7 +8,7 @@ import torch
 from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 
 from speechbrain_ee.corpora import dataset as dataset_module
-from speechbrain_ee.corpora.dataset import make_dataset, stable_seed
+from speechbrain_ee.corpora.dataset import SpeechDataset, stable_seed
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.text.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ def utterances(tmp_path_factory):
 
 
 def test_items(utterances, tokenizer):
-    item = make_dataset(utterances, tokenizer)[3]
+    item = SpeechDataset(utterances, tokenizer)[3]
     assert list(item) == ["id", "sig", "tokens", "text"]
     assert (item["id"], item["text"]) == ("u03", "a tall cat")
     assert item["sig"].shape == (4160,) and item["sig"].dtype == torch.float32
@@ -38,8 +38,8 @@ def test_items(utterances, tokenizer):
 
 
 def test_cached_audio_is_the_same_and_the_files_are_not_read_again(utterances, tokenizer, monkeypatch):
-    plain = make_dataset(utterances, tokenizer)
-    cached = make_dataset(utterances, tokenizer, cache_audio=True)
+    plain = SpeechDataset(utterances, tokenizer)
+    cached = SpeechDataset(utterances, tokenizer, cache_audio=True)
     expected = [plain[index]["sig"] for index in range(16)]
     monkeypatch.setattr(dataset_module, "load_audio", None)
     assert all(torch.equal(cached[index]["sig"], expected[index]) for index in range(16))
@@ -48,7 +48,7 @@ def test_cached_audio_is_the_same_and_the_files_are_not_read_again(utterances, t
 def test_full_scale_survives_the_cache(tmp_path, tokenizer):
     soundfile.write(tmp_path / "a.wav", np.array([1.0, -1.0]), 16000, subtype="FLOAT")
     utterance = Utterance("a", tmp_path / "a.wav", 2 / 16000, "cat")
-    sig = make_dataset([utterance], tokenizer, cache_audio=True)[0]["sig"]
+    sig = SpeechDataset([utterance], tokenizer, cache_audio=True)[0]["sig"]
     torch.testing.assert_close(sig, torch.tensor([1.0, -1.0]), rtol=0, atol=1 / 32768)
 
 
@@ -76,13 +76,13 @@ def test_stable_seed_is_the_same_in_every_version():
 
 def test_no_utterances_and_repeated_ids(tokenizer):
     with pytest.raises(ValueError, match="no utterances"):
-        make_dataset([], tokenizer)
+        SpeechDataset([], tokenizer)
     with pytest.raises(ValueError, match=r"1 ids are repeated \(first: 'u0'\)"):
-        make_dataset(fake([1.0]) * 2, tokenizer)
+        SpeechDataset(fake([1.0]) * 2, tokenizer)
 
 
 def test_audio_comes_at_the_rate_that_is_asked_for(utterances, tokenizer):
     for cache_audio in (False, True):
-        full = make_dataset(utterances, tokenizer, cache_audio=cache_audio)
-        half = make_dataset(utterances, tokenizer, cache_audio=cache_audio, sample_rate=8000)
+        full = SpeechDataset(utterances, tokenizer, cache_audio=cache_audio)
+        half = SpeechDataset(utterances, tokenizer, cache_audio=cache_audio, sample_rate=8000)
         assert len(half[0]["sig"]) == -(-len(full[0]["sig"]) // 2)

@@ -10,7 +10,7 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 
-from speechbrain_ee.corpora.dataset import make_dataset
+from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import make_loader, shard_batches
 from speechbrain_ee.text.tokenizer import Tokenizer
 
@@ -32,13 +32,13 @@ def ids_of(loader):
 
 def batch_ids(utterances, tokenizer, **options):
     """The batches by id, without reading audio."""
-    dataset = make_dataset(utterances, tokenizer)
+    dataset = SpeechDataset(utterances, tokenizer)
     loader = make_loader(dataset, **{"shuffle": True, **options})
     return [[dataset.data_ids[index] for index in batch] for batch in loader.batch_sampler]
 
 
 def test_batch_is_padded_with_integer_lengths(utterances, tokenizer):
-    loader = make_loader(make_dataset(utterances, tokenizer), max_batch_seconds=2.0, num_buckets=1, shuffle=False)
+    loader = make_loader(SpeechDataset(utterances, tokenizer), max_batch_seconds=2.0, num_buckets=1, shuffle=False)
     batch = next(iter(loader))
     assert len(batch.id) == 4  # int(2.0 / 0.5)
     expected = [int(name[1:]) * 320 + 3200 for name in batch.id]
@@ -51,7 +51,7 @@ def test_batch_is_padded_with_integer_lengths(utterances, tokenizer):
 @pytest.mark.parametrize(("texts", "lengths"), [(["", ""], [0, 0]), (["", "cat"], [0, 4])])
 def test_empty_texts_make_a_batch(utterances, tokenizer, texts, lengths):
     empty = [replace(utt, text=text) for utt, text in zip(utterances, texts, strict=False)]
-    dataset = make_dataset(empty, tokenizer)
+    dataset = SpeechDataset(empty, tokenizer)
     batch = next(iter(make_loader(dataset, max_batch_seconds=9, num_buckets=1, shuffle=False)))
     assert batch.id == ["u01", "u00"]  # the longest first
     assert batch.tokens.data.shape == (2, max(lengths))
@@ -85,7 +85,7 @@ def test_utterance_longer_than_a_batch_is_alone_and_not_lost(tokenizer, count):
 
 def test_batches_are_a_function_of_seed_and_epoch(utterances, tokenizer):
     options = {"max_batch_seconds": 1.5, "num_buckets": 2, "shuffle": True}
-    make = lambda seed: make_loader(make_dataset(utterances, tokenizer), seed=seed, **options)  # noqa: E731
+    make = lambda seed: make_loader(SpeechDataset(utterances, tokenizer), seed=seed, **options)  # noqa: E731
     loader = make(0)
     epochs = []
     for epoch in (0, 1, 2):
@@ -147,7 +147,7 @@ def test_without_shuffling_the_longest_come_first(tokenizer):
 
 def test_what_workers_are_seeded_with_depends_on_the_epoch_alone(utterances, tokenizer):
     options = {"max_batch_seconds": 2.0, "shuffle": True}
-    whole, resumed = (make_loader(make_dataset(utterances, tokenizer), **options) for _ in range(2))
+    whole, resumed = (make_loader(SpeechDataset(utterances, tokenizer), **options) for _ in range(2))
     whole.set_epoch(1)
     first = whole.generator.get_state()
     ids_of(whole)

@@ -105,7 +105,7 @@ def test_wrong_durations_are_replaced_and_reported_in_one_line(tmp_path, caplog)
     assert [utterance.speaker for utterance in checked] == ["s"] * 3
     assert [record.getMessage() for record in caplog.records] == [
         "2 of 3 durations in the manifest differ from the audio (first: b says 3.00 s, the file "
-        "has 5.20 s); the files' are used"
+        "has 5.20 s); the durations of the files are used"
     ]
 
 
