@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an attention decoder costs at exits, and what a CTC draft saves.
+"""Measure speculative decoding from CTC drafts, and the time that early exits save with attention decoders.
 
 python benchmarks/attention.py RUN --manifest FILE [--num 60]
 
-One thread, one utterance at a time, ways alternating in one process. Speculation: the last exit's decoder reads the
-CTC text of an exit (its own, or an earlier one's) in one pass and goes on by itself where it disagrees; passes, tokens
-accepted, whether the text is that of plain greedy decoding, time over plain greedy decoding. Stopping early: time with
-the policy of RUN/calibration.json over the time of the full encoder, and how often a decoder was started.
+Prints the figures as JSON and writes them to results/attention.json. All runs use one thread and one utterance at a
+time; the compared variants alternate in one process.
+
+* ``speculation``: the decoder of the last exit verifies the CTC text of an exit in one pass, and decodes on its own
+  from the first token that it rejects. Reported for each drafting exit: decoder passes, accepted tokens, share of
+  texts equal to plain greedy decoding, MACs and time relative to plain greedy decoding.
+* ``stopping_early``: the policy of RUN/calibration.json, relative to the full encoder. Reported for each decoding
+  method: mean exit layer, decoders started per utterance, MACs and time.
 """
 
 import argparse
@@ -28,7 +32,7 @@ NUM_ROUNDS = 5
 
 @torch.inference_mode()
 def outputs_of(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> list[list]:
-    """What every exit gives for each waveform."""
+    """Return the outputs of all exits for each waveform."""
     found = []
     for waveform in waveforms:
         feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
@@ -38,8 +42,8 @@ def outputs_of(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> list[list]:
 
 @torch.inference_mode()
 def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
-    """Per drafting exit: what of its CTC text the last exit's decoder accepts, and the time."""
-    from common import alternate, ratio  # a module beside this script
+    """Return, per drafting exit, how much of its CTC text the decoder of the last exit accepts, MACs and time."""
+    from common import alternate, ratio  # benchmarks/common.py
 
     last = [exits[-1] for exits in outputs]
     limits = [asr.decoder.limits(one, best_tokens(one))[0] for one in last]
@@ -69,7 +73,7 @@ def speculation(asr: EarlyExitASR, outputs: list[list]) -> dict:
 
 
 def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
-    """Per way of decoding: time with the calibrated policy over the full encoder's, and decoders started."""
+    """Return decoders started, and MACs and time of the calibrated policy relative to full depth, per decoding."""
     from common import alternate, ratio
 
     early, starts = asr.policy, [0]
@@ -103,7 +107,7 @@ def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
 
 
 def markdown(figures: dict) -> str:
-    """Speculation: a row per drafting exit; stopping early: a row per way of decoding."""
+    """Return two tables: speculation with a row per drafting exit, early exits with a row per decoding method."""
     lines = [
         "| CTC draft of layer | tokens accepted | decoder passes | same text | MACs | time |",
         "|---|---|---|---|---|---|",
@@ -116,29 +120,29 @@ def markdown(figures: dict) -> str:
                 f"{one['macs_over_plain']:.2f} | {one['time_over_plain']['median_of_ratios']:.2f} |"
             )
     lines += ["", "| decoding | mean layer | decoders started | MACs | time |", "|---|---|---|---|---|"]
-    for way, one in figures["stopping_early"].items():
-        if way != "policy":
+    for decoding, one in figures["stopping_early"].items():
+        if decoding != "policy":
             lines.append(
-                f"| {way} | {one['mean_layer']:.2f} | {one['decoders_started_per_utterance']:.2f} | "
+                f"| {decoding} | {one['mean_layer']:.2f} | {one['decoders_started_per_utterance']:.2f} | "
                 f"{one['macs_early_over_full']:.2f} | {one['time_early_over_full']['median_of_ratios']:.2f} |"
             )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, publish."""
+    """Run both measurements and publish them."""
     from common import publish
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
-    parser.add_argument("--manifest", type=Path, required=True, help="of the utterances to decode")
-    parser.add_argument("--num", type=int, default=60, help="how many of them, spread over the manifest")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the utterances to decode")
+    parser.add_argument("--num", type=int, default=60, help="number of utterances, spread over the manifest")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with one_line_errors("attention.py"):
         asr = EarlyExitASR.from_hparams(args.run, run_opts={"device": "cpu"})
         if not asr.mods.heads.has_decoders:
-            raise ValueError(f"{args.run} has no attention decoders: give a run of conformer_aed_ee.yaml")
+            raise ValueError(f"{args.run} has no attention decoders: give a run folder of conformer_aed_ee.yaml")
         utterances = read_manifest(args.manifest)
         some = utterances[:: max(1, len(utterances) // args.num)][: args.num]
         waveforms = [asr.load_audio(one.audio_filepath) for one in some]

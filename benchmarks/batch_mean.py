@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A public early-exit loop beside ours: the decision on the mean over a batch, against each utterance for itself.
+"""Compare exit decisions per batch with exit decisions per utterance: WER and MACs at equal thresholds.
 
 python benchmarks/batch_mean.py RUN --manifest data/speech/test.jsonl [--batch-sizes 1 16] [--out FILE]
 
-The loop is the one that "Fine-tuning strategies for faster inference using speech self-supervised models" (arXiv
-2303.06740) describes: utterances sorted by duration; at each exit the entropy of all frames of the batch is averaged,
-those of the padding included, which are computed as silence would be, and below a threshold the whole batch stops.
-Ours: entropy of the utterance's own frames, each utterance stops by itself and leaves the batch. Same model, heads,
-batches and thresholds; the cost counts what is computed, padding included, in both, and the full MACs have every head
-as both ways compute it (other tables: the last head alone). Texts and errors are those of
-RUN/eval/<manifest's stem>. Prints JSON.
+Prints the figures as JSON and as Markdown tables. The sets must have been evaluated: errors are read from
+RUN/eval/<manifest's stem>.
+
+* ``batch mean`` is the decision described in "Fine-tuning strategies for faster inference using speech self-supervised
+  models" (arXiv 2303.06740): utterances are sorted by duration, the entropy is averaged over all frames of a batch, and
+  the whole batch stops if the mean is at most the threshold. Padding frames are included and are computed as silence.
+* ``each utterance`` is the decision of speechbrain_ee: the entropy is averaged over the frames of an utterance, and an
+  utterance that stops leaves the batch.
+
+Both use the same model, heads, batches and thresholds. MACs include padding. Here the full MACs include the heads of
+all exits, because both variants compute them; other tables count the last head only.
 """
 
 import argparse
@@ -30,7 +34,7 @@ from speechbrain_ee.replay.utterances import read_utterances
 
 
 class Batch:
-    """One batch: what it costs to go on, and how sure every exit is, both ways."""
+    """The entropies of one batch at every exit, per batch and per utterance, and its cost."""
 
     def __init__(self, asr: EarlyExitASR, waveforms: list[torch.Tensor]):
         encoder, heads = asr.mods.encoder, asr.mods.heads
@@ -46,7 +50,7 @@ class Batch:
         self.encoder, self.heads = encoder, heads
 
     def cost(self, exits: list[int]) -> int:
-        """MACs of the batch where its utterances stop at these exits and leave."""
+        """Return the MACs of the batch if its utterances leave it at the given exits."""
         total = 0
         for index in range(max(exits) + 1):
             remaining = [int(frames) for frames, last in zip(self.frames, exits, strict=True) if last >= index]
@@ -56,11 +60,11 @@ class Batch:
         return total
 
     def together(self, threshold: float) -> list[int]:
-        """Exit of every utterance where the batch decides."""
+        """Return the exit of every utterance for the decision per batch."""
         return [_first(self.of_batch, threshold)] * len(self.of_utterances)
 
     def apart(self, threshold: float) -> list[int]:
-        """Exit of every utterance where each decides."""
+        """Return the exit of every utterance for the decision per utterance."""
         return [_first(row, threshold) for row in self.of_utterances]
 
 
@@ -69,7 +73,7 @@ def _first(entropies: list[float], threshold: float) -> int:
 
 
 def at_threshold(batches: list[Batch], errors: list[np.ndarray], words: int, threshold: float) -> dict:
-    """WER and share of the full MACs, both ways."""
+    """Return the WER and the share of the full MACs of both decisions."""
     full = sum(batch.cost([len(batch.of_batch) - 1] * len(batch.of_utterances)) for batch in batches)
     found = {}
     for name in ("batch mean", "each utterance"):
@@ -84,7 +88,7 @@ def at_threshold(batches: list[Batch], errors: list[np.ndarray], words: int, thr
 
 @torch.inference_mode()
 def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: int) -> dict:
-    """Both ways, for every batch size and threshold."""
+    """Compare both decisions at every batch size and threshold."""
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit())
     utterances = sorted(read_manifest(manifest), key=lambda one: one.duration)
     cached = {one["id"]: one for one in read_utterances(run / "eval" / manifest.stem / "utterances.jsonl")}
@@ -105,7 +109,7 @@ def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: i
 
 
 def markdown(found: dict) -> str:
-    """A table per set: a row per threshold, WER at a share of the full MACs for every batch size and way."""
+    """Return a table per set: a row per threshold, a column per batch size and decision, WER at share of full MACs."""
     lines = []
     for test_set, sizes in found["sets"].items():
         heads = [f"{way}, batches of {size}" for size, rows in sizes.items() for way in list(rows[0])[1:]]
@@ -118,13 +122,15 @@ def markdown(found: dict) -> str:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Compare the decisions, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="run folder whose sets have been evaluated")
-    parser.add_argument("--manifest", type=Path, nargs="+", required=True)
+    parser.add_argument("run", type=Path, help="run folder in which the sets have been evaluated")
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="test sets")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--thresholds", type=int, default=7, help="how many, between the entropies that occur")
-    parser.add_argument("--out", type=Path, help="JSON file")
+    parser.add_argument(
+        "--thresholds", type=int, default=7, help="number of thresholds, quantiles of the measured entropies"
+    )
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     sets = {one.stem: compare(args.run, one, args.batch_sizes, args.thresholds) for one in args.manifest}
     found = {"benchmark": "batch_mean", "run": str(args.run), "sets": sets}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How waiting threads are set to wait, alone and beside a process that keeps one core busy.
+"""Measure the speed of inference by OpenMP wait setting, on an idle machine and with one core busy.
 
 python benchmarks/busy_machine.py RUN [--seconds N] [--rounds N]
 
-For each setting of OpenMP a process of its own transcribes a batch of eight utterances of RUN's test set to full depth,
-again and again. The settings take turns; the median of the rounds counts. Linux, at least two cores.
+Prints batches per second as JSON and writes them to results/busy_machine.json. For each setting, a separate process
+repeatedly transcribes a batch of eight utterances of RUN's test set at full depth. The settings take turns, and the
+median of the rounds is reported. Requires Linux and at least two cores.
 """
 
 import argparse
@@ -29,7 +30,7 @@ SETTINGS = {
 
 
 def measure(run: Path, seconds: float) -> float:
-    """Batches a second in this process."""
+    """Return the batches per second of this process."""
     from torch.nn.utils.rnn import pad_sequence
 
     from speechbrain_ee.inference.asr import EarlyExitASR
@@ -50,7 +51,7 @@ def measure(run: Path, seconds: float) -> float:
 
 
 def rate(run: Path, seconds: float, setting: dict[str, str]) -> float:
-    """Batches a second in a process with a setting."""
+    """Return the batches per second of a new process with the given environment variables."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     environment = clean | setting | {"OMP_NUM_THREADS": str(available_cpus())}
     command = [sys.executable, __file__, str(run), "--seconds", str(seconds), "--measure"]
@@ -59,14 +60,14 @@ def rate(run: Path, seconds: float, setting: dict[str, str]) -> float:
 
 
 def keep_busy(cpu: int) -> None:
-    """Take one core until the process is ended."""
+    """Keep one core busy until the process is killed."""
     os.sched_setaffinity(0, [cpu])
     while True:
         pass
 
 
 def markdown(found: dict) -> str:
-    """A table: batches a second by setting."""
+    """Return a table of batches per second by setting."""
     lines = ["| setting | alone | beside a busy core |", "|---|---|---|"]
     for name, row in found["batches_per_s"].items():
         lines.append(
@@ -76,17 +77,17 @@ def markdown(found: dict) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all settings and publish the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder with an evaluated set named test")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each setting")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(measure(args.run, args.seconds))
         return
-    from common import publish  # a module beside this script; imports torch
+    from common import publish  # imports torch
 
     with one_line_errors("busy_machine.py"):
         found = {name: {"alone": [], "busy": []} for name in SETTINGS}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: the paper's shape, alternating runs, peak memory of a step, and a file for the figures."""
+"""Shared by the benchmarks: a model of the paper's shape, interleaved timing, peak memory of a step, output files."""
 
 import json
 import os
@@ -23,14 +23,14 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def make_model(exit_layers=EXIT_LAYERS, num_layers=12, **arguments):
-    """Encoder and heads of the paper's shape with random weights."""
+    """Return an encoder and heads of the paper's shape with random weights."""
     torch.manual_seed(0)
     encoder = ConformerExitEncoder(num_layers=num_layers, exit_layers=exit_layers, **PAPER | arguments)
     return encoder, CTCHeads(num_exits=len(exit_layers), d_model=PAPER["d_model"], vocab_size=VOCAB_SIZE)
 
 
 def alternate(runs: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:
-    """Run each once to warm up, then in turn; seconds of every round by name."""
+    """Call every function once to warm up, then time them in turn; returns the seconds of all rounds by name."""
     for run in runs.values():
         run()
     seconds = {name: [] for name in runs}
@@ -43,7 +43,7 @@ def alternate(runs: dict[str, Callable[[], object]], num_rounds: int) -> dict[st
 
 
 def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict:
-    """Median of the round-by-round ratios, and the ratio of the minima."""
+    """Return the median of the ratios per round, and the ratio of the minima."""
     pairs = [a / b for a, b in zip(seconds[name], seconds[base], strict=True)]
     return {
         "median_of_ratios": round(statistics.median(pairs), 4),
@@ -52,11 +52,11 @@ def ratio(seconds: dict[str, list[float]], name: str, base: str) -> dict:
 
 
 def peak_memory_mb(script: str, name: str) -> float:
-    """Memory that a step needs on top of what stood before it, in MB, in a process of its own.
+    """Return the memory that a training step adds to its process, in MB, measured in a separate process.
 
-    The process runs ``script --memory name``, which calls :func:`print_peak_memory`. There the C library gives every
-    large tensor its own pages and returns them: otherwise the peak measures the fragments that it happens to keep,
-    which differ by 15 % between runs of the same step.
+    The process runs ``script --memory name``, which calls :func:`print_peak_memory`. The environment variables make
+    the C library return the memory of every freed large tensor to the system. Otherwise the peak includes fragments of
+    freed memory and differs by 15 % between runs of the same step.
     """
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**18), "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, script, "--memory", name]
@@ -65,7 +65,7 @@ def peak_memory_mb(script: str, name: str) -> float:
 
 
 def print_peak_memory(make_step: Callable[[], Callable[[], object]]) -> None:
-    """Print the peak of two steps, less what stood before the model was made, in MB."""
+    """Print the peak memory of two steps minus the peak before the model was built, in MB."""
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step = make_step()
@@ -75,7 +75,7 @@ def print_peak_memory(make_step: Callable[[], Callable[[], object]]) -> None:
 
 
 def publish(name: str, figures: dict) -> None:
-    """Print the figures with the machine they were measured on, and write them to results/<name>.json."""
+    """Add the machine to the figures, print them as JSON and write them to results/<name>.json."""
     figures = {"benchmark": name} | figures | {"machine": machine(), "torch": torch.__version__}
     text = json.dumps(figures, indent=2)
     print(text)

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Can decoder depth exit too, token by token? An experiment in the manner of CALM and LayerSkip.
+"""Measure early exits of an attention decoder, token by token: WER and MACs by confidence threshold.
 
 python benchmarks/decoder_depth.py RUN --train FILE --test FILE [--epochs 2]
 
-Takes the decoder of the last exit of a run of conformer_aed_ee.yaml (better with ``--num_decoder_layers 4``), goes on
-training it with the encoder frozen and a loss after every decoder layer, through the one final norm and output layer,
-and decodes greedily: a token is taken from the first decoder layer whose probability for it reaches a threshold. The
-layers that a token skips get their keys and values from the state it stopped with (state propagation: Schuster et al.,
-"Confident adaptive language modeling", arXiv 2207.07061). Prints, per threshold, WER, layers per token, and the share
-of the decoder's and of the whole model's MACs, beside the same decoder cut at each layer.
+Prints the figures as JSON and writes them to results/decoder_depth.json: for each threshold and for the decoder cut at
+each layer, the WER, the layers per token, and the share of the decoder's and of the whole model's MACs.
+
+RUN is a run of conformer_aed_ee.yaml, preferably with ``--num_decoder_layers 4``. The decoder of its last exit is
+fine-tuned with a frozen encoder and a loss after every decoder layer; all layers share the final norm and the output
+layer. Decoding is greedy. Each token is taken from the first decoder layer whose probability reaches the threshold. The
+skipped layers get their keys and values from the state of that layer (state propagation: Schuster et al., "Confident
+adaptive language modeling", arXiv 2207.07061).
 """
 
 import argparse
@@ -34,7 +36,7 @@ THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 1.1)
 
 
 def all_layers(decoder: AttentionDecoder, tokens, states, lengths) -> list[torch.Tensor]:
-    """Logits after every decoder layer, each (batch, tokens, vocab)."""
+    """Return the logits after every decoder layer, each (batch, tokens, vocab)."""
     mask = torch.full((tokens.shape[1],) * 2, -torch.inf).triu(1)
     padding = torch.arange(states.shape[1]) >= lengths.unsqueeze(1)
     x = decoder.embed(tokens)
@@ -46,7 +48,7 @@ def all_layers(decoder: AttentionDecoder, tokens, states, lengths) -> list[torch
 
 
 def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: int, lr: float) -> float:
-    """Train the decoder with a loss after every layer; returns the last epoch's loss."""
+    """Train the decoder with a loss after every layer; returns the mean loss of the last epoch."""
     data = SpeechDataset(read_manifest(manifest), asr.hparams.tokenizer, cache_audio=True)
     loader = make_loader(
         data, shuffle=True, seed=0, max_batch_seconds=40.0, max_batch_size=16, num_buckets=12, num_workers=0
@@ -80,7 +82,7 @@ def train(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path, epochs: 
 
 @torch.inference_mode()
 def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) -> tuple[list[int], list[int]]:
-    """Tokens of one utterance, and the decoder layers that each step took."""
+    """Return the tokens of one utterance, and the number of decoder layers of each step."""
     frames = states.shape[1]
     layers = list(decoder.transformer.layers)
     memory = [project(layer.multihead_attn.att, states, "kv") for layer in layers]
@@ -104,7 +106,11 @@ def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) 
 
 
 def spent(decoder: AttentionDecoder, frames: int, depths: list[int], max_layer: int, *, looks: bool) -> int:
-    """MACs of a decoding: the layers that were used, keys and values of all, the output layer at every look."""
+    """Return the MACs of one decoding.
+
+    Counted are the layers that ran, keys and values of all layers, and the output layer: after every layer that ran if
+    ``looks``, else once per token.
+    """
     width, ffn = decoder.config["d_model"], decoder.config["d_ffn"]
     macs = 2 * max_layer * frames * width**2
     for place, depth in enumerate(depths):
@@ -115,7 +121,7 @@ def spent(decoder: AttentionDecoder, frames: int, depths: list[int], max_layer: 
 
 
 def markdown(figures: dict) -> str:
-    """A row per way to stop."""
+    """Return a table with a row per threshold and per cut."""
     lines = ["| decoder | WER % | layers per token | decoder's MACs | all MACs |", "|---|---|---|---|---|"]
     for way, one in figures["ways"].items():
         shares = f"{100 * one['share_of_decoder_macs']:.1f} % | {100 * one['share_of_all_macs']:.1f} %"
@@ -124,15 +130,15 @@ def markdown(figures: dict) -> str:
 
 
 def main() -> None:
-    """Train, decode at every threshold and cut, publish."""
-    from common import publish  # a module beside this script
+    """Train the decoder, decode at every threshold and cut, publish."""
+    from common import publish  # benchmarks/common.py
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder of a model with attention decoders")
-    parser.add_argument("--train", type=Path, required=True, help="manifest")
-    parser.add_argument("--test", type=Path, required=True, help="manifest")
-    parser.add_argument("--epochs", type=int, default=2, help="of training with a loss after every decoder layer")
-    parser.add_argument("--lr", type=float, default=5e-4, help="of that training")
+    parser.add_argument("--train", type=Path, required=True, help="manifest to train on")
+    parser.add_argument("--test", type=Path, required=True, help="manifest to measure on")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of fine-tuning")
+    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of the fine-tuning")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -141,7 +147,7 @@ def main() -> None:
         decoder = asr.mods.heads.decoder(len(asr.exit_layers) - 1)
         if decoder is None:
             raise ValueError(
-                f"{args.run} has no attention decoder at its last exit: give a run of conformer_aed_ee.yaml"
+                f"{args.run} has no attention decoder at its last exit: give a run folder of conformer_aed_ee.yaml"
             )
         before = measure(asr, decoder, args.test)
         loss = train(asr, decoder, args.train, args.epochs, args.lr)
@@ -151,7 +157,7 @@ def main() -> None:
 
 @torch.inference_mode()
 def measure(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path) -> dict:
-    """WER and cost per threshold and per cut."""
+    """Return the WER and the cost at every threshold and cut."""
     num_layers = len(decoder.transformer.layers)
     ways = {f"threshold {one}": (one, num_layers) for one in THRESHOLDS}
     ways |= {f"cut at {layer}": (1.1, layer) for layer in range(1, num_layers)}

@@ -3,9 +3,9 @@
 
 python benchmarks/demo.py [results/conformer_ee/1234]
 
-Copies exits.json and exits.png of the test set and calibration.json, and writes policy.json: what the calibrated policy
-does on the test set, replayed from the cached scores. In README.md the table and the sentence between the markers that
-name these files are written anew.
+Copies calibration.json and the test set's exits.json and exits.png, and writes policy.json: the result of the
+calibrated policy on the test set, replayed from cached scores. Rewrites the table and the sentence in README.md between
+the markers that name these files.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TEST_SET = "test"
 
 
 def policy_figures(run: Path) -> dict:
-    """What the calibrated policy of a run does on its test set."""
+    """Return the result of a run's calibrated policy on its test set."""
     folder = run / "eval" / TEST_SET
     policy = json.loads((run / CALIBRATION_FILE).read_text("utf-8"))["policy"]
     result = asdict(replay(policy_from_dict(policy), read_utterances(folder / "utterances.jsonl")))
@@ -41,7 +41,7 @@ def policy_figures(run: Path) -> dict:
 
 
 def markdown(figures: dict) -> str:
-    """The sentence of the README."""
+    """Return the sentence for the README."""
     full = figures["full"]
     return (
         f"With the {figures['policy']['score']} threshold that was chosen on dev, the mean exit is layer "
@@ -52,12 +52,12 @@ def markdown(figures: dict) -> str:
 
 
 def between_markers(page: str, marker: str, end: str, content: str) -> str:
-    r"""A page with other content between two markers.
+    r"""Replace the content between two markers of a page.
 
     Raises
     ------
     ValueError
-        If the page does not have them exactly once.
+        If the page does not have the markers exactly once.
 
     Example
     -------
@@ -71,12 +71,12 @@ def between_markers(page: str, marker: str, end: str, content: str) -> str:
         flags=re.S,
     )
     if count != 1:
-        raise ValueError(f"the page has {marker} {count} times: it is needed once, with {end} behind it")
+        raise ValueError(f"the page has {marker} {count} times: give it once, followed by {end}")
     return page
 
 
 def renew(run: Path, root: Path) -> None:
-    """Write the files and the page."""
+    """Write the files and the README."""
     folder, out = run / "eval" / TEST_SET, root / "docs" / "results" / "demo"
     files = [folder / "exits.json", folder / "exits.png", run / CALIBRATION_FILE]
     if missing := [str(file) for file in (*files, folder / "utterances.jsonl") if not file.is_file()]:
@@ -98,9 +98,11 @@ def renew(run: Path, root: Path) -> None:
 
 
 def main() -> None:
-    """Read the command line and renew."""
+    """Parse the command line and renew the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="?", default=ROOT / "results" / "conformer_ee" / "1234")
+    parser.add_argument(
+        "run", type=Path, nargs="?", default=ROOT / "results" / "conformer_ee" / "1234", help="run folder"
+    )
     renew(parser.parse_args().run, ROOT)
 
 

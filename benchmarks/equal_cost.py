@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is a policy better than static exits at equal MACs? WER difference with a paired bootstrap over speakers.
+"""Measure the WER of every exit policy and of static exits at equal MACs, from cached scores.
 
 python benchmarks/equal_cost.py RUN [--fit dev] [--shares 0.5 0.6 0.7 0.8 0.9] [--out FILE]
 
-Judged is every set in RUN/eval that was decoded as the one that the learned score is fitted on. At each share of the
-full model's MACs the threshold is the one that costs this much on the judged set; between two neighbouring thresholds,
-and for static between the two exits around, utterances are mixed in proportion. Prints JSON: WER of static, and of
-every policy its WER, the difference and its 95 % interval; below 0 is better than static. null: the policy cannot cost
-this much.
+Prints JSON: at each share of the full model's MACs the WER of static exits, and for each policy its WER, the difference
+to static exits, and the 95 % interval of the difference from a paired bootstrap over speakers. A negative difference
+means that the policy is better. ``null`` means that the policy cannot reach this cost.
+
+The learned score is fitted on the set --fit. The policies are compared on all other sets in RUN/eval that were decoded
+with the same method. The threshold of a policy is the one that has the given cost on the compared set. A cost between
+those of two thresholds, or of two static exits, is reached by mixing the two in proportion.
 """
 
 import argparse
@@ -29,7 +31,7 @@ NUM_DRAWS = 2000
 
 
 def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[float]) -> dict:
-    """Compare every policy with static at every share."""
+    """Compare every policy with static exits at every share of the MACs."""
     counts = ExitCounts.of(utterances)
     speakers = [one.get("speaker") for one in utterances]
     words = sum_by_group(counts.words, speakers)
@@ -61,12 +63,12 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
 
 
 def wer(errors: np.ndarray, counts: ExitCounts) -> float:
-    """Pooled, percent."""
+    """Return the WER over all words, in percent."""
     return round(float(100 * errors.sum() / counts.words.sum()), 3)
 
 
 def markdown(found: dict) -> str:
-    """A table per judged set: static and the policies, WER at each share, bold where the interval lies below static."""
+    """Return a table per set: WER by policy and share of the MACs, in bold if the interval lies below static exits."""
     lines = []
     for name, shares in found["sets"].items():
         lines += [
@@ -91,7 +93,7 @@ def _cell(one: dict | None) -> str:
 
 
 def judged_sets(run: Path, fit: str) -> dict[str, Path]:
-    """Sets decoded as the one that a score is fitted on, without it: the score knows the errors of one decoding."""
+    """Return the other sets decoded like the set ``fit``: a learned score is valid for one decoding method."""
 
     def decoding(file: Path) -> str:
         return json.loads((file.parent / "exits.json").read_text("utf-8"))["decoding"]
@@ -101,12 +103,14 @@ def judged_sets(run: Path, fit: str) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Compare, print."""
+    """Compare the policies on all sets and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder with evaluated sets")
-    parser.add_argument("--fit", default="dev", help="the set that the learned score is fitted on")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8, 0.9], help="of the full MACs")
-    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    parser.add_argument("--fit", default="dev", help="set to fit the learned score on")
+    parser.add_argument(
+        "--shares", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8, 0.9], help="shares of the full model's MACs"
+    )
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     with one_line_errors("equal_cost.py"):
         fitting = read_utterances(args.run / "eval" / args.fit / "utterances.jsonl")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Re-encode the audio of a manifest as small Opus files, to carry a corpus where the wire is thin.
+"""Re-encode the audio of a manifest as small Opus files, for transfer over a slow connection.
 
 python benchmarks/pack_speech.py data/speech/train.jsonl --out data/packed/train
 
-At ``--compression 0.97`` 16 kHz speech takes about 16 kbit/s, 7 MB an hour. Writes OUT/audio and OUT/<manifest>.
+Writes OUT/audio and OUT/<manifest>, and prints their size. At ``--compression 0.97``, speech at 16 kHz takes about
+16 kbit/s (7 MB per hour).
 """
 
 import argparse
@@ -21,17 +22,17 @@ SAMPLE_RATE = 16000
 
 
 def pack(utterance: Utterance, file: Path, compression: float) -> Utterance:
-    """Write one recording; returns the utterance with it."""
+    """Re-encode one recording; returns the utterance with the new file."""
     samples = load_audio(utterance.audio_filepath, SAMPLE_RATE).numpy()
     soundfile.write(file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=compression)
     return replace(utterance, audio_filepath=file.resolve())
 
 
 def main() -> None:
-    """Pack, say the size."""
+    """Re-encode all recordings, write the manifest and print the size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("manifest", type=Path, help="manifest to re-encode")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--compression", type=float, default=0.97, help="0 (large) to 1 (small)")
     args = parser.parse_args()
     folder = args.out / "audio"

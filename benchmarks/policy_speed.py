@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stopping early saves on this machine: the calibrated policy beside full depth, over a test set.
+"""Measure the WER, MACs and time of the calibrated policy relative to full depth, over a test set.
 
 python benchmarks/policy_speed.py RUN [--test_set test] [--rounds N] [--out FILE]
 
-RUN is a run folder with a calibration.json. Every utterance of RUN/eval/<test set> is transcribed both ways, one at a
-time, in an order that alternates; the fastest round of each utterance counts. Reading files is not timed.
+Prints a table. RUN is a run folder with a calibration.json. Every utterance of RUN/eval/<test set> is transcribed with
+both policies, one utterance at a time and in alternating order. The fastest round of each utterance is reported.
+Reading audio files is not timed.
 """
 
 import argparse
@@ -26,20 +27,20 @@ from speechbrain_ee.policies import FixedExit, Policy
 from speechbrain_ee.replay.utterances import read_utterances
 from speechbrain_ee.text.metrics import word_errors
 
-WARM_UP = 10  # utterances: the first calls allocate, and choose kernels
+WARM_UP = 10  # utterances; the first calls allocate memory and select kernels
 
 
 def compare(asr: EarlyExitASR, utterances: list[dict], *, num_rounds: int) -> dict[str, dict]:
-    """Transcribe all utterances with each policy; WER, mean exit layer, MACs and seconds by policy.
+    """Transcribe all utterances with each policy; returns WER, mean exit layer, MACs and seconds by policy.
 
     Arguments
     ---------
     asr : EarlyExitASR
         With its calibrated policy.
     utterances : list of dict
-        Lines of ``utterances.jsonl``, whose audio files are there.
+        Lines of ``utterances.jsonl``; their audio files must exist.
     num_rounds : int
-        How often each utterance is transcribed with each policy.
+        Transcriptions of each utterance with each policy.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def compare(asr: EarlyExitASR, utterances: list[dict], *, num_rounds: int) -> di
 
 
 def table(found: dict[str, dict]) -> str:
-    """Lay both ways side by side, as shares of full depth."""
+    """Return a table of both policies; MACs and time are relative to full depth."""
     full = found["full depth"]
     lines = [f"{'':12} {'WER %':>6} {'mean layer':>11} {'MACs':>8} {'time':>8}"]
     for name, row in found.items():
@@ -87,12 +88,12 @@ def table(found: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both policies and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder with a calibration.json")
-    parser.add_argument("--test_set", default="test", help="an evaluated set of the run")
-    parser.add_argument("--rounds", type=int, default=2, help="of each utterance and policy")
-    parser.add_argument("--out", type=Path, help="write the figures there, as JSON")
+    parser.add_argument("--test_set", default="test", help="name of an evaluated set of the run")
+    parser.add_argument("--rounds", type=int, default=2, help="transcriptions of each utterance and policy")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON to this file")
     args = parser.parse_args()
     with one_line_errors("policy_speed.py"):
         if args.rounds < 1:
@@ -106,8 +107,8 @@ def main() -> None:
         audio = sum(one["duration"] for one in utterances)
         print(table(found))
         print(
-            f"{len(utterances)} utterances of {args.test_set} ({audio / 60:.1f} min), one at a time, after a warm-up; "
-            f"full depth took {found['full depth']['seconds'] / audio:.4f} s for each second of audio on "
+            f"{len(utterances)} utterances of {args.test_set} ({audio / 60:.1f} min), one at a time, after a warm-up. "
+            f"Full depth took {found['full depth']['seconds'] / audio:.4f} s per second of audio on "
             f"{here['threads']} threads of a {here['cpu']} ({here['gemm_gflops']:.0f} GFLOP/s)"
         )
         if args.out:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the promise kept? Many calibration sets are drawn from populations that are known as a whole.
+"""Measure how often the promise of ``calibrate --promise`` is broken, by drawing calibration sets from populations.
 
 python benchmarks/promise.py FILE... [--draws 1000] [--learned-draws 100] [--out FILE]
 
-FILE is an utterances.jsonl, or a subset of its form; it is taken for a population, and made populations stand beside
-it (``made_populations``). Utterances are drawn with replacement, and speakers, each with all utterances, where several
-are named. On every draw the threshold on the entropy is chosen as ``calibrate --promise`` chooses it; the promise is
-broken where the WER of the whole population at that threshold is more than epsilon above the last exit's. The learned
-score is fitted inside every draw. Beside it, what is not offered: the t test and ``naive``, the cheapest threshold that
-keeps to epsilon on the draw. ``average`` is the mean of the points lost with ``calibrate --average``. Prints JSON.
+Prints JSON. Each FILE is an utterances.jsonl, or has a subset of its keys, and is one population; generated populations
+are added (``generated_populations``). A calibration set is a sample of utterances with replacement and, if a population
+names several speakers, also a sample of speakers with all their utterances.
+
+On every calibration set, the entropy threshold is chosen as ``calibrate --promise`` chooses it (``gamma``). The promise
+is broken if the WER of the whole population at this threshold is more than epsilon above that of the last exit. Two
+methods that calibrate does not offer are measured for comparison: ``t`` is a t test, and ``naive`` takes the cheapest
+threshold whose loss on the calibration set is at most epsilon. ``average`` is the mean loss, in points of WER, of
+``calibrate --average``. The learned score is fitted anew on every calibration set.
 """
 
 import argparse
@@ -39,18 +42,18 @@ DELTA = 0.1
 NUM_UTTERANCES = (50, 100, 200, 400, 1310)
 NUM_SPEAKERS = (10, 20, 40, 88)
 LEARNED_SIZES = (400, 1310)
-ALLOWED = 0.116  # of 1,000 draws, where 10 % is true: 1.64 standard deviations
+ALLOWED = 0.116  # upper 95 % limit of the share among 1,000 draws if the true share is 10 %
 
 
 class Population:
-    """Utterances, or their speakers, and what every threshold of the path does to all of them."""
+    """A population of utterances or speakers, with the errors and the saved layers of every threshold of the path."""
 
     def __init__(self, name: str, utterances: list[dict], *, by_speaker: bool = False):
         policy = ScoreThreshold("entropy", 0.0)
         counts = ExitCounts.of(utterances)
         taken = exits_taken(policy, utterances, threshold_path(policy, None, len(counts.exit_layers)))
         moves = np.concatenate([[True], (np.diff(taken, axis=1) != 0).any(axis=0)])
-        taken = taken[:, moves]  # thresholds that change nothing only cost time
+        taken = taken[:, moves]  # drops thresholds that change no exit, to save time
         groups = [one.get("speaker") for one in utterances] if by_speaker else None
         extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
         self.name, self.utterances, self.by_speaker = name, utterances, by_speaker
@@ -59,19 +62,19 @@ class Population:
         self.saved = 1 - np.array(counts.exit_layers)[taken].mean(axis=0) / counts.exit_layers[-1]
 
     def draw(self, size: int, num_draws: int) -> np.ndarray:
-        """How often each utterance or speaker is in each draw, (draws, rows)."""
+        """Return how often each utterance or speaker occurs in each draw, (draws, rows)."""
         shares = np.full(len(self.words), 1 / len(self.words))
         return np.random.default_rng(0).multinomial(size, shares, size=num_draws).astype(float)
 
     def outcome(self, steps: np.ndarray, epsilon: float) -> dict:
-        """Share of broken promises, of granted ones and of the layers saved, of so many safe steps in every draw."""
+        """Return the shares of broken and granted promises and of layers saved, given the safe steps of every draw."""
         increase, saved = (np.append(0.0, values)[steps] for values in (self.increase, self.saved))
         found = {"broken": increase > epsilon + 1e-9, "granted": saved > 0, "layers_saved": saved}
         return {name: round(float(values.mean()), 4) for name, values in found.items()}
 
 
 def t_p_values(sums: LossSums, epsilon: float) -> np.ndarray:
-    """P-values of the one-sided t test of a mean excess above 0, (draws, path)."""
+    """Return p-values of a one-sided t test that the mean excess is above 0, (draws, path)."""
     share = epsilon / 100
     mean = (sums.d - share * sums.n) / sums.size
     squares = sums.d2 - 2 * share * sums.dn + share**2 * sums.n2
@@ -80,8 +83,8 @@ def t_p_values(sums: LossSums, epsilon: float) -> np.ndarray:
 
 
 def steps_on_average(population: Population, counts: np.ndarray, epsilon: float) -> np.ndarray:
-    """Steps of the path that ``calibrate --average`` takes, utterances drawn."""
-    some = population.extra.any(axis=1)  # the others have the same excess all along the path
+    """Return the steps of the path that ``calibrate --average`` takes, for draws of utterances."""
+    some = population.extra.any(axis=1)  # the excess of the others is constant along the path
     excess = population.extra - epsilon / 100 * population.words[:, None]
     clipped = np.clip(excess[some], -PSEUDO_WORDS, PSEUDO_WORDS)
     risk = counts[:, some] @ np.maximum.accumulate(clipped, axis=1)
@@ -90,7 +93,7 @@ def steps_on_average(population: Population, counts: np.ndarray, epsilon: float)
 
 
 def simulate(population: Population, size: int, num_draws: int) -> dict:
-    """Draw, choose, count; by epsilon and way to choose. Empty where so few are refused."""
+    """Return the outcome by epsilon and method for sets of one size; empty if calibrate refuses this size."""
     if size < (fewest_speakers(DELTA) if population.by_speaker else MIN_UTTERANCES):
         return {}
     counts = population.draw(size, num_draws)
@@ -112,7 +115,7 @@ def simulate(population: Population, size: int, num_draws: int) -> dict:
 
 
 def simulate_learned(population: Population, size: int, num_draws: int) -> dict:
-    """The same with a learned score that is fitted on one half of every draw."""
+    """Return the outcome by epsilon with a learned score that is fitted on one half of every draw."""
     rng, num_exits = np.random.default_rng(0), len(population.utterances[0]["exits"])
     counts = ExitCounts.of(population.utterances)
     full, rows = counts.errors[:, -1].sum(), np.arange(len(counts.words))
@@ -135,10 +138,12 @@ def simulate_learned(population: Population, size: int, num_draws: int) -> dict:
     }
 
 
-def made_utterances(losses: np.ndarray, rng: np.random.Generator, speakers: np.ndarray | None = None) -> list[dict]:
-    """Two exits; at the first an utterance of 10 words on average loses so many more than at the last."""
+def generated_utterances(
+    losses: np.ndarray, rng: np.random.Generator, speakers: np.ndarray | None = None
+) -> list[dict]:
+    """Return utterances of 10 words on average with two exits; ``losses`` are the errors at the first exit."""
     words = rng.geometric(0.1, size=len(losses))
-    entropies = 10 ** rng.uniform(-3, 0, size=len(losses))  # says nothing of the losses
+    entropies = 10 ** rng.uniform(-3, 0, size=len(losses))  # independent of the losses
     return [
         {
             "id": str(row),
@@ -153,8 +158,8 @@ def made_utterances(losses: np.ndarray, rng: np.random.Generator, speakers: np.n
     ]
 
 
-def made_populations(num_utterances: int = 4000, num_speakers: int = 400) -> list[Population]:
-    """Rare losses of few and of many words, and one bad speaker in ten."""
+def generated_populations(num_utterances: int = 4000, num_speakers: int = 400) -> list[Population]:
+    """Return populations with rare losses of few and of many words, and with losses of one speaker in ten."""
     rng = np.random.default_rng(0)
     found = []
     for loss in (1, 2, 3, 4, 5, 6, 8):
@@ -162,23 +167,23 @@ def made_populations(num_utterances: int = 4000, num_speakers: int = 400) -> lis
             losses = np.zeros(num_utterances, dtype=int)
             losses[: round(share * num_utterances)] = loss
             name = f"{loss} words in {100 * share:g} % of the utterances"
-            found.append(Population(name, made_utterances(losses, rng)))
+            found.append(Population(name, generated_utterances(losses, rng)))
     per_speaker = 3 + rng.poisson(12, size=num_speakers)
     speakers = np.repeat(np.arange(num_speakers), per_speaker)
     is_bad = speakers % 10 == 0
     for loss, share in ((1, 1.0), (1, 0.5), (2, 0.5), (5, 0.25), (5, 0.5)):
         losses = np.where(is_bad & (rng.random(len(speakers)) < share), loss, 0)
         name = f"one speaker in ten loses {loss} words in {100 * share:g} % of the utterances"
-        found.append(Population(name, made_utterances(losses, rng, speakers), by_speaker=True))
+        found.append(Population(name, generated_utterances(losses, rng, speakers), by_speaker=True))
     for loss, share in ((2, 0.05), (5, 0.02), (5, 0.05), (8, 0.05)):
         losses = np.where(rng.random(len(speakers)) < share, loss, 0)
         name = f"all speakers lose {loss} words in {100 * share:g} % of the utterances"
-        found.append(Population(name, made_utterances(losses, rng, speakers), by_speaker=True))
+        found.append(Population(name, generated_utterances(losses, rng, speakers), by_speaker=True))
     return found
 
 
 def populations_of(path: Path) -> list[Population]:
-    """A file by utterances, and by speaker where several are named."""
+    """Return the population of a file's utterances and, if it names several speakers, that of its speakers."""
     utterances = read_utterances(path)
     found = [Population(path.name, utterances)]
     if len({one.get("speaker") for one in utterances} - {None}) > 1:
@@ -187,7 +192,7 @@ def populations_of(path: Path) -> list[Population]:
 
 
 def judge(population: Population, num_draws: int, learned_draws: int = 0) -> dict:
-    """Every size of one population."""
+    """Return the outcomes of all calibration set sizes for one population."""
     sizes = NUM_SPEAKERS if population.by_speaker else NUM_UTTERANCES
     unit = "speakers" if population.by_speaker else "utterances"
     found = {"population": population.name, "drawn": unit, "of": len(population.words)}
@@ -198,7 +203,7 @@ def judge(population: Population, num_draws: int, learned_draws: int = 0) -> dic
 
 
 def markdown(found: dict) -> str:
-    """Tables: per file what was broken, granted and saved, and over all made populations the most that was broken."""
+    """Return tables: the outcomes per file, and the highest share of broken promises over all generated populations."""
     lines = []
     for one in found["files"]:
         lines += [f"\n{one['population']}, {one['drawn']} drawn: broken, granted, layers saved in percent\n"]
@@ -245,19 +250,21 @@ def _cell(row: dict) -> str:
 
 
 def main() -> None:
-    """Simulate, print."""
+    """Simulate all populations and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="*", help="utterances.jsonl, or a subset of its form")
-    parser.add_argument("--draws", type=int, default=1000, help="of every size from every population")
-    parser.add_argument("--learned-draws", type=int, default=100, help="with the learned score, which takes longer")
-    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    parser.add_argument("files", type=Path, nargs="*", help="utterances.jsonl, or a file with a subset of its keys")
+    parser.add_argument("--draws", type=int, default=1000, help="calibration sets per size and population")
+    parser.add_argument(
+        "--learned-draws", type=int, default=100, help="calibration sets with the learned score, which are slower"
+    )
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     with one_line_errors("promise.py"):
         files = [one for path in args.files for one in populations_of(path)]
-        made = made_populations()
+        generated = generated_populations()
         found = {"delta": DELTA, "draws": args.draws, "learned_draws": args.learned_draws, "allowed": ALLOWED}
         found["files"] = [judge(one, args.draws, args.learned_draws) for one in tqdm(files, leave=False)]
-        found["made"] = [judge(one, args.draws) for one in tqdm(made, desc="made", leave=False)]
+        found["made"] = [judge(one, args.draws) for one in tqdm(generated, desc="generated", leave=False)]
         text = json.dumps(found, indent=1)
     print(text)
     if args.out:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WER of every exit policy at equal mean exit layer, from cached scores alone.
+"""Measure the WER of every exit policy at equal mean exit layer, from cached scores.
 
 python benchmarks/replay.py FILE... [--mean-layers 8 9 10]
 
-FILE is an utterances.jsonl of an evaluation, or any subset of its form: whatever scores it has are used. Policies with
-nothing to fit see the whole file. The learned score is fitted on random halves, no speaker in both where they are
-known, and judged on the other halves, errors pooled over words. At every mean layer the threshold is the one that gives
-this mean on the utterances that are judged; static mixes the two exits around it. Prints JSON, one object, or a list
-for several files; null is out of reach.
+Prints JSON: an object, or a list for several files. ``null`` means that a policy cannot reach the mean layer. FILE is
+an utterances.jsonl of an evaluation, or has a subset of its keys; all scores in it are used.
+
+The threshold of a policy is the one with the given mean exit layer on the same utterances. Static exits reach it by
+mixing the two nearest exits. The learned score is fitted on random halves of the file and measured on the other halves;
+known speakers are in one half only.
 """
 
 import argparse
@@ -46,10 +47,10 @@ def compare(path: Path, mean_layers: list[float] | None) -> dict:
 
 
 def learned(utterances: list[dict], targets: list[float]) -> dict[float, float | None]:
-    """Fit on one half, judge on the other, both ways, over random splits; errors are pooled."""
+    """Return the WER of a learned score by cross-validation on random halves, pooled over all words."""
     try:
         names = usable_scores(utterances)
-    except ValueError:  # a file without scores still has its static exits
+    except ValueError:  # no scores in the file: only static exits are compared
         return dict.fromkeys(targets)
     judged = {target: [] for target in targets}
     for seed in range(NUM_SPLITS if len(utterances) > 1 else 0):
@@ -63,19 +64,19 @@ def learned(utterances: list[dict], targets: list[float]) -> dict[float, float |
 
 
 def pooled(found: list[tuple[float | None, int]]) -> float | None:
-    """Mean of WERs weighted by words; None if one was out of reach."""
+    """Return the mean of the WERs weighted by words, or None if one of them is None."""
     if not found or any(wer is None for wer, _ in found):
         return None
     return sum(wer * words for wer, words in found) / sum(words for _, words in found)
 
 
 def rounded(wer: float | None) -> float | None:
-    """Two digits more than are worth reading."""
+    """Round to four digits."""
     return None if wer is None else round(wer, 4)
 
 
 def markdown(found: dict) -> str:
-    """A table of policies and mean layers, the lowest WER of each in bold."""
+    """Return a table of WERs by policy and mean layer, the lowest per mean layer in bold."""
     targets = list(found["policies"]["static"])
     best = {t: min(row[t] for row in found["policies"].values() if row[t] is not None) for t in targets}
     lines = ["| policy | " + " | ".join(f"mean layer {t}" for t in targets) + " |", "|---" * (len(targets) + 1) + "|"]
@@ -87,13 +88,16 @@ def markdown(found: dict) -> str:
 
 
 def main() -> None:
-    """Compare, print."""
+    """Compare the policies on all files and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+", help="utterances.jsonl, or a subset of its form")
+    parser.add_argument("files", type=Path, nargs="+", help="utterances.jsonl, or a file with a subset of its keys")
     parser.add_argument(
-        "--mean-layers", type=float, nargs="+", help="where to compare; 2/3, 3/4 and 5/6 of the depth by default"
+        "--mean-layers",
+        type=float,
+        nargs="+",
+        help="mean exit layers to compare at; default: 2/3, 3/4 and 5/6 of the depth",
     )
-    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()
     with one_line_errors("replay.py"):
         found = [compare(path, args.mean_layers) for path in args.files]

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time of all exit scores against a full run of the model: one thread, ten seconds of audio, batch 1 and 8.
+"""Measure the time of all exit scores relative to a full run of the model.
 
 python benchmarks/scores.py [--run RUN]
 
-Scores are computed at every exit, as a policy that looks at each does; a full run is features, encoder and last head.
-The paper's shape has random weights; RUN is a trained model, fed with what it was evaluated on as dev, and there the
-n-best posterior, which needs a beam search, is measured apart. Writes results/scores.json.
+Prints the ratios as JSON and writes them to results/scores.json. The scores are computed at every exit; a full run is
+features, encoder and last head. One thread, ten seconds of audio, batch sizes 1 and 8. The model has the paper's shape
+and random weights. With --run, a trained model is also measured on the audio of its dev set, and the n-best posterior,
+which needs a beam search, is measured separately.
 """
 
 import argparse
@@ -27,7 +28,7 @@ NUM_ROUNDS = 15
 
 
 def make_runs(features, encoder, heads, wavs: torch.Tensor) -> dict:
-    """A full run with the last head, and all scores of all exits on what such runs give."""
+    """Return functions for a full run and for the scores of all exits, and the output of the last exit."""
     num_samples = torch.full((len(wavs),), wavs.shape[1])
     with torch.inference_mode():
         states, lengths = encoder(*features(wavs, num_samples))
@@ -49,7 +50,7 @@ def make_runs(features, encoder, heads, wavs: torch.Tensor) -> dict:
 
 
 def measure(features, encoder, heads, wavs: torch.Tensor, beam: BeamCTC | None = None) -> dict:
-    """Ratios of one model at one batch size."""
+    """Return the ratios for one model and batch size."""
     runs = make_runs(features, encoder, heads, wavs)
     last = runs.pop("last")
     seconds = alternate(runs, NUM_ROUNDS)
@@ -61,7 +62,7 @@ def measure(features, encoder, heads, wavs: torch.Tensor, beam: BeamCTC | None =
 
 
 def speech(run: Path, asr: EarlyExitASR) -> torch.Tensor:
-    """Ten seconds of the audio that a run was evaluated on as dev."""
+    """Return ten seconds of the dev set of a run, (1, samples)."""
     waveforms = []
     for line in read_utterances(run / "eval" / "dev" / "utterances.jsonl"):
         waveforms.append(load_audio(line["audio_filepath"], asr.mods.features.sample_rate))
@@ -71,9 +72,9 @@ def speech(run: Path, asr: EarlyExitASR) -> torch.Tensor:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure all models and batch sizes and publish the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, help="a trained run")
+    parser.add_argument("--run", type=Path, help="run folder of a trained model")
     args = parser.parse_args()
     torch.set_num_threads(1)
     figures: dict = {"seconds_of_audio": SECONDS}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lay the exits of several runs side by side: WER with intervals and MACs, a table and a picture per set.
+"""Compare the exits of several evaluated runs: WER with intervals and MACs, as a table and a plot per set.
 
 python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/exits --out results/aed_and_ctc \
     [--sets dev]
 
-Each run is NAME=FOLDER, its sets those in FOLDER/eval, or NAME=FILE.json#RUN, a run of a file that this script,
-twins.py or ways.py wrote. Writes OUT.json and OUT-<set>.png, prints Markdown. Where a text is an attention decoder's,
-the WER of the same exit's CTC head stands behind it.
+Writes OUT.json and OUT-<set>.png and prints Markdown tables. A run is given as NAME=FOLDER, with the sets in
+FOLDER/eval, or as NAME=FILE.json#RUN, a run in a file written by this script, twins.py or ways.py. If an attention
+decoder produces the text, the WER of the CTC head of the same exit follows in parentheses.
 """
 
 import argparse
@@ -17,18 +17,20 @@ from speechbrain_ee.errors import one_line_errors
 
 
 def named_runs(given: list[str]) -> dict[str, str]:
-    """Places of evaluated runs by name, out of NAME=PLACE."""
+    """Parse NAME=PLACE arguments; returns the places of evaluated runs by name."""
     runs = {}
     for one in given:
         name, _, place = one.partition("=")
         if not (name and place and read(place)):
-            raise ValueError(f"{one!r}: give NAME=FOLDER, a run with eval/<set>/exits.json, or NAME=FILE.json#RUN")
+            raise ValueError(
+                f"{one!r}: give NAME=FOLDER, where FOLDER has eval/<set>/exits.json, or NAME=FILE.json#RUN"
+            )
         runs[name] = place
     return runs
 
 
 def read(place: str | Path, *, last_only: bool = False) -> dict[str, list[dict]]:
-    """Layer, WER with its interval and MACs of every exit, by set; or of the last one, where no other was trained."""
+    """Return layer, WER with its interval and MACs of every exit, or of the last one only, by set."""
     file, is_file, run = str(place).partition("#")
     if is_file:
         results = json.loads(Path(file).read_text("utf-8")) if Path(file).exists() else {"runs": {}}
@@ -42,7 +44,7 @@ def read(place: str | Path, *, last_only: bool = False) -> dict[str, list[dict]]
 
 
 def markdown(results: dict) -> str:
-    """A table per set: a row per exit layer, a column per run."""
+    """Return a table per set: a row per exit layer, a column per run."""
     names = list(results["runs"])
     lines = []
     for test_set in sorted({one for run in results["runs"].values() for one in run["sets"]}):
@@ -55,7 +57,7 @@ def markdown(results: dict) -> str:
 
 
 def publish(results: dict, out: Path) -> None:
-    """Write OUT.json and a picture per set, and print the tables."""
+    """Write OUT.json and a plot per set, and print the tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
     Path(f"{out}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     for test_set in sorted({one for run in results["runs"].values() for one in run["sets"]}):
@@ -72,7 +74,7 @@ def _cell(one: dict | None) -> str:
 
 
 def plot(results: dict, test_set: str, path: Path) -> None:
-    """WER against MACs, a line per run; a single exit is a point."""
+    """Plot WER over MACs, a line per run; a run with one exit is a point."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -88,11 +90,13 @@ def plot(results: dict, test_set: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Read, write, draw, print."""
+    """Read the runs and publish their figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", metavar="NAME=PLACE")
-    parser.add_argument("--out", type=Path, required=True, help="beginning of the files' names")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help="these alone")
+    parser.add_argument(
+        "runs", nargs="+", metavar="NAME=PLACE", help="run folders, or runs in a JSON file (FILE.json#RUN)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="path prefix of the files to write")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help="sets to compare; default: all")
     args = parser.parse_args()
     results = {name: read(place) for name, place in named_runs(args.runs).items()}
     known = {one for sets in results.values() for one in sets}

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What exits cost in training, and what our loop costs beside SpeechBrain's own.
+"""Measure the time and memory of a training step with exits, relative to one exit and to SpeechBrain.
 
 python benchmarks/train_step.py [--rounds 7]
 
-(a) a training step with six exits / the same model with one exit: time and peak memory
-(b) our encoder with one exit / SpeechBrain's TransformerASR.encode + linear + ctc_loss, same attention and front-end
+Prints the ratios as JSON and writes them to results/train_step.json. A step is forward and backward of a model of the
+paper's shape on 8 utterances of 7 to 10 s (random features), on one thread.
 
-The paper's shape, random features, 8 utterances of 7 to 10 s, one thread, forward and backward.
+* ``six_exits_over_one``: a model with six exits relative to the same model with one exit.
+* ``one_exit_over_speechbrain``: a model with one exit relative to SpeechBrain's TransformerASR.encode, a linear layer
+  and ctc_loss, with the same attention and front-end.
 """
 
 import argparse
@@ -32,14 +34,14 @@ FRAMES = [1000, 950, 900, 850, 800, 775, 750, 700]
 
 
 def make_batch():
-    """Features (batch, frames, mels), lengths, tokens, token lengths."""
+    """Return features (batch, frames, mels), lengths, tokens and token lengths."""
     torch.manual_seed(1)
     tokens = torch.randint(3, VOCAB_SIZE, (len(FRAMES), 40))
     return torch.randn(len(FRAMES), max(FRAMES), 80), torch.tensor(FRAMES), tokens, torch.full((len(FRAMES),), 40)
 
 
 def our_step(exit_layers, attention_type="regularMHA"):
-    """A training step of ours."""
+    """Return a function that runs a training step of speechbrain_ee."""
     encoder, heads = make_model(exit_layers, attention_type=attention_type)
     loss_fn = ExitCTCLoss(exit_layers=exit_layers)
     feats, lengths, tokens, token_lengths = make_batch()
@@ -55,7 +57,7 @@ def our_step(exit_layers, attention_type="regularMHA"):
 
 
 def stock_step(attention_type="regularMHA"):
-    """The same step with SpeechBrain's own encode, a linear layer and ctc_loss; the front-end is ours in both."""
+    """Return a function that runs the same step with SpeechBrain's encode and ctc_loss; the front-end is shared."""
     encoder, heads = make_model([12], attention_type=attention_type)
     stock = TransformerASR(
         tgt_vocab=1,
@@ -94,10 +96,10 @@ STEPS = {
 
 
 def main() -> None:
-    """Measure both."""
+    """Measure time and memory of all steps and publish the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", choices=STEPS, help="only print the peak memory of this step")
+    parser.add_argument("--rounds", type=int, default=7, help="timed runs of each step")
+    parser.add_argument("--memory", choices=STEPS, help="only measure the peak memory of this step")
     args = parser.parse_args()
     if args.memory:
         return print_peak_memory(STEPS[args.memory])

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a model with exits and single-exit twins of it, and lay their errors side by side.
+"""Train a model with exits and its single-exit twins, and compare their WER.
 
 python benchmarks/twins.py hparams/conformer_ee.yaml --depths 2 4 --out results/twins -- --number_of_epochs 8
 
-What follows ``--`` goes to train.py for every model alike: same data, seed, steps. A twin of depth k has k layers and
-one exit. The same command again resumes. Prints a Markdown
-table per set and writes OUT/twins.json and OUT/twins-<set>.png. With ``--jobs 2`` two
-models train at a time, each with half of the cores; what they print goes to OUT/NAME.log.
+Prints a Markdown table per set and writes OUT/twins.json and OUT/twins-<set>.png. The options after ``--`` are passed
+to train.py for every model, so that data, seed and steps are the same. A twin of depth k has k layers and one exit.
+With ``--jobs 2``, two models train at a time on half of the cores each, and their output goes to OUT/NAME.log. Run the
+same command again to resume.
 """
 
 import argparse
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> float:
-    """Run train.py into a folder unless it is finished; returns the minutes it took."""
+    """Train into a folder unless this is done; returns the minutes that the training took."""
     record = folder / "minutes.json"
     if not record.exists():
         begin = time.monotonic()
@@ -40,7 +40,7 @@ def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> fl
 
 
 def without(overrides: list[str], names: list[str]) -> list[str]:
-    """Leave out options that a twin sets itself, with their values.
+    """Remove the named options and their values.
 
     >>> without(["--lr", "1", "--num_layers", "12", "--compile"], ["--num_layers"])
     ['--lr', '1', '--compile']
@@ -55,13 +55,13 @@ def without(overrides: list[str], names: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Train, collect, print."""
+    """Train all models and publish their figures."""
     from side_by_side import publish, read
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("hparams", help="yaml of the model with exits")
-    parser.add_argument("--depths", type=int, nargs="*", default=[], help="depths of the twins")
-    parser.add_argument("--out", type=Path, default=Path("results/twins"))
+    parser.add_argument("--depths", type=int, nargs="*", default=[], help="numbers of layers of the twins")
+    parser.add_argument("--out", type=Path, default=Path("results/twins"), help="folder to write")
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train one pretrained encoder in several ways, and lay the exits side by side: WER greedy and with a KenLM, and MACs.
+"""Train exits of one pretrained encoder with several methods, and compare their WER and MACs.
 
 python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages retrofit --out results/whisper \
     [--lm lm.arpa] [--jobs 2] [--compare scratch=results/real/exits] -- --source FOLDER --number_of_epochs 10
 
-What follows ``--`` goes to train.py for every way alike, but for the options that make the way. ``last`` trains the
-last exit alone, ``two_stages`` the heads on the body that ``last`` left, ``retrofit`` the heads on the pretrained body;
-``shorter``, ``shorter_last`` and ``shorter_retrofit`` are those of half the frames. The same command again resumes.
-With ``--lm`` every set is decoded again over the words of each language model, as <set>-<model>. ``--compare`` puts
-the exits of other runs beside, named as side_by_side.py takes them. Writes OUT/ways.json and OUT/ways-<set>.png, and
-prints Markdown tables.
+Writes OUT/ways.json and OUT/ways-<set>.png and prints a Markdown table per set. The options after ``--`` are passed to
+train.py for every method. Run the same command again to resume. The methods are:
+
+* ``joint``: one loss over all exits (the yaml's default); ``distilled`` adds distillation from the last exit
+* ``last``: the last exit only
+* ``two_stages``: the heads of the earlier exits on the frozen encoder that ``last`` has trained
+* ``retrofit``: the heads on the frozen pretrained encoder
+* ``shorter``, ``shorter_last``, ``shorter_retrofit``: as ``joint``, ``last`` and ``retrofit``, at half the frame rate
+
+With ``--lm``, every set is also decoded with a lexicon beam and each language model, and named <set>-<model>.
+``--compare`` adds other runs, in the format of side_by_side.py.
 """
 
 import argparse
@@ -22,7 +27,7 @@ from speechbrain_ee.errors import one_line_errors
 
 
 def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
-    """Options of each way; a way that begins with another's weights comes after it."""
+    """Return the training options of each method; a method that starts from another one comes after it."""
     last = ["--exit_weights", str([0] * (num_exits - 1) + [1])]
     heads_alone = ["--freeze", "encoder", "--state_cache", str(out / "states")]
     first_stage = out / "last"
@@ -43,7 +48,7 @@ def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
 
 
 def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]) -> None:
-    """Decode every set over the words of a language model, unless it has been done."""
+    """Decode every set with a language model, unless this is done."""
     for manifest in manifests:
         out = folder / "eval" / f"{Path(manifest).stem}-{lm.stem}"
         if not (out / "exits.json").exists():
@@ -53,7 +58,7 @@ def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]
 
 
 def main() -> None:
-    """Train, decode, collect, draw."""
+    """Train with all methods, decode, and publish the figures."""
     from side_by_side import named_runs, publish, read
     from twins import train, without
 
@@ -61,16 +66,18 @@ def main() -> None:
     from speechbrain_ee.training.hparams import load_hparams
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("hparams", help="yaml of a pretrained family")
-    parser.add_argument("--ways", nargs="+", default=["joint", "last", "two_stages", "retrofit"])
-    parser.add_argument("--out", type=Path, default=Path("results/ways"))
+    parser.add_argument("hparams", help="yaml of a pretrained encoder")
+    parser.add_argument(
+        "--ways", nargs="+", default=["joint", "last", "two_stages", "retrofit"], help="methods to train"
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/ways"), help="folder to write")
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
-    parser.add_argument("--lm", type=Path, nargs="*", default=[], help="ARPA files over words")
-    parser.add_argument("--lm-weight", type=float, default=0.5, help="of each")
-    parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=PLACE", help="other runs")
+    parser.add_argument("--lm", type=Path, nargs="*", default=[], help="ARPA files of word language models")
+    parser.add_argument("--lm-weight", type=float, default=0.5, help="weight of each language model")
+    parser.add_argument("--compare", nargs="*", default=[], metavar="NAME=PLACE", help="other runs to add")
     at = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args, overrides = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
-    compared = named_runs(args.compare)  # before hours are spent
+    compared = named_runs(args.compare)  # before training, so that errors are found early
     args.out.mkdir(parents=True, exist_ok=True)
     hparams = load_hparams(*parse_arguments([args.hparams, *overrides])[::2])
     options = ways(args.out, len(hparams["exit_layers"]))
