@@ -206,12 +206,13 @@ def markdown(found: dict) -> str:
     """Return tables: the outcomes per file, and the highest share of broken promises over all generated populations."""
     lines = []
     for one in found["files"]:
-        lines += [f"\n{one['population']}, {one['drawn']} drawn: broken, granted, layers saved in percent\n"]
+        title = f"{one['population']}, calibration sets of {one['drawn']}"
+        lines += [f"\n{title}: promises broken, promises granted, layers saved, in percent\n"]
         for score, sizes in (("entropy", one["sizes"]), ("learned score", one.get("learned", {}))):
             columns = {size: points for size, points in sizes.items() if points}
             if not columns:
                 continue
-            lines += [f"| {score}, points | chosen by | " + " | ".join(columns) + " |"]
+            lines += [f"| {score}: epsilon | method | " + " | ".join(columns) + " |"]
             lines += ["|---" * (len(columns) + 2) + "|"]
             for epsilon in map(str, EPSILONS):
                 for way in [name for name in next(iter(columns.values()))[epsilon] if name != "average"]:
@@ -221,8 +222,9 @@ def markdown(found: dict) -> str:
     for unit in ("utterances", "speakers"):
         made = [one for one in found["made"] if one["drawn"] == unit]
         sizes = [size for size, points in made[0]["sizes"].items() if points]
-        lines += [f"\n{len(made)} made populations, {unit} drawn: the most that was broken, in percent\n"]
-        lines += ["| points | chosen by | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 2) + "|"]
+        title = f"{len(made)} generated populations, calibration sets of {unit}"
+        lines += [f"\n{title}: highest share of broken promises, in percent\n"]
+        lines += ["| epsilon | method | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 2) + "|"]
         for epsilon in map(str, EPSILONS):
             for way in ("gamma", "t", "naive"):
                 most = [max(one["sizes"][size][epsilon][way]["broken"] for one in made) for size in sizes]

@@ -77,7 +77,7 @@ def test_a_table_leaves_out_what_was_not_trained():
 
 @pytest.mark.parametrize("given", ["nonsense", "=folder", "a=/nothing", "a=/nothing.json#exits"])
 def test_a_run_that_is_none_is_refused(given):
-    with pytest.raises(ValueError, match="give NAME=FOLDER, a run with eval"):
+    with pytest.raises(ValueError, match="give NAME=FOLDER, where FOLDER has eval"):
         named_runs([given])
 
 
