@@ -4,6 +4,7 @@
 import ast
 import importlib.util
 import json
+import pydoc
 import re
 
 import pytest
@@ -126,6 +127,30 @@ def test_links_lead_to_files(page):
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
+
+
+@every_page
+def test_named_modules_exist(page):
+    names = re.findall(r"\bspeechbrain_ee(?:\.[A-Za-z_]\w*)+", page.read_text("utf-8"))
+    assert [name for name in names if pydoc.locate(name) is None] == []
+
+
+@every_page
+def test_named_files_exist(page):
+    """Paths in backticks that begin with a folder of ours."""
+    ours = r"`((?:benchmarks|hparams|locks|recipes|speechbrain_ee|tests)/[\w./-]*)[`#]"
+    paths = re.findall(ours, page.read_text("utf-8"))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*/*.md")), ids=lambda page: page.stem)
+def test_every_page_links_to_the_glossary(page):
+    assert "(../glossary.md)" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/guide/*.md")), ids=lambda page: page.stem)
+def test_guides_are_read_in_five_minutes(page):
+    assert len(page.read_text("utf-8").split()) <= 950
 
 
 def anchors(page):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio files as people have them: what is in them, in blocks of one channel at one rate, without torch.
+"""Read audio files of many formats in blocks of one channel at one sample rate, without torch.
 
 * ``reader``: blocks of a file, and its true duration;
 * ``recording``: a file that is open, decoded whatever its header says;

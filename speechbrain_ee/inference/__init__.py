@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use a trained model: speech in, text and the exit taken out."""
+"""Transcribe with a trained model, each utterance only as deep as its policy requires."""

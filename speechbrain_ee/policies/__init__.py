@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit policies: scores in, stop or go on out.
+"""Exit scores and exit policies: decide after each exit whether an utterance stops.
 
 A policy sees what was scored and spent so far, never the model, and this package needs only the standard library: the
 same object runs live, in a replay, and on a device. The last exit always stops, whatever the policy says.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies over cached scores: what would have happened, and at what cost. Needs NumPy, no torch."""
+"""Replay policies over cached scores: exits taken, WER and cost, with NumPy and without torch."""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded default corpus: espeak-ng speaks a small grammar, and part of it is made hard to hear."""
+"""The synthetic default corpus: sentences of a small grammar, spoken by espeak-ng, some with noise or reverberation."""
