@@ -34,8 +34,8 @@ def test_alphabet_error_says_how_many_which_and_where(tokenizer):
         (["THE Cat", "the cat"], "2 of 4", "CTHE", "convert them to lower case"),
         (["the cät", "a dog"], "1 of 4", "ä", "normalize the references as the training texts"),
         (["The cat, tall!"], "3 of 3", ",!T", "convert them to lower case and remove the punctuation"),
-        (["cat 12 12 3"], "3 of 4", "123", "write the references as"),
-        (["кот cat"], "1 of 2", "кот", "write the references as"),
+        (["cat 12 12 3"], "3 of 4", "123", "normalize the references as"),
+        (["кот cat"], "1 of 2", "кот", "normalize the references as"),
     ],
 )
 def test_references_that_the_model_cannot_write_are_counted_with_what_to_do(
