@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read audio files of many formats in blocks of one channel at one sample rate, without torch.
 
-* ``reader``: blocks of a file, and its true duration;
-* ``recording``: a file that is open, decoded whatever its header says;
-* ``source``: from a path to bytes that can be read twice, and what is no file;
-* ``kinds``: files of kinds that are not read, by their first bytes;
-* ``layout``, ``chunks``, ``flac``, ``ogg``, ``mp3``: how much audio the bytes hold, whatever the header says;
-* ``mixing``: several channels to one, and samples that are out of range;
-* ``resampling``: any rate to any other;
-* ``said``: what a decoder writes to standard error.
+* ``reader``: the blocks of a file, and its true duration;
+* ``recording``: an open file, decoded to its end even if its header is wrong;
+* ``source``: opens a path, or copies a pipe, as bytes that can be read repeatedly;
+* ``unsupported``: recognises unsupported files by their first bytes and says what to do;
+* ``layout``, ``wav_family``, ``flac``, ``ogg``, ``mp3``: how much audio a file really holds;
+* ``mixing``: mixes channels down, and handles samples that are out of range;
+* ``resampling``: converts between any two sample rates;
+* ``stderr_capture``: catches messages that a decoder writes to standard error.
 """
 
 from speechbrain_ee.audio.reader import audio_duration, read_blocks

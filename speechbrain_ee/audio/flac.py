@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FLAC: every frame says where it stands, so the last one gives the length."""
+"""FLAC: every frame has its position, so the last frame gives the length."""
 
 from functools import cache
 from typing import BinaryIO, NamedTuple
@@ -8,24 +8,24 @@ from speechbrain_ee.audio.layout import Layout, read_at, skip_end_tags, skip_id3
 
 TAIL_BYTES = 1 << 16
 MAX_TAIL_BYTES = 1 << 24
-HEAD_BYTES = 17  # the longest head of a frame, with its sum
-CANDIDATES = 4  # heads that are compared; some may be bytes of samples that look like one
+HEAD_BYTES = 17  # longest frame header, including its checksum
+CANDIDATES = 4  # headers that are compared; some may be samples that look like a header
 BLOCK_SIZES = (
     {1: 192} | {code: 576 << code - 2 for code in range(2, 6)} | {code: 256 << code - 8 for code in range(8, 16)}
 )
 
 
 class Frame(NamedTuple):
-    """The head of a frame.
+    """The header of a frame.
 
     Arguments
     ---------
     first : int
-        Its first sample.
+        Number of its first sample.
     samples : int
-        How many it holds.
+        Number of its samples.
     form : tuple of int
-        What all frames of a file have in common: kind of numbering, bits of a sample.
+        Properties that all frames of a file share: kind of numbering, bits per sample.
     """
 
     first: int
@@ -34,12 +34,12 @@ class Frame(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The sample behind its last."""
+        """Number of the sample after its last."""
         return self.first + self.samples
 
 
-def of_flac(file: BinaryIO, size: int) -> Layout | None:
-    """Find the last frame, and compare its end with what the header claims (0: nothing)."""
+def flac_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of FLAC: compare the end of the last frame with the length in the header (0 if open)."""
     begin, size = skip_id3(file), skip_end_tags(file, size)
     info = read_at(file, begin + 8, 34)
     place, is_last = begin + 4, False
@@ -56,24 +56,25 @@ def of_flac(file: BinaryIO, size: int) -> Layout | None:
     if last is None:
         return None if claimed else Layout()
     where, last = last
-    frames = last.end - first.first  # a stream that was caught midway counts from elsewhere
+    frames = last.end - first.first  # a recorded stream may not start at sample 0
     if claimed > frames:
         return Layout(frames=frames, present=frames / claimed)
     if claimed == frames:
         return Layout(frames=frames)
     note = f"its header counts {claimed} samples where {frames} are: all are read" if claimed else ""
     if crc16(read_at(file, where, size - where)):
-        frames, note = last.first - first.first, "it breaks off in the middle of a frame: what is there is read"
+        frames, note = last.first - first.first, "it breaks off in the middle of a frame: the rest is read"
     return Layout(patches={begin + 21: bytes([info[13] & 0xF0]) + bytes(4)}, frames=frames, note=note)
 
 
 def _last_frame(
     file: BinaryIO, stretch: tuple[int, int], block: int, first: Frame, claimed: int
 ) -> tuple[int, Frame] | None:
-    """The last frame and its place. Bytes of samples can look like the head of a frame, though rarely.
+    """Return the position of the last frame, and the frame.
 
-    So a head counts if its frame ends where the header says, or at the end of the file by its sum. Where the file
-    breaks off, there is no such frame: the last head that continues an earlier frame counts.
+    Samples may look like a frame header, though rarely. So a header is accepted if its frame ends at the claimed
+    length, or if the checksum holds up to the end of the file. If the file breaks off there is no such frame: then the
+    last header that continues an earlier frame is accepted.
     """
     start, size = stretch
     window = TAIL_BYTES
@@ -95,23 +96,23 @@ def _last_frame(
 
 
 def parse_frame(head: bytes, block: int) -> Frame | None:
-    """Read the head of a frame; None where it is none.
+    """Parse a frame header; None if it is not one.
 
     Arguments
     ---------
     head : bytes
-        From its first byte on, 17 are enough.
+        Its first 17 bytes.
     block : int
-        Samples of a frame where all have the same, from the file's header.
+        Samples per frame of a file with fixed block size, from the file's header.
 
     Example
     -------
-    >>> parse_frame(bytes.fromhex("fff8c908009d"), 4096) is None  # its sum is wrong
+    >>> parse_frame(bytes.fromhex("fff8c908009d"), 4096) is None  # wrong checksum
     True
     """
     if len(head) < 6 or head[0] != 0xFF or head[1] & 0xFE != 0xF8 or head[3] & 1 or head[2] & 15 == 15:
         return None
-    ones = 8 - (head[4] ^ 0xFF).bit_length()  # a number as UTF-8 has it, of up to 36 bits
+    ones = 8 - (head[4] ^ 0xFF).bit_length()  # a number of up to 36 bits, coded like UTF-8
     extra = max(0, ones - 1)
     if ones in (1, 8) or any(byte & 0xC0 != 0x80 for byte in head[5 : 5 + extra]):
         return None
@@ -140,7 +141,7 @@ def _crc8(data: bytes) -> int:
 
 
 def crc16(data: bytes) -> int:
-    """The sum at the end of a frame; 0 over a whole frame with its sum."""
+    """Return the checksum of a frame; 0 over a frame that includes its checksum."""
     table, total = _crc16_table(), 0
     for byte in data:
         total = (total << 8 & 0xFFFF) ^ table[total >> 8 ^ byte]

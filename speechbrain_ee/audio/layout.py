@@ -1,38 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bytes of a file say of its length, beside what its header claims."""
+"""How much audio a file holds: the result type of all formats, and tags around the audio."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-LARGEST_FILE = 1 << 43  # 8 TB; beyond it, some file systems refuse to look
+LARGEST_FILE = 1 << 43  # 8 TB; some file systems cannot seek beyond it
 
 
 @dataclass(frozen=True)
 class Layout:
     """How much audio a file holds, and how to make a decoder read all of it.
 
-    A header may be wrong in three ways. Where it leaves the length open (zero, or all ones, as recorders and pipes do),
-    the file is read to its end. Where it claims less than there is, all is read and ``note`` says so. Where it claims
-    more than there is, the file has broken off or its header is wrong, which nobody can tell apart: ``present`` says
-    how much is there, and the reader refuses the file.
+    A header may be wrong in three ways. If it leaves the length open (zero or all ones, as recorders and pipes do), the
+    file is read to its end. If it claims less audio than present, the file is read to its end, with a warning in
+    ``note``. If it claims more, the file is truncated or its header is wrong, which cannot be told apart: ``present``
+    gives the share that is present, and the reader refuses the file.
 
     Arguments
     ---------
     segments : sequence of tuple[int, int] | None
-        Stretches of the file for the decoder, see :class:`~speechbrain_ee.audio.source.Overlay`; None means all of it.
+        Parts of the file for the decoder, see :class:`~speechbrain_ee.audio.source.Overlay`; None means all of it.
     patches : dict[int, bytes]
-        Bytes of the header to replace, by their place in the file.
+        Bytes of the header to replace, by their position in the file.
     prefix : bytes
-        What to put before the first stretch.
+        Bytes to insert before the first part.
     frames : int | None
-        Samples per channel that are there; None where only the decoder can say.
+        Samples per channel that are present; None if only the decoder can tell.
     present : float
-        Share of the claimed audio that is there; 1 also where nothing is claimed.
+        Share of the claimed audio that is present; 1 if nothing is claimed.
     note : str
-        What is odd about the file although all of it is read, else empty.
+        Warning about a file that is read in spite of a defect, else empty.
     refusal : str
-        Why the file is refused although its decoder would read a part of it, else empty.
+        Why the file is refused although the decoder would read a part of it, else empty.
     """
 
     segments: Sequence[tuple[int, int]] | None = None
@@ -45,7 +45,7 @@ class Layout:
 
 
 def read_at(file: BinaryIO, place: int, count: int) -> bytes:
-    """Read so many bytes at a place, or as many as there are; none at a place that no file reaches."""
+    """Read up to ``count`` bytes at a position; empty if the position is outside any file."""
     if not 0 <= place <= LARGEST_FILE:
         return b""
     file.seek(place)
@@ -53,7 +53,7 @@ def read_at(file: BinaryIO, place: int, count: int) -> bytes:
 
 
 def skip_id3(file: BinaryIO) -> int:
-    """Where audio begins behind ID3v2 tags, which players put before FLAC and MP3.
+    """Return where the audio starts after ID3v2 tags, which players put before FLAC and MP3.
 
     Example
     -------
@@ -68,14 +68,14 @@ def skip_id3(file: BinaryIO) -> int:
 
 
 def id3_bytes(head: bytes) -> int:
-    """Size of the ID3v2 tag that begins with these ten bytes; 0 where none begins."""
+    """Return the size of the ID3v2 tag with this 10-byte head; 0 if it is none."""
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     return 10 + syncsafe(head[6:10]) + (10 if head[5] & 16 else 0)
 
 
 def skip_end_tags(file: BinaryIO, size: int) -> int:
-    """Where audio ends before the tags (ID3v1, APE, Lyrics3) that players put behind FLAC and MP3.
+    """Return where the audio ends before tags (ID3v1, APE, Lyrics3), which players append to FLAC and MP3.
 
     Example
     -------
@@ -91,10 +91,10 @@ def skip_end_tags(file: BinaryIO, size: int) -> int:
 
 
 def _end_tag_bytes(tail: bytes) -> int:
-    """Size of the tag that ends with these bytes; 0 where none ends."""
+    """Return the size of the tag that ends with these bytes; 0 if there is none."""
     if len(tail) == 128 and tail[:3] == b"TAG":
         return 128
-    if tail[-32:-24] == b"APETAGEX":  # its size counts this footer, and not the header
+    if tail[-32:-24] == b"APETAGEX":  # its size includes this footer, but not the header
         return int.from_bytes(tail[-20:-16], "little") + (32 if tail[-9] & 128 else 0)
     if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
         return int(tail[-15:-9]) + 15
@@ -102,5 +102,5 @@ def _end_tag_bytes(tail: bytes) -> int:
 
 
 def syncsafe(data: bytes) -> int:
-    """A number of four bytes with seven bits each."""
+    """Decode a number of four bytes with seven bits each."""
     return sum((byte & 127) << shift for byte, shift in zip(data, (21, 14, 7, 0), strict=True))

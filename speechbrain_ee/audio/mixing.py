@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several channels to one, and samples of a float file that are out of range."""
+"""Mix channels down to one, and handle samples of float files that are out of range."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 
 SILENT = 1e-6  # 60 dB below the loudest channel
-CANCELLED = 0.1  # the mean has less than a tenth of the power that channels without relation would leave
-LARGEST_PEAK = 4.0  # what a float file may reach by a careless mix; it is clipped
-INT16_PEAKS = (256.0, 32768.0)  # what a float file reaches whose samples were those of 16 bits
-KEPT_VALUES = 1 << 22  # what is measured is kept up to this, and decoded a second time beyond
+CANCELLED = 0.1  # the mean has less than a tenth of the power that uncorrelated channels would leave
+LARGEST_PEAK = 4.0  # peak of a badly mixed float file, which is clipped
+INT16_PEAKS = (256.0, 32768.0)  # peaks of a float file with the values of 16-bit integers
+KEPT_VALUES = 1 << 22  # decoded samples kept in memory; longer files are decoded twice
 
 
 class LevelError(ValueError):
-    """Samples are no numbers, or far out of range; the message says what to do."""
+    """Samples are not finite or far out of range; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How to make one channel of several.
+    """A mix of several channels to one.
 
     Arguments
     ---------
     weights : ndarray
-        (channels,), what each is multiplied by before they are added.
+        (channels,), weight of each channel in the sum.
     note : str
-        What is odd, or empty.
+        Warning about the file, or empty.
     """
 
     weights: np.ndarray
@@ -38,12 +38,12 @@ class Mix:
 
 
 class Survey:
-    """Power of each channel and of their mean, and the highest peak, block by block.
+    """Measure the power of each channel and of their mean, and the highest peak, block by block.
 
     Arguments
     ---------
     channels : int
-        How many there are.
+        Number of channels.
     """
 
     def __init__(self, channels: int):
@@ -51,7 +51,7 @@ class Survey:
         self.peak, self.count = 0.0, 0
 
     def add(self, block: np.ndarray) -> None:
-        """Look at a block (samples, channels)."""
+        """Measure a block (samples, channels)."""
         check_numbers(block)
         self.powers += np.square(block, dtype=np.float64).sum(0)
         self.of_mean += float(np.square(block.mean(1, dtype=np.float64)).sum())
@@ -59,12 +59,12 @@ class Survey:
         self.count += block.size
 
     def mix(self, *, is_float: bool) -> Mix:
-        """Decide, see :func:`mix_down`."""
+        """Choose the mix, see :func:`mix_down`."""
         scale, note = self._scale() if is_float else (1.0, "")
         heard = self.powers > SILENT * self.powers.max(initial=0.0)
         heard = heard if heard.any() else np.ones_like(heard)
         weights = heard / heard.sum()
-        # Without relation to each other, n channels of the same power leave 1/n of it in their mean.
+        # The mean of n uncorrelated channels of equal power has 1/n of this power.
         of_mean = self.of_mean * (len(heard) / heard.sum()) ** 2
         if heard.sum() > 1 and of_mean < CANCELLED * self.powers[heard].mean() / heard.sum():
             weights = np.eye(len(heard))[self.powers.argmax()]
@@ -79,17 +79,11 @@ class Survey:
             return 1 / 32768, note
         if self.peak < INT16_PEAKS[0]:
             return 1 / self.peak, f"its samples go up to {self.peak:.4g}: they are divided by that"
-        raise LevelError(f"has samples up to {self.peak:.4g}, float samples are from -1 to 1: scale them")
+        raise LevelError(f"has samples up to {self.peak:.4g}, but float samples must be from -1 to 1: scale them")
 
 
 def check_numbers(block: np.ndarray) -> None:
-    """Refuse NaN and infinity.
-
-    Raises
-    ------
-    LevelError
-        If there is one.
-    """
+    """Raise :class:`LevelError` if a sample is NaN or infinite."""
     if not np.isfinite(block).all():
         raise LevelError("has samples that are NaN or infinite: replace it")
 
@@ -97,23 +91,23 @@ def check_numbers(block: np.ndarray) -> None:
 def mix_down(
     read: Callable[[], Iterable[np.ndarray]], *, channels: int, is_float: bool, warn: Callable[[str], None]
 ) -> Iterator[np.ndarray]:
-    """Make one channel of several, clipped to [-1, 1].
+    """Mix channels down to one, clipped to [-1, 1].
 
-    Channels are averaged; one that is 60 dB below the loudest does not count, as it would only halve the level. Where
-    channels cancel each other (one of them is inverted), the loudest is taken alone. A float file that is a
-    little beyond full scale is clipped; one that is far beyond is divided by its peak, and by 32768 where its samples
-    go as far as those of 16 bits. All of this needs the whole file, so a long one is decoded twice.
+    Channels are averaged. A channel 60 dB below the loudest is left out: it would only reduce the level. If channels
+    cancel each other (one of them is inverted), the loudest is used alone. A float file slightly beyond full scale is
+    clipped; a file far beyond is divided by its peak, or by 32768 if its peak is that of 16-bit integers. These
+    decisions need the whole file, so a long file is decoded twice.
 
     Arguments
     ---------
     read : callable
-        Gives blocks (samples, channels), float32, from the start at each call.
+        Returns the blocks (samples, channels), float32, from the start at each call.
     channels : int
-        How many there are.
+        Number of channels.
     is_float : bool
-        Whether the file's samples are floating point, and may be beyond full scale.
+        Whether the file has floating-point samples, which may be beyond full scale.
     warn : callable
-        Told what is odd.
+        Called with a warning.
 
     Yields
     ------

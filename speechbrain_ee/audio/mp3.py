@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MP3: a row of frames; most files count them in the first, others leave it to whoever reads them.
+"""MP3: a sequence of frames, often with their number in the first one.
 
-libsndfile takes the count, or guesses from the first frame's size, and reads so much and no more. So the frames are
-counted here, and the decoder gets a stream of whole frames with a true count. That also keeps its library from writing
-to standard error about tags and pieces of frames.
+libsndfile reads as many frames as this number says, or as it estimates from the size of the first frame. So the frames
+are counted here, and the decoder gets a stream of whole frames with the correct number. This also prevents its messages
+on standard error about tags and partial frames.
 """
 
 import mmap
@@ -18,13 +18,13 @@ LAYER_2 = (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384)
 LAYER_3 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 LAYER_1_OF_2 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 LAYER_23_OF_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-MAX_START_BYTES = 1 << 16  # how far the first frame is looked for
-FRAMES_IN_A_ROW = 3  # no chance: so many heads where the one before says
+MAX_START_BYTES = 1 << 16  # search range of the first frame
+FRAMES_IN_A_ROW = 3  # consecutive headers, each where the one before ends, that are not a coincidence
 TOLERANCE_S = 0.1
 
 
 class Head(NamedTuple):
-    """The head of a frame: its ``size`` in bytes, samples, rate, and what all frames have in common."""
+    """The header of a frame: ``size`` in bytes, samples, sample rate, and the properties that all frames share."""
 
     size: int
     samples: int
@@ -33,7 +33,7 @@ class Head(NamedTuple):
 
 
 def parse_head(data: bytes) -> Head | None:
-    """Read the four bytes at the start of a frame; None where they are none.
+    """Parse the four bytes of a frame header; None if they are not one.
 
     Example
     -------
@@ -60,9 +60,10 @@ def parse_head(data: bytes) -> Head | None:
 
 
 class Walk(NamedTuple):
-    """What is found from head to head.
+    """The result of a walk from header to header.
 
-    Stretches of frames, how many frames, bytes between and behind them, a cut last one, frames of another form.
+    Parts of the file with frames, first header, number of frames, other bytes between and after them, whether the last
+    frame is cut, and whether there are frames with other properties.
     """
 
     segments: list[tuple[int, int]]
@@ -74,8 +75,8 @@ class Walk(NamedTuple):
     has_others: bool
 
 
-def of_mp3(file: BinaryIO, size: int) -> Layout | None:
-    """Count the frames, and give the decoder their number; None where there are none."""
+def mp3_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of MP3 with the counted number of frames; None if there are no frames."""
     start, size = skip_id3(file), skip_end_tags(file, size)
     if size - start < 4:
         return None
@@ -85,13 +86,13 @@ def of_mp3(file: BinaryIO, size: int) -> Layout | None:
             return None
         if found.has_others:
             what = "MP3 of several rates, layers or numbers of channels"
-            return Layout(refusal=f"holds {what} (joined files), of which one can be read")
+            return Layout(refusal=f"holds {what} (joined files), of which only one can be read")
         begin, counter = found.segments[0][0], _counter(data, found)
         if counter is None:
             prefix = _count_frame(bytes(data[begin : begin + 4]), found.count)
             return Layout(segments=found.segments, prefix=prefix, note=_note(found, None))
         place, claimed = counter
-        frames = found.count - 1  # the one that counts holds no audio
+        frames = found.count - 1  # the frame with the number has no audio
         patches = {place: struct.pack(">I", frames)}
         if data[place - 1] & 2:
             num_bytes = sum(end - first for first, end in found.segments)
@@ -131,25 +132,25 @@ def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
 
 
 def _skip_tags(data: mmap.mmap, place: int) -> int:
-    """Where frames may go on behind tags, as in files that were joined."""
+    """Return where frames may continue after tags, as in joined files."""
     while length := _tag_bytes(data, place):
         place += length
     return min(place, len(data))
 
 
 def _tag_bytes(data: mmap.mmap, place: int) -> int:
-    """Size of the tag that begins there; 0 where none begins."""
+    """Return the size of the tag at ``place``; 0 if there is none."""
     head = data[place : place + 32]
     if head[:3] == b"TAG":
         return 128
     if head[:8] == b"APETAGEX" and len(head) == 32:
-        is_header = head[23] & 32  # its size does not count the header
+        is_header = head[23] & 32  # its size does not include the header
         return 32 + (int.from_bytes(head[12:16], "little") if is_header else 0)
     return id3_bytes(head[:10])
 
 
 def _find(data: mmap.mmap, start: int, size: int, form: tuple | None) -> tuple[int, Head] | None:
-    """The next frame that another one follows, or a tag, or the end; the first frame of a file is near its start."""
+    """Return the next frame that is followed by a frame, a tag or the end; the first frame is near the file's start."""
     place, limit = start - 1, min(size, start + MAX_START_BYTES) if form is None else size
     while 0 <= (place := data.find(b"\xff", place + 1, limit)):
         head = parse_head(data[place : place + 4])
@@ -163,7 +164,7 @@ def _find(data: mmap.mmap, start: int, size: int, form: tuple | None) -> tuple[i
 
 
 def _has_row(data: mmap.mmap, start: int, end: int) -> bool:
-    """Whether several frames of one form follow each other between two places."""
+    """Whether several frames with equal properties follow each other between two positions."""
     place = start - 1
     while 0 <= (place := data.find(b"\xff", place + 1, end)):
         forms, here = [], place
@@ -175,7 +176,7 @@ def _has_row(data: mmap.mmap, start: int, end: int) -> bool:
 
 
 def _counter(data: mmap.mmap, found: Walk) -> tuple[int, int] | None:
-    """Where the first frame counts the others, and what it says."""
+    """Return the position of the number of frames in the first frame, and the number; None if it has none."""
     begin = found.segments[0][0]
     is_mono, is_mpeg1 = data[begin + 3] >> 6 == 3, found.head.form[0] == 3
     place = begin + 4 + _side_bytes(is_mono=is_mono, is_mpeg1=is_mpeg1)
@@ -185,7 +186,7 @@ def _counter(data: mmap.mmap, found: Walk) -> tuple[int, int] | None:
 
 
 def _count_frame(head: bytes, count: int) -> bytes:
-    """A frame of no audio that counts the others, as Xing's encoder began to write it."""
+    """Make a frame without audio that has the number of frames: a Xing header."""
     version, is_mono = head[1] >> 3 & 3, head[3] >> 6 == 3
     long_enough = bytes([0xFF, head[1] | 1, 8 << 4 | head[2] & 0x0C, head[3]])
     body = bytes(_side_bytes(is_mono=is_mono, is_mpeg1=version == 3)) + b"Xing" + struct.pack(">II", 1, count)
@@ -193,7 +194,7 @@ def _count_frame(head: bytes, count: int) -> bytes:
 
 
 def _side_bytes(*, is_mono: bool, is_mpeg1: bool) -> int:
-    """Bytes between a frame's head and the sound, where a count stands."""
+    """Return the bytes between a frame's header and a Xing header."""
     if is_mpeg1:
         return 17 if is_mono else 32
     return 9 if is_mono else 17
@@ -208,5 +209,5 @@ def _note(found: Walk, claimed: int | None) -> str:
     if found.behind:
         notes.append(f"{found.behind} bytes behind its last frame are no audio and are not read")
     if claimed is None and found.is_cut:
-        notes.append("it breaks off in the middle of a frame: what is there is read")
+        notes.append("it breaks off in the middle of a frame: the rest is read")
     return "; ".join(notes)

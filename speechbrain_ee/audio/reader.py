@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read an audio file block by block, as one channel at one rate; and its true duration."""
+"""Read an audio file block by block, as one channel at one sample rate, or its true duration."""
 
 import logging
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def audio_duration(path: str | Path) -> float:
-    """Read how long a file is, without decoding it where its bytes tell.
+    """Return the duration of a file, if possible without decoding it.
 
-    Where a header leaves the length open or is wrong, the size of the file (WAV and its kin), the last frame (FLAC),
-    the last page (Ogg) or the number of frames (MP3) tells. Nothing is decoded for it.
+    If the header leaves the length open or is wrong, the duration comes from the size of the file (WAV and similar
+    formats), the last frame (FLAC), the last page (Ogg) or the number of frames (MP3).
 
     Arguments
     ---------
@@ -37,7 +37,7 @@ def audio_duration(path: str | Path) -> float:
     Raises
     ------
     AudioError
-        If the file is missing, is no audio, has broken off, or has no samples.
+        If the file is missing, not audio, truncated, or has no samples.
 
     Example
     -------
@@ -47,30 +47,30 @@ def audio_duration(path: str | Path) -> float:
     >>> audio_duration(path)
     1.5
     """
-    with _errors_of(path), open_source(path) as file:
+    with _name_file_in_errors(path), open_source(path) as file:
         return Recording(path, file).seconds
 
 
 def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarray]:
-    """Read a file as one channel at one sample rate, in blocks: memory does not grow with its length.
+    """Read a file as one channel at one sample rate, in blocks, with memory independent of its length.
 
     Arguments
     ---------
     path : str | Path
         Any format that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, au, caf, ...), or a pipe.
     sample_rate : int
-        Wanted rate in Hz.
+        Sample rate of the blocks in Hz.
 
     Yields
     ------
     ndarray
-        (samples,) float32 in [-1, 1]; together they do not depend on the size of the blocks.
+        (samples,) float32 in [-1, 1]; the samples do not depend on the size of the blocks.
 
     Raises
     ------
     AudioError
-        If the file is missing, is no audio, has broken off or is damaged, has no samples, has samples that are not
-        numbers or far out of range, or needs more memory than there is.
+        If the file is missing, not audio, truncated or damaged, has no samples, has samples that are not finite or far
+        out of range, or needs more memory than available.
 
     Example
     -------
@@ -80,7 +80,7 @@ def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarr
     >>> sum(len(block) for block in read_blocks(path))
     16000
     """
-    with _errors_of(path), open_source(path, may_be_pipe=True) as file:
+    with _name_file_in_errors(path), open_source(path, may_be_pipe=True) as file:
         recording = Recording(path, file)
         if recording.layout.note:
             recording.warn(recording.layout.note)
@@ -92,14 +92,14 @@ def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarr
 
 
 @contextmanager
-def _errors_of(path: str | Path) -> Iterator[None]:
-    """Name the file in what goes wrong with it."""
+def _name_file_in_errors(path: str | Path) -> Iterator[None]:
+    """Convert errors to an :class:`AudioError` that names the file."""
     try:
         yield
     except LevelError as error:
         raise AudioError(f"audio {printable(path)} {error}") from None
     except MemoryError:
-        raise AudioError(f"audio {printable(path)} needs more memory than there is: cut it into parts") from None
+        raise AudioError(f"audio {printable(path)} needs more memory than available: cut it into parts") from None
     except OSError as error:
         reason = error.strerror or error
         raise AudioError(f"audio {printable(path)} cannot be read ({reason}): check its disk, and free space") from None
@@ -117,6 +117,6 @@ def _report_upsampling(name: str, rate: int, sample_rate: int) -> None:
     reported.append(name)
     logger.warning(
         "%s is at %d Hz and is upsampled to %d Hz, which adds no high frequencies: expect more errors than on "
-        "recordings at %d Hz (said once)",
+        "recordings at %d Hz (reported once)",
         *(name, rate, sample_rate, sample_rate),
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any sample rate to any other, block by block."""
+"""Resample between any two sample rates, block by block."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,26 +10,25 @@ QUALITY = "HQ"
 
 
 def resample(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator[np.ndarray]:
-    """Resample blocks of one channel; the result does not depend on where the blocks are cut, bit for bit.
+    """Resample blocks of one channel; the result is bit-identical for any block size.
 
-    The SoX resampler (libsoxr) does it, for three reasons. It keeps its state between blocks. It interpolates its
-    filter, so that 44101 Hz costs as much as 44100 Hz, where a filter of one phase per output sample has 16,000 phases
-    and takes gigabytes. And it needs NumPy alone and half a megabyte, so that a device without torch can do exactly the
-    same.
+    Uses the SoX resampler (libsoxr) for three reasons. It keeps its state between blocks. It interpolates its filter,
+    so 44101 Hz costs as much as 44100 Hz; a filter with one phase per output sample would have 16,000 phases and take
+    gigabytes. It needs only NumPy, so a device without torch gets the same samples.
 
     Arguments
     ---------
     blocks : iterable of ndarray
         (samples,) float32.
     rate : int
-        Of the blocks, in Hz.
+        Sample rate of the blocks in Hz.
     new_rate : int
-        Wanted, in Hz.
+        Sample rate of the result in Hz.
 
     Yields
     ------
     ndarray
-        (samples,) float32; together ``round(samples * new_rate / rate)``, at least one.
+        (samples,) float32; ``round(samples * new_rate / rate)`` in total, at least one.
 
     Example
     -------
@@ -54,4 +53,4 @@ def resample(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator
     if len(made):
         yield made
     elif count == 0 and last is not None:
-        yield last  # a sample or two, less than one at the new rate
+        yield last  # the input is shorter than one output sample

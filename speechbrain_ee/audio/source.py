@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a path to bytes that can be read twice."""
+"""Open audio files and pipes as seekable bytes."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from speechbrain_ee.files import printable
 
-PIPE_WAIT_S = 10.0  # for somebody to open the other end of a named pipe
+PIPE_WAIT_S = 10.0  # timeout for a writer of a named pipe
 
 NO_FILE = {
     stat.S_IFDIR: "is a folder: give the files in it",
@@ -30,24 +30,24 @@ class AudioError(ValueError):
 
 
 def open_source(path: str | Path, *, may_be_pipe: bool = False) -> BinaryIO:
-    """Open a file for reading; a pipe is read to its end first.
+    """Open a file for reading; a pipe is copied to a temporary file first.
 
     Arguments
     ---------
     path : str | Path
         A file; with ``may_be_pipe`` also a named pipe, ``/dev/stdin`` or ``/dev/fd/N``.
     may_be_pipe : bool
-        A pipe can be read only once: allow it where the audio is not asked for again.
+        Whether to accept pipes; a pipe can be read only once, so allow it only if the audio is read once.
 
     Returns
     -------
     BinaryIO
-        Can seek; what came from a pipe is in an unnamed temporary file.
+        Seekable; the contents of a pipe are in an unnamed temporary file.
 
     Raises
     ------
     AudioError
-        If there is no such file, it may not be read, or is a folder, socket or device.
+        If the file does not exist or is not readable, or is a folder, socket or device.
 
     Example
     -------
@@ -76,12 +76,12 @@ def open_source(path: str | Path, *, may_be_pipe: bool = False) -> BinaryIO:
 
 
 def _read_pipe(path: str | Path, name: str) -> BinaryIO:
-    """Copy a pipe to a file; a named pipe that nobody writes to is given up."""
+    """Copy a pipe to a temporary file; fail if no writer opens a named pipe in time."""
     pipe = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
     file = tempfile.TemporaryFile()
     with pipe:
         deadline = time.monotonic() + PIPE_WAIT_S
-        while (first := pipe.read(1)) == b"" and time.monotonic() < deadline:  # None: open at the other end
+        while (first := pipe.read(1)) == b"" and time.monotonic() < deadline:  # None: a writer is connected
             time.sleep(0.02)
         if first == b"":
             file.close()
@@ -96,18 +96,18 @@ def _read_pipe(path: str | Path, name: str) -> BinaryIO:
 
 
 class Overlay(io.RawIOBase):
-    """Stretches of a file, one behind the other, with some of its bytes replaced and others put first.
+    """A read-only view of parts of a file, with some bytes replaced and a prefix.
 
     Arguments
     ---------
     file : BinaryIO
-        Read only; left open.
+        The file; it is not closed here.
     segments : sequence of tuple[int, int]
-        First byte of each stretch, and the byte behind its last.
+        Start and end of each part.
     patches : dict[int, bytes]
-        What to read at which place of the file, within a stretch.
+        Replacement bytes by their position in the file, each within a part.
     prefix : bytes
-        Comes before the first.
+        Bytes before the first part.
 
     Example
     -------
@@ -133,27 +133,27 @@ class Overlay(io.RawIOBase):
         self.failure: Exception | None = None
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Place, counted from the prefix."""
+        """Return the position, counted from the prefix."""
         return self.position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; a place before the first byte is the first byte."""
+        """Move; a position before the first byte becomes the first byte."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.length}[whence]
         self.position = max(0, base + offset)
         return self.position
 
     def readinto(self, buffer) -> int:
-        """Fill the buffer; returns how many bytes there were.
+        """Fill the buffer; return the number of bytes read.
 
-        An error is kept as ``failure``: whoever calls this from C would only print it.
+        An error is stored in ``failure``, since the calling C code would only print it.
         """
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view) and self.position < self.length:
@@ -163,7 +163,7 @@ class Overlay(io.RawIOBase):
                 self.failure = error
                 break
             if not data:
-                break  # the file became shorter
+                break  # the file was truncated meanwhile
             view[done : done + len(data)] = data
             done, self.position = done + len(data), self.position + len(data)
         return done
@@ -177,5 +177,5 @@ class Overlay(io.RawIOBase):
         return self.file.read(min(count, part[1] - part[0] - skip))
 
     def write(self, data) -> int:
-        """Nothing is written; soundfile wants the method."""
+        """Refuse to write; soundfile requires the method."""
         raise io.UnsupportedOperation("this file is read only")

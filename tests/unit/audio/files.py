@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio as bytes, to be broken; and what is said of files."""
+"""Audio files as bytes, to be damaged, and the errors that they cause."""
 
 import io
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Headers that lie: what is there is read and its duration is true, or the file is refused, by both."""
+"""Files with wrong headers are read whole with their true duration, or refused by reading and duration alike."""
 
 import struct
 
@@ -11,7 +11,7 @@ from speechbrain_ee.audio import AudioError, audio_duration, flac
 
 
 def fields(format, data):
-    """Places and forms of the sizes in a header, and of what they count beside the samples."""
+    """Positions and formats of the sizes in a header, and the bytes that they count in addition to the samples."""
     if format in ("WAV", "WAVEX"):
         place = data.index(b"data") + 4
         return [(place, "<I", 0, 1)]
@@ -49,7 +49,7 @@ def test_a_size_that_was_never_filled_in(tmp_path, notes, format, size):
 @pytest.mark.parametrize("format", CHUNKED)
 def test_a_size_beyond_the_end_of_the_file(tmp_path, format):
     path = save(tmp_path, claim(format, bytes_of(format, subtype="PCM_16"), 4 * SAMPLES))
-    assert "breaks off: 50% of what its header claims is there" in refusal(path)
+    assert "breaks off: only 50% of the audio that its header claims" in refusal(path)
 
 
 @pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "AIFF", "AU"])
@@ -103,7 +103,7 @@ def test_flac_that_claims_half(tmp_path, notes):
 
 @pytest.mark.parametrize(("samples", "share"), [(2 * SAMPLES, "50%"), (30 * 3600 * RATE, "0%")])
 def test_flac_that_claims_more_than_there_is(tmp_path, samples, share):
-    assert f"breaks off: {share} of what its header claims is there (2.50 s)" in refusal(
+    assert f"breaks off: only {share} of the audio that its header claims (2.50 s)" in refusal(
         save(tmp_path, flac_that_claims(samples))
     )
 
@@ -158,7 +158,7 @@ def test_mp3_that_counts_half_or_twice(tmp_path, notes, mode):
     assert (audio_duration(path), length(path)) == (WHOLE, SAMPLES)
     assert "its header counts 36 frames where 72 are: all are read" in notes()[0]
     struct.pack_into(">I", data, place, frames * 2)
-    assert "breaks off: 50%" in refusal(save(tmp_path, data))
+    assert "breaks off: only 50%" in refusal(save(tmp_path, data))
 
 
 def test_mp3_of_two_files_with_tags_between_them(tmp_path, notes):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that were joined, tagged or padded: all of them is read, or what is not read is said."""
+"""Joined, tagged and padded files are read whole, or refused, or read with a warning."""
 
 import io
 

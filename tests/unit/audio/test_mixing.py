@@ -9,7 +9,7 @@ from speechbrain_ee.audio.mixing import LevelError, mix_down
 
 
 def mixed(samples, *, is_float=False, blocks=1):
-    """What comes out, and what was said."""
+    """Return the samples and the warnings."""
     samples = np.asarray(samples, np.float32)
     samples = samples[:, None] if samples.ndim == 1 else samples
     said, parts = [], np.array_split(samples, blocks)
@@ -63,7 +63,7 @@ def test_far_beyond_full_scale_is_scaled_and_said():
     assert out.tolist() == [0.5, -1.0] and "divided by 32768" in said[0]
     out, said = mixed([8.0, -4.0], is_float=True)
     assert out.tolist() == [1.0, -0.5] and "go up to 8: they are divided by that" in said[0]
-    with pytest.raises(LevelError, match="samples up to 3.277e.04, float samples are from -1 to 1"):
+    with pytest.raises(LevelError, match="samples up to 3.277e.04, but float samples must be from -1 to 1"):
         mixed([32769.0], is_float=True)
 
 

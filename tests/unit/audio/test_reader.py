@@ -121,7 +121,7 @@ def test_too_little_memory_is_an_error_of_the_file(tmp_path, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(soundfile.SoundFile, "read", read_nothing)
-    assert "a.bin needs more memory than there is" in refusal(read, save(tmp_path, bytes_of("WAV")))
+    assert "a.bin needs more memory than available" in refusal(read, save(tmp_path, bytes_of("WAV")))
 
 
 class FailingDisk(io.BytesIO):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""WAV and its kin: files whose header says how many bytes of samples follow."""
+"""WAV, RF64, W64, AIFF, AU, CAF and NIST SPHERE: formats whose header gives the number of bytes of samples."""
 
 import re
 import struct
@@ -9,24 +9,24 @@ from typing import BinaryIO, NamedTuple
 from speechbrain_ee.audio.layout import Layout, read_at, skip_end_tags
 
 MAX_CHUNKS = 10_000
-# Streams get 0, all ones, or as much as a signed number holds, rounded down by some programs.
+# Programs that stream write 0, all ones, or the largest signed number, which some of them round down.
 OPEN_32, OPEN_64 = 0x7FFFF000, 1 << 60
-TAGS = (b"TAG", b"ID3", b"APE", b"LYR")  # of music players, behind the samples
+TAGS = (b"TAG", b"ID3", b"APE", b"LYR")  # that music players append to the samples
 
 
 class Field(NamedTuple):
-    """A number in a header that says how long the samples are.
+    """A number in a header that gives the length of the samples.
 
     Arguments
     ---------
     place : int
-        Of its first byte.
+        Position of its first byte.
     form : str
-        As ``struct`` has it.
+        Format character of ``struct``.
     unit : int
-        Bytes that it counts, 1 unless it counts frames.
+        Bytes per unit of the number: 1, or the size of a frame.
     more : int
-        Bytes that it counts beside the samples.
+        Bytes that it counts in addition to the samples.
     """
 
     place: int
@@ -35,22 +35,22 @@ class Field(NamedTuple):
     more: int = 0
 
     def packed(self, num_bytes: int) -> bytes:
-        """The number for so many bytes of samples; all ones where it is too small for them."""
+        """Return the packed number for ``num_bytes`` bytes of samples; all ones if it overflows."""
         limit = (1 << 8 * struct.calcsize(self.form)) - 1
         return struct.pack(self.form, min(num_bytes // self.unit + self.more, limit))
 
 
 class Chunking(NamedTuple):
-    """How chunks begin.
+    """The head of a chunk.
 
     Arguments
     ---------
     head : str
-        Name and length, as ``struct`` has them.
+        Name and length, in the format of ``struct``.
     own : int
-        Bytes of the head that the length counts.
+        Bytes of the head that are included in the length.
     align : int
-        What the places of chunks are multiples of.
+        Chunks start at multiples of this number of bytes.
     """
 
     head: str
@@ -61,8 +61,8 @@ class Chunking(NamedTuple):
 RIFF, RIFX, W64, CAF = Chunking("<4sI"), Chunking(">4sI"), Chunking("<16sQ", own=24, align=8), Chunking(">4sq", align=1)
 
 
-def of_riff(file: BinaryIO, size: int) -> Layout | None:
-    """WAV, RF64 and BW64; big-endian as RIFX."""
+def riff_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of WAV, RF64, BW64, or big-endian RIFX."""
     magic = read_at(file, 0, 4)
     kind = RIFX if magic == b"RIFX" else RIFF
     wide = None
@@ -81,8 +81,8 @@ def of_riff(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def of_w64(file: BinaryIO, size: int) -> Layout | None:
-    """Sony's Wave64: names of 16 bytes, sizes of 8 that count the chunk's own head."""
+def w64_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of Sony's Wave64: names of 16 bytes, sizes of 8 bytes that include the chunk's head."""
     for name, place, length in _chunks(file, 40, W64):
         if name == b"data":
             is_open = length < 0 or length >= OPEN_64
@@ -91,8 +91,8 @@ def of_w64(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def of_aiff(file: BinaryIO, size: int) -> Layout | None:
-    """AIFF and AIFF-C: the frames are counted in one place, the bytes in another."""
+def aiff_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of AIFF or AIFF-C, which count frames in one chunk and bytes in another."""
     frames = None
     for name, place, length in _chunks(file, 12, RIFX):
         if name == b"COMM":
@@ -103,7 +103,7 @@ def of_aiff(file: BinaryIO, size: int) -> Layout | None:
                 return Layout(frames=0)
             is_open = length <= 8 or (length >= OPEN_32 and place + length > size)
             fields = [Field(place - 4, ">I", more=8)]
-            is_plain = read_at(file, 8, 4) == b"AIFF"  # compressed samples have no bytes of their own
+            is_plain = read_at(file, 8, 4) == b"AIFF"  # in AIFF-C, samples may be compressed
             if frames is not None and is_plain:
                 fields.append(frames)
             tail = None if is_open else _tail(file, place + length, size, RIFX)
@@ -111,8 +111,8 @@ def of_aiff(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def of_au(file: BinaryIO, size: int) -> Layout | None:
-    """Sun's AU, of either byte order."""
+def au_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of Sun's AU, of either byte order."""
     head = read_at(file, 0, 12)
     order = ">" if head[:4] == b".snd" else "<"
     start, length = struct.unpack(order + "II", head[4:12])
@@ -121,8 +121,8 @@ def of_au(file: BinaryIO, size: int) -> Layout | None:
     return _layout([Field(8, order + "I")], start, size, None if is_open else length, tail)
 
 
-def of_caf(file: BinaryIO, size: int) -> Layout | None:
-    """Apple's CAF: sizes of 8 bytes; -1 says "to the end"."""
+def caf_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of Apple's CAF: sizes of 8 bytes; -1 means "to the end of the file"."""
     for name, place, length in _chunks(file, 8, CAF):
         if name == b"data":
             is_open = length < 4 or (length == 4 and not _ends_in_chunks(file, place + 4, size, CAF))
@@ -130,8 +130,8 @@ def of_caf(file: BinaryIO, size: int) -> Layout | None:
     return None
 
 
-def of_nist(file: BinaryIO, size: int) -> Layout | None:
-    """NIST SPHERE of plain samples, as TIMIT and WSJ have it: a header of text."""
+def nist_layout(file: BinaryIO, size: int) -> Layout | None:
+    """Return the layout of NIST SPHERE with uncompressed samples, as in TIMIT and WSJ; its header is text."""
     head = read_at(file, 0, 1024).decode("latin-1")
     numbers = dict(re.findall(r"^(\w+) -i (\d+)", head, re.MULTILINE))
     start = re.match(r"NIST_1A\s+(\d+)", head)
@@ -145,7 +145,7 @@ def of_nist(file: BinaryIO, size: int) -> Layout | None:
 
 
 def _chunks(file: BinaryIO, place: int, kind: Chunking) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place and length of what each chunk holds; the last one may claim anything."""
+    """Yield name, position and length of the contents of each chunk; the length of the last is unchecked."""
     width = struct.calcsize(kind.head)
     for _ in range(MAX_CHUNKS):
         head = read_at(file, place, width)
@@ -160,7 +160,7 @@ def _chunks(file: BinaryIO, place: int, kind: Chunking) -> Iterator[tuple[bytes,
 
 
 def _ends_in_chunks(file: BinaryIO, place: int, size: int, kind: Chunking) -> bool:
-    """Whether what follows is chunks up to the end of the file or its tags, which samples are not: there are none."""
+    """Whether chunks, not samples, fill the file from ``place`` to its end or its tags."""
     end, size = place, skip_end_tags(file, size)
     for name, start, length in _chunks(file, place, kind):
         if end + -end % kind.align >= size:
@@ -176,7 +176,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _tail(file: BinaryIO, place: int, size: int, kind: Chunking) -> int | None:
-    """The place where samples end if what follows cannot be chunks, tags or zeros, else None."""
+    """Return ``place`` if samples continue there: the bytes are not chunks, tags or zeros. Else return None."""
     begin = place + place % 2
     for name, start, length in _chunks(file, begin, kind):
         if name[:3] in TAGS:
@@ -188,7 +188,7 @@ def _tail(file: BinaryIO, place: int, size: int, kind: Chunking) -> int | None:
 
 
 def _layout(fields: list[Field], start: int, size: int, claimed: int | None, tail: int | None) -> Layout:
-    """From what is claimed (None: nothing) and where samples may go on behind it (None: they do not)."""
+    """Compare the claimed bytes (None if the length is open) with the present ones; ``tail`` is from :func:`_tail`."""
     have = max(0, size - start)
     if claimed == 0:
         return Layout(frames=0)

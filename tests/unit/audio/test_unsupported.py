@@ -10,7 +10,7 @@ from unit.audio.files import bytes_of, save, speech
 from speechbrain_ee.audio import AudioError, audio_duration, read_blocks
 
 NOISE = np.random.default_rng(0).bytes(5000)
-FFMPEG = "which is not read here: convert it, e.g. ffmpeg -i a.bin a.wav"
+FFMPEG = "which is not supported: convert it, e.g. ffmpeg -i a.bin a.wav"
 KINDS = {
     "m4a": (b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + NOISE, "is MPEG-4 (M4A, MP4: AAC), " + FFMPEG),
     "3gp": (b"\0\0\0\x20ftyp3gp4" + NOISE, "is 3GPP (AMR or AAC), " + FFMPEG),
@@ -24,13 +24,13 @@ KINDS = {
     "png": (b"\x89PNG" + NOISE, "is a picture, not audio: give the right file"),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\n",
-        "is a pointer of Git LFS, not the audio: run `git lfs",
+        "is a pointer of Git LFS, not the file itself: run git lfs pull",
     ),
     "html": (b"\n<!DOCTYPE html><html>", "is a web page, not audio: the download failed, fetch it again"),
     "json": (json.dumps({"text": "\u0142\u00f3d\u017a" * 99}, ensure_ascii=False).encode(), "is text, not audio"),
-    "zeros": (bytes(5000), "begins with zeros where a header should be"),
+    "zeros": (bytes(5000), "begins with zeros instead of a header"),
     "nothing": (b"", "is empty (0 bytes): leave it out"),
-    "noise": (NOISE, "is no audio of a kind that is read here"),
+    "noise": (NOISE, "is not audio of a supported format"),
     "voc": (bytes(bytes_of("VOC", subtype="PCM_16")), "is VOC (Creative Labs), " + FFMPEG),
 }
 

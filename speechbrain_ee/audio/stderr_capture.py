@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a C library writes to standard error without a file's name."""
+"""Capture messages that a C library writes to standard error."""
 
 import os
 import re
@@ -10,26 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LIBRARY_LINE = re.compile(r"^\[[^\]]*libmpg123/\S*\] *(?:error|warning): (.*)|^(?:Note|Warning): (.*)|^$")
-_lock = threading.Lock()  # there is one standard error
+_lock = threading.Lock()  # the process has one standard error
 
 
 @contextmanager
-def caught_lines(lines: list[str]) -> Iterator[None]:
-    r"""Catch what libmpg123 writes to the process's standard error; libsndfile does not let it be switched off.
+def capture_stderr(lines: list[str]) -> Iterator[None]:
+    r"""Capture messages of libmpg123 on standard error, which libsndfile cannot switch off.
 
-    What others write meanwhile is passed on.
+    Other output to standard error is passed on.
 
     Arguments
     ---------
     lines : list of str
-        Gets what the library says, without its place in the source.
+        The messages are appended here, without their position in the source code.
 
     Example
     -------
-    >>> said = []
-    >>> with caught_lines(said):
+    >>> messages = []
+    >>> with capture_stderr(messages):
     ...     _ = os.write(2, b"[src/libmpg123/layer3.c:do_layer3():17] error: bad frame\n")
-    >>> said
+    >>> messages
     ['bad frame']
     """
     with _lock, tempfile.TemporaryFile() as file:
@@ -37,7 +37,7 @@ def caught_lines(lines: list[str]) -> Iterator[None]:
             if sys.stderr is not None:
                 sys.stderr.flush()
             kept = os.dup(2)
-        except (OSError, ValueError):  # there is none
+        except (OSError, ValueError):  # no standard error
             yield
             return
         os.dup2(file.fileno(), 2)

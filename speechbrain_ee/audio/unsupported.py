@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of kinds that are not read: what each one is, and what to do with it."""
+"""Unsupported files: recognised by their first bytes, with what to do about them."""
 
 import shlex
 from pathlib import Path
 
-from speechbrain_ee.files import printable
+from speechbrain_ee.files import lfs_hint, printable
 
 HEAD_BYTES = 512
 RAW_SUFFIXES = (".raw", ".pcm", ".sln", ".s16", ".sw", ".ul", ".al", ".vox", ".g711", ".g722")
@@ -37,8 +37,7 @@ SOUND = {
     (4, b"mdat"): "is QuickTime",
 }
 OTHER = {
-    (0, b"version https://git-lfs"): "is a pointer of Git LFS, not the audio: run `git lfs pull`",
-    (0, b"MThd"): "is MIDI, which holds notes and no sound",
+    (0, b"MThd"): "is MIDI, which has notes but no sound: give a recording",
     (0, b"\x89PNG"): "is a picture, not audio: give the right file",
     (0, b"\xff\xd8\xff"): "is a picture, not audio: give the right file",
     (0, b"GIF8"): "is a picture, not audio: give the right file",
@@ -47,60 +46,62 @@ OTHER = {
 }
 
 
-def why_not_read(path: str | Path, head: bytes) -> str | None:
-    """Say what is wrong with a file by its first bytes; None where nothing is known against it.
+def why_unsupported(path: str | Path, head: bytes) -> str | None:
+    """Return why a file cannot be read, judging by its first bytes; None if it may be readable.
 
     Arguments
     ---------
     path : str | Path
-        For the example of how to convert it, and for the suffix of files without header.
+        Named in the example of how to convert it; its suffix identifies files without header.
     head : bytes
-        Its first bytes, 512 are enough.
+        Its first 512 bytes.
 
     Example
     -------
-    >>> why_not_read("memo.m4a", bytes(4) + b"ftypM4A ")
-    'is MPEG-4 (M4A, MP4: AAC), which is not read here: convert it, e.g. ffmpeg -i memo.m4a memo.wav'
+    >>> why_unsupported("memo.m4a", bytes(4) + b"ftypM4A ")
+    'is MPEG-4 (M4A, MP4: AAC), which is not supported: convert it, e.g. ffmpeg -i memo.m4a memo.wav'
     """
     if not head:
         return "is empty (0 bytes): leave it out"
+    if hint := lfs_hint(head):
+        return hint
     for (place, magic), what in OTHER.items():
         if head[place:].startswith(magic):
             return what
     for (place, magic), what in SOUND.items():
         if head[place:].startswith(magic):
-            return f"{what}, which is not read here: {convert(path)}"
+            return f"{what}, which is not supported: {conversion_hint(path)}"
     if head.startswith(ARCHIVES):
         return "is an archive or compressed: unpack it"
     if head[0] == 0xFF and len(head) > 1 and head[1] & 0xF6 == 0xF0:
-        return f"is AAC, which is not read here: {convert(path)}"
+        return f"is AAC, which is not supported: {conversion_hint(path)}"
     if not any(head):
-        return "begins with zeros where a header should be: fetch it again, or leave it out"
+        return "begins with zeros instead of a header: fetch it again, or leave it out"
     if head.startswith(KNOWN):
         return None
     if Path(path).suffix.lower() in RAW_SUFFIXES:
-        return f"has no header that says what its samples are: {convert(path, '-f s16le -ar 16000 -ac 1 ')}"
+        return f"has no header that describes its samples: {conversion_hint(path, '-f s16le -ar 16000 -ac 1 ')}"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:5].lower() in (b"<!doc", b"<html"):
         return "is a web page, not audio: the download failed, fetch it again"
     return "is text, not audio: give the right file" if _is_text(head) else None
 
 
-def unknown(path: str | Path) -> str:
-    """What to say where no decoder knows the bytes."""
+def unknown_format(path: str | Path) -> str:
+    """Return the message for a file that no decoder recognises."""
     return (
-        "is no audio of a kind that is read here (wav, flac, ogg, opus, mp3, aiff, au, caf, w64, sphere): "
-        f"{convert(path)}; if it has no header, say what its samples are, e.g. -f s16le -ar 16000 before -i"
+        "is not audio of a supported format (wav, flac, ogg, opus, mp3, aiff, au, caf, w64, sphere): "
+        f"{conversion_hint(path)}; if it has no header, describe its samples, e.g. -f s16le -ar 16000 before -i"
     )
 
 
-def convert(path: str | Path, options: str = "") -> str:
-    """How to make a file that is read."""
+def conversion_hint(path: str | Path, options: str = "") -> str:
+    """Return the command that converts a file to WAV."""
     name = printable(Path(path).name)
     return f"convert it, e.g. ffmpeg {options}-i {shlex.quote(name)} {shlex.quote(Path(name).stem + '.wav')}"
 
 
 def _is_text(head: bytes) -> bool:
-    """UTF-8 without control characters; the last character may be cut."""
+    """Whether the bytes are UTF-8 without control characters; the last character may be cut."""
     text = head.decode("utf-8", "ignore")
     is_whole = len(text.encode()) >= len(head) - 3
     return is_whole and all(c.isprintable() or c in "\t\r\n\f\ufeff" for c in text)
