@@ -20,7 +20,7 @@ import torch
 
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.decoders.attention_search import greedy_search
-from speechbrain_ee.decoders.ctc import best_tokens
+from speechbrain_ee.decoders.base import best_tokens
 from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference.asr import EarlyExitASR

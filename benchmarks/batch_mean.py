@@ -45,7 +45,7 @@ class Batch:
         as_silence = heads(*encoder(*asr.mods.features(padded, torch.full_like(num_samples, padded.shape[1]))))
         log_vocab = math.log(outputs[0].log_probs.shape[2])
         self.of_batch = [float(-(one.log_probs.exp() * one.log_probs).sum(2).mean() / log_vocab) for one in as_silence]
-        own = [compute_scores(one.log_probs, one.lengths, names=["entropy"])["entropy"] for one in outputs]
+        own = [compute_scores(one, names=["entropy"])["entropy"] for one in outputs]
         self.of_utterances = torch.stack(own, dim=1).tolist()
         self.encoder, self.heads = encoder, heads
 

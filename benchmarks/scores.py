@@ -43,7 +43,8 @@ def make_runs(features, encoder, heads, wavs: torch.Tensor) -> dict:
 
     def scores() -> None:
         with torch.inference_mode():
-            for here, previous in zip(outputs, [None, *outputs], strict=False):
+            fresh = [output._replace() for output in outputs]  # without the best tokens cached in the round before
+            for here, previous in zip(fresh, [None, *fresh], strict=False):
                 output_scores(here, previous)
 
     return {"full": full, "scores": scores, "last": outputs[-1]}

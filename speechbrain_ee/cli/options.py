@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from speechbrain_ee.decoders.names import DECODINGS
+
 PROGRAM = "speechbrain-ee"
 ModelOption = Annotated[str, typer.Option("--model", help="Run folder, bundle, or name on the HuggingFace Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; the GPU where there is one.")]
@@ -15,15 +17,7 @@ ThreadsOption = Annotated[
 ]
 
 
-class Decoding(str, Enum):
-    """Ways to turn what an exit gives into text."""
-
-    greedy = "greedy"
-    beam = "beam"
-    lexicon = "lexicon"
-    rescore = "rescore"
-    ctc = "ctc"
-
+Decoding = Enum("Decoding", {name: name for name in DECODINGS}, type=str)
 
 BeamSizeOption = Annotated[
     int | None, typer.Option(help="Of a beam; 50 for CTC, 200 over a lexicon, 10 with attention.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the words of a text that did not come from CTC were said: forced alignment with the exit's CTC head."""
+"""Times of the words of an attention decoder's text, by forced alignment with the exit's CTC head."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
-    """Give the words of a text their frames.
+    """Align the words of a text to frames.
 
     Arguments
     ---------
     output : ExitOutput
-        Of one utterance.
+        Output of an exit for one utterance.
     tokens : sequence of int
-        Its text.
+        Tokens of the text.
     probs : sequence of float
-        Of each token; a word is as sure as the least sure of its tokens.
+        Probability of each token; the confidence of a word is the lowest probability of its tokens.
     tokenizer : Tokenizer
-        Its pieces say where words start.
+        Its pieces mark the beginnings of words.
 
     Returns
     -------
     list of Span
-        Where the CTC head cannot have said the text (it has too few frames for it), words lie at equal distances.
+        Words in order; at equal distances if the text needs more frames than there are.
 
     Example
     -------
@@ -63,7 +63,7 @@ def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float
 
 
 def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
-    """First frame of each token and the frame after its last."""
+    """Return the first frame of each token and the frame after its last."""
     frames = log_probs.shape[1]
     if ctc_frames_needed(tokens) > frames or BLANK_INDEX in tokens:
         return [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words of a language model, and whether a recogniser can write them."""
+"""Vocabulary of an ARPA language model, and the part of it that a recogniser can write."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GZIP = b"\x1f\x8b"
 
 
 def check_file(path: Path, wanted: str) -> None:
-    """Refuses what is no file of a language model by its place or its first bytes.
+    """Check that a language model file exists and is not a pointer of Git LFS.
 
     Raises
     ------
     ValueError
-        If it is missing, a folder, or a pointer of Git LFS.
+        If the file is missing, a folder, or a pointer of Git LFS.
 
     Example
     -------
@@ -42,7 +42,7 @@ def check_file(path: Path, wanted: str) -> None:
 
 
 def words_of_arpa(path: Path) -> list[str]:
-    r"""Reads the words of an ARPA file, of gzip too; a KenLM binary has none that can be read.
+    r"""Read the words of an ARPA file, which may be compressed with gzip; a KenLM binary gives an empty list.
 
     Example
     -------
@@ -68,42 +68,42 @@ def words_of_arpa(path: Path) -> list[str]:
 
 
 def writable_words(path: Path, words: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-    """Gives the words that a recogniser can write, and warns where they are the lesser part.
+    """Return the words that a recogniser can write; log a warning if they are fewer than half of the words.
 
     Arguments
     ---------
     path : Path
-        The language model.
+        File of the language model, for messages.
     words : Sequence[str]
-        Its words.
+        Words of the language model.
     tokenizer : Tokenizer
-        Of the recogniser.
+        Tokenizer of the recogniser.
 
     Raises
     ------
     ValueError
-        If it can write none.
+        If the recogniser can write none of the words.
     """
     known = set(itertools.chain.from_iterable(tokenizer.vocab_list[3:])) - {WORD_START}
     writable = [word for word in words if set(word) <= known]
     if not writable:
         advice = _advice(words, known)
         raise ValueError(
-            f"the model can write no word of the language model {path} (first: {words[0]!r}), so that every word would "
+            f"the recogniser can write no word of the language model {path} (first: {words[0]!r}), so every word would "
             f"be unknown: {advice}"
         )
     if 2 * len(writable) < len(words):
         unknown = next(word for word in words if not set(word) <= known)
         logger.warning(
-            "%s: the model can write %d of %d words of the language model (not %r, for example): %s",
+            "%s: the recogniser can write %d of %d words of the language model (not %r, for example): %s",
             *(path, len(writable), len(words), unknown, _advice(words, known)),
         )
     return writable
 
 
 def _advice(words: Sequence[str], known: set[str]) -> str:
-    """The change of letters that helps at least half of the words."""
+    """Return advice on the training texts: another letter case, if it helps at least half of the words."""
     for advice, change in (("lower case", str.lower), ("capitals", str.upper)):
         if 2 * sum(set(change(word)) <= known for word in words) >= len(words):
-            return f"make it of texts in {advice}"
-    return "make it of texts with the characters of the training texts"
+            return f"train it on texts in {advice}"
+    return "train it on texts with the characters of the recogniser's training texts"

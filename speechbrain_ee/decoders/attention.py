@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text from an exit's attention decoder: greedy, joint CTC/attention beam, and rescoring of CTC hypotheses.
+"""Decoding with an exit's attention decoder: greedy, joint CTC/attention beam, and rescoring of CTC hypotheses.
 
-At an exit without a decoder each of them does what its CTC counterpart does. Whatever a decoder says, a text has no
-more tokens than ``max_decode_ratio`` times the encoder's frames, and no phrase that repeats without end where CTC
-hears a text that is much shorter.
+At an exit without an attention decoder, each class uses its CTC counterpart. A text has at most ``max_decode_ratio``
+tokens per encoder frame. A phrase that repeats endlessly is cut if the text is much longer than the CTC text.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from rapidfuzz.distance import Levenshtein
 from speechbrain.decoders import CTCScorer, ScorerBuilder, TransformerLMScorer
 
 from speechbrain_ee.decoders.alignment import align_words
@@ -25,10 +23,11 @@ from speechbrain_ee.decoders.attention_search import (
     Limit,
     cut_loop,
     greedy_search,
-    told_texts,
+    score_texts,
 )
-from speechbrain_ee.decoders.base import Decoded, check_output
-from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC, best_tokens
+from speechbrain_ee.decoders.base import Decoded, Decoder, best_tokens, check_output
+from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC
+from speechbrain_ee.decoders.score_formulas import token_agreement
 from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.policies.scores import FROM_ATTENTION
 from speechbrain_ee.special_tokens import BLANK_INDEX, EOS_INDEX
@@ -38,8 +37,10 @@ if TYPE_CHECKING:
     from speechbrain_ee.text.tokenizer import Tokenizer
 
 
-class _AttentionText(ABC):
-    """What the decoders of this module share: limits, and the way from tokens to text."""
+class _AttentionDecoding(Decoder):
+    """Shared part of the decoders of this module: length limits, and the conversion of tokens to text and words."""
+
+    ctc: Decoder  # decodes exits without an attention decoder
 
     def __init__(self, tokenizer: Tokenizer, max_decode_ratio: float):
         if not max_decode_ratio > 0:
@@ -47,65 +48,71 @@ class _AttentionText(ABC):
         self.tokenizer = tokenizer
         self.max_decode_ratio = max_decode_ratio
 
-    def limits(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Limit]:
-        """How long each text may be, of which CTC hears these tokens."""
+    def limits(self, output: ExitOutput, ctc_tokens: Sequence[list[int]]) -> list[Limit]:
+        """Return the length limit of each text, given the tokens of the CTC texts."""
         most = [
             min(int(self.max_decode_ratio * frames), output.attention_decoder.max_length - 1)
             for frames in output.lengths.tolist()
         ]
-        return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, said_by_ctc, strict=True)]
+        return [Limit.of(tokens, len(ctc)) for tokens, ctc in zip(most, ctc_tokens, strict=True)]
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
-        """Texts, with words timed by aligning them to the CTC head's frames."""
+        """See :meth:`Decoder.decode`; words are aligned to frames with the CTC head."""
         check_output(output, self.tokenizer.vocab_size)
-        said_by_ctc = best_tokens(output)
-        if output.attention_decoder is None:  # no decoder, no scores of one
+        ctc_tokens = best_tokens(output)
+        if output.attention_decoder is None:
             unknown = dict.fromkeys(FROM_ATTENTION, math.nan)
             return [
-                replace(one, scores=one.scores | unknown, ctc_text=self._text(ctc))
-                for one, ctc in zip(self.ctc.decode(output), said_by_ctc, strict=True)
+                replace(one, scores=one.scores | unknown, ctc_text=self.tokenizer.decode(ctc))
+                for one, ctc in zip(self.ctc.decode(output), ctc_tokens, strict=True)
             ]
-        hypotheses, found = self.search(output, said_by_ctc), []
-        for row, (hypothesis, ctc) in enumerate(zip(hypotheses, said_by_ctc, strict=True)):
-            tokens = hypothesis.tokens
-            found.append(
-                Decoded(
-                    text=self._text(tokens),
-                    spans=align_words(output.row(row), tokens, self._probs(hypothesis), self.tokenizer),
-                    scores=_scores(hypothesis, ctc),
-                    macs=hypothesis.macs,
-                    ctc_text=self._text(ctc),
-                )
-            )
-        return found
+        rows = [output.row(row) for row in range(len(ctc_tokens))]
+        hypotheses = self.search(output, rows, ctc_tokens)
+        return [self._decoded(*one) for one in zip(rows, hypotheses, ctc_tokens, strict=True)]
 
     @abstractmethod
-    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
-        """What the decoder of the exit says; CTC hears these tokens."""
+    def search(
+        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
+    ) -> list[Hypothesis]:
+        """Search the best text of each utterance.
 
-    def _text(self, tokens: Sequence[int]) -> str:
-        return self.tokenizer.decode(tokens) if tokens else ""
+        Arguments
+        ---------
+        output : ExitOutput
+            Output of an exit with an attention decoder.
+        rows : sequence of ExitOutput
+            The same, one utterance each, without padding.
+        ctc_tokens : sequence of list of int
+            Tokens of the CTC texts.
+        """
 
-    @staticmethod
-    def _probs(hypothesis: Hypothesis) -> list[float]:
-        return [math.exp(one) for one in hypothesis.log_probs[: len(hypothesis.tokens)]]
+    def _decoded(self, output: ExitOutput, hypothesis: Hypothesis, ctc_tokens: list[int]) -> Decoded:
+        tokens = hypothesis.tokens
+        probs = [math.exp(one) for one in hypothesis.log_probs[: len(tokens)]]
+        return Decoded(
+            text=self.tokenizer.decode(tokens),
+            spans=align_words(output, tokens, probs, self.tokenizer),
+            scores=_scores(hypothesis, ctc_tokens),
+            macs=hypothesis.macs,
+            ctc_text=self.tokenizer.decode(ctc_tokens),
+        )
 
 
-class GreedyAttention(_AttentionText):
-    """The decoder's best token, one after the other, until it says EOS.
+class GreedyAttention(_AttentionDecoding):
+    """Greedy search: takes the attention decoder's best token, one after the other, until EOS.
 
-    From a draft, one utterance at a time: the decoder reads what CTC has heard, some tokens at once, and goes on alone
-    where it disagrees. The text is the same, sooner (figures: docs/results/attention.md). Without a draft, whole
-    batches go token by token, which is faster for many.
+    With ``draft`` (speculative decoding), the attention decoder checks several tokens of the CTC text in one pass and
+    continues alone where it disagrees. The text is the same, and one utterance is decoded faster. Without it, the whole
+    batch is decoded token by token, which is faster for large batches.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        Turns token indices into text.
+        Converts token indices to text.
     max_decode_ratio : float
-        Tokens per encoder frame at most.
+        Largest number of tokens per encoder frame.
     draft : bool
-        Whether to start from the CTC text.
+        Whether to use the CTC text as a draft.
 
     Example
     -------
@@ -126,32 +133,33 @@ class GreedyAttention(_AttentionText):
         self.ctc = GreedyCTC(tokenizer)
         self.draft = draft
 
-    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
-        """See :meth:`_AttentionText.search`."""
-        limits = self.limits(output, said_by_ctc)
+    def search(
+        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
+    ) -> list[Hypothesis]:
+        """See :meth:`_AttentionDecoding.search`."""
+        limits = self.limits(output, ctc_tokens)
         if not self.draft:
             return greedy_search(output, limits)
-        drafts = zip(limits, said_by_ctc, strict=True)
-        return [speculative_search(output.row(row), *pair)[0] for row, pair in enumerate(drafts)]
+        return [speculative_search(*one)[0] for one in zip(rows, limits, ctc_tokens, strict=True)]
 
 
-class BeamAttention(_AttentionText):
-    """SpeechBrain's beam search over attention and CTC prefix scores, and a language model over tokens if one is given.
+class BeamAttention(_AttentionDecoding):
+    """SpeechBrain's joint beam search with attention scores, CTC prefix scores and an optional language model.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        Turns token indices into text.
+        Converts token indices to text.
     beam_size : int
         Hypotheses kept after each token.
     ctc_weight : float
-        Of the CTC prefix score, 0 to 1; the attention decoder has the rest.
+        Weight of the CTC prefix score, from 0 to below 1; the attention decoder has the rest.
     language_model : torch.nn.Module | None
-        SpeechBrain's ``TransformerLM`` over the same tokens; its cost is not in the MACs.
+        SpeechBrain's ``TransformerLM`` over the same tokens; its cost is not included in the MACs.
     lm_weight : float
-        Of the language model.
+        Weight of the language model.
     max_decode_ratio : float
-        Tokens per encoder frame at most.
+        Largest number of tokens per encoder frame.
 
     Raises
     ------
@@ -171,9 +179,9 @@ class BeamAttention(_AttentionText):
     ):
         super().__init__(tokenizer, max_decode_ratio)
         if beam_size < 1:
-            raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
+            raise ValueError(f"beam_size is {beam_size}: give 1 or more")
         if not 0 <= ctc_weight < 1:
-            raise ValueError(f"ctc_weight={ctc_weight}: give a number from 0 to below 1; for CTC alone take BeamCTC")
+            raise ValueError(f"ctc_weight={ctc_weight}: give a number from 0 to below 1, or use BeamCTC for CTC alone")
         self.beam_size, self.ctc_weight = beam_size, ctc_weight
         if language_model is not None:
             _check_vocabulary(language_model, tokenizer.vocab_size)
@@ -184,30 +192,28 @@ class BeamAttention(_AttentionText):
         self.ctc = BeamCTC(tokenizer, beam_size=beam_size)
 
     @torch.no_grad()
-    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
-        """See :meth:`_AttentionText.search`; one utterance at a time."""
-        limits = self.limits(output, said_by_ctc)
-        return [self._search(output.row(row), limit) for row, limit in enumerate(limits)]
+    def search(
+        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
+    ) -> list[Hypothesis]:
+        """See :meth:`_AttentionDecoding.search`; decodes one utterance at a time."""
+        return [self._search(*pair) for pair in zip(rows, self.limits(output, ctc_tokens), strict=True)]
 
     def _search(self, output: ExitOutput, limit: Limit) -> Hypothesis:
         frames, attention_decoder = int(output.lengths), output.attention_decoder
         if not torch.isfinite(output.state).all():
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
         searcher = BeamSearcher(output, limit.max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
-        (tokens,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
-        said = [int(token) for token in tokens]
-        (told,) = told_texts(attention_decoder, searcher.start, [cut_loop(said, limit)])
-        macs = (
-            attention_decoder.start_macs(frames)
-            + self.beam_size * attention_decoder.text_macs(frames, searcher.steps)
-            + told.macs
-        )
-        return replace(told, macs=macs, is_cut=len(told.tokens) < len(said))
+        (found,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
+        tokens = [int(token) for token in found]
+        (scored,) = score_texts(attention_decoder, searcher.start, [cut_loop(tokens, limit)])
+        beam_macs = self.beam_size * attention_decoder.text_macs(frames, searcher.steps)
+        macs = attention_decoder.start_macs(frames) + beam_macs + scored.macs
+        return replace(scored, macs=macs, is_cut=len(scored.tokens) < len(tokens))
 
     def _scorer(self, output: ExitOutput) -> ScorerBuilder | None:
         scorers, weights = [], {}
         if self.ctc_weight:
-            scorers.append(CTCScorer(_Given(output.log_probs), BLANK_INDEX, EOS_INDEX))
+            scorers.append(CTCScorer(_ComputedHead(output.log_probs), BLANK_INDEX, EOS_INDEX))
             weights["ctc"] = self.ctc_weight
         if self.language_model is not None:
             scorers.append(TransformerLMScorer(self.language_model))
@@ -219,13 +225,13 @@ def _check_vocabulary(language_model: torch.nn.Module, vocab_size: int) -> None:
     own = language_model.custom_src_module.emb.num_embeddings
     if own != vocab_size:
         raise ValueError(
-            f"the language model has {own} tokens, the recogniser {vocab_size}: give one that was trained with its "
-            "tokenizer"
+            f"the language model has {own} tokens, the recogniser {vocab_size}: give one that was trained with the "
+            "tokenizer of the recogniser"
         )
 
 
-class _Given:
-    """A head whose output is known already, where SpeechBrain wants one to call."""
+class _ComputedHead:
+    """A head that returns its output computed before; SpeechBrain's scorer calls one."""
 
     def __init__(self, log_probs: torch.Tensor):
         self.log_probs = log_probs
@@ -234,22 +240,22 @@ class _Given:
         return self.log_probs
 
 
-class RescoreAttention(_AttentionText):
-    """The n best texts of a CTC beam, chosen anew by the decoder, which reads them all in one pass.
+class RescoreAttention(_AttentionDecoding):
+    """Rescores the n best texts of a CTC beam with the attention decoder, which reads them all in one pass.
 
-    As in WeNet (Yao et al., arXiv 2102.01547): the decoder's log-probability of a text, and ``ctc_weight`` times the
-    CTC beam's, which may have a KenLM in it.
+    As in WeNet (Yao et al., arXiv 2102.01547), the score of a text is its log-probability by the attention decoder plus
+    ``ctc_weight`` times its score in the CTC beam, which may include a KenLM.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        Turns token indices into text.
+        Converts token indices to text.
     ctc_weight : float
-        Of the beam's score.
+        Weight of the score in the CTC beam.
     max_decode_ratio : float
-        Tokens per encoder frame at most.
+        Largest number of tokens per encoder frame.
     **beam
-        Of :class:`~speechbrain_ee.decoders.ctc.BeamCTC`: ``beam_size``, ``kenlm_model_path``, ...
+        Arguments of :class:`~speechbrain_ee.decoders.ctc.BeamCTC`: ``beam_size``, ``kenlm_model_path``, ...
     """
 
     def __init__(
@@ -268,29 +274,31 @@ class RescoreAttention(_AttentionText):
         self.name = f"attention rescoring of {self.ctc.name}, CTC weight {ctc_weight}"
 
     @torch.no_grad()
-    def search(self, output: ExitOutput, said_by_ctc: Sequence[list[int]]) -> list[Hypothesis]:
-        """See :meth:`_AttentionText.search`; one utterance at a time."""
-        pairs = zip(self.ctc.n_best(output), self.limits(output, said_by_ctc), strict=True)
-        return [self._choose(output.row(row), *pair) for row, pair in enumerate(pairs)]
+    def search(
+        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
+    ) -> list[Hypothesis]:
+        """See :meth:`_AttentionDecoding.search`; decodes one utterance at a time."""
+        triples = zip(rows, self.ctc.n_best(output), self.limits(output, ctc_tokens), strict=True)
+        return [self._choose(*triple) for triple in triples]
 
     def _choose(self, output: ExitOutput, n_best: Sequence, limit: Limit) -> Hypothesis:
         attention_decoder, frames = output.attention_decoder, int(output.lengths)
         texts = [self.tokenizer.encode(one.text)[: limit.max_tokens] for one in n_best]
-        if not texts:  # nothing but NaN
+        if not texts:  # a frame is NaN
             return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
-        told = told_texts(attention_decoder, attention_decoder.start(output.state, output.lengths), texts)
-        totals = [sum(one.log_probs) + self.ctc_weight * ctc.lm_score for one, ctc in zip(told, n_best, strict=True)]
-        best = told[max(range(len(told)), key=totals.__getitem__)]
-        macs = attention_decoder.start_macs(frames) + sum(one.macs for one in told)
+        scored = score_texts(attention_decoder, attention_decoder.start(output.state, output.lengths), texts)
+        totals = [sum(one.log_probs) + self.ctc_weight * ctc.lm_score for one, ctc in zip(scored, n_best, strict=True)]
+        best = scored[max(range(len(scored)), key=totals.__getitem__)]
+        macs = attention_decoder.start_macs(frames) + sum(one.macs for one in scored)
         return replace(best, macs=macs)
 
 
 def _scores(hypothesis: Hypothesis, ctc_tokens: list[int]) -> dict[str, float]:
+    """Return the exit scores of a text by the attention decoder."""
     count = max(1, len(hypothesis.log_probs))
-    agrees = (
-        Levenshtein.normalized_similarity(ctc_tokens, hypothesis.tokens) if ctc_tokens or hypothesis.tokens else 0.0
-    )
-    if hypothesis.is_cut:  # a decoder is sure of its loops
-        return dict(zip(FROM_ATTENTION, (1.0, 0.0, agrees), strict=True))
     entropy = min(1.0, sum(hypothesis.entropies) / count)
-    return dict(zip(FROM_ATTENTION, (entropy, math.exp(sum(hypothesis.log_probs) / count), agrees), strict=True))
+    confidence = math.exp(sum(hypothesis.log_probs) / count)
+    if hypothesis.is_cut:  # an attention decoder is confident in its loops
+        entropy, confidence = 1.0, 0.0
+    agreement = token_agreement(ctc_tokens, hypothesis.tokens)
+    return dict(zip(FROM_ATTENTION, (entropy, confidence, agreement), strict=True))

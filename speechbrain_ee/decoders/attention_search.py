@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Searches over an attention decoder that keeps what it has read: greedy, beam, and texts that it is told.
+"""Greedy search, beam search and scoring of given texts with an attention decoder that caches keys and values.
 
-SpeechBrain's searchers run the whole text through the decoder for every token, and go by the padded length of a batch.
-Here keys and values are kept, and an utterance goes by its own length; a test compares with SpeechBrain's.
+SpeechBrain's searchers run the whole text through the attention decoder for every token, and depend on the padded
+length of the batch. The searches here keep keys and values, and an utterance depends on its own length only. A test
+compares their results with SpeechBrain's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,33 +15,34 @@ from typing import TYPE_CHECKING
 import torch
 from speechbrain.decoders.seq2seq import S2SBeamSearcher
 
+from speechbrain_ee.decoders.score_formulas import shannon_entropy
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder, DecoderState
 from speechbrain_ee.special_tokens import BOS_INDEX, EOS_INDEX
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
 
-# A phrase that repeats more often than this in a row is a loop, where the text is longer than CTC's makes likely.
+# A phrase that repeats more often than this is a loop, if the text is longer than is likely given the CTC text.
 MAX_REPEATS = 6
-MAX_PERIOD = 40  # tokens of a phrase that may repeat
+MAX_PERIOD = 40  # largest number of tokens in a repeated phrase
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What an attention decoder said of one utterance.
+    """Text of one utterance by an attention decoder.
 
     Arguments
     ---------
     tokens : list of int
-        Without BOS and EOS.
+        Tokens without BOS and EOS.
     log_probs : list of float
-        Of each token, and of EOS where the text ended by itself.
+        Log-probability of each token, and of EOS if the text ended with it.
     entropies : list of float
-        Of the decoder before each of them, over log(vocabulary size).
+        Normalised entropy of the attention decoder's output for each of them.
     macs : int
-        What the decoder spent.
+        Multiply-accumulates of the attention decoder.
     is_cut : bool
-        Whether a loop was cut off, or the limit reached: such a text is not to be trusted.
+        Whether a loop was cut off or the limit was reached; such a text is unreliable.
     """
 
     tokens: list[int]
@@ -53,14 +54,14 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Limit:
-    """How long a text may be.
+    """Length limit of a text.
 
     Arguments
     ---------
     max_tokens : int
-        Never more than these.
+        Largest number of tokens.
     likely_tokens : int
-        Up to here a phrase may repeat as often as it likes: people do say such things.
+        Up to this number of tokens, a phrase may repeat any number of times, as people do repeat themselves.
     """
 
     max_tokens: int
@@ -68,20 +69,20 @@ class Limit:
 
     @classmethod
     def of(cls, max_tokens: int, num_ctc_tokens: int) -> Limit:
-        """The limit of an utterance in which CTC hears ``num_ctc_tokens``."""
+        """Make the limit of an utterance whose CTC text has ``num_ctc_tokens``."""
         return cls(max_tokens, min(max_tokens, 10 + num_ctc_tokens + num_ctc_tokens // 2))
 
 
 @torch.no_grad()
 def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesis]:
-    """Search greedily in a batch, whose utterances leave it as they end.
+    """Search greedily in a batch; an utterance leaves the batch when its text ends.
 
     Arguments
     ---------
     output : ExitOutput
-        Of an exit with a decoder.
+        Output of an exit with an attention decoder.
     limits : sequence of Limit
-        Of each utterance.
+        Length limit of each utterance.
 
     Returns
     -------
@@ -97,7 +98,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
         state, log_probs = attention_decoder.advance(state, tokens)
         log_probs = log_probs[:, -1]
         best = log_probs.max(-1)
-        rows = zip(alive, best.indices.tolist(), best.values.tolist(), entropies_of(log_probs), strict=True)
+        rows = zip(alive, best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs).tolist(), strict=True)
         kept = [place for place, row in enumerate(rows) if growing[row[0]].read(*row[1:])]
         if not kept:
             break
@@ -113,14 +114,14 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
 
 
 class Growing:
-    """A text under way."""
+    """A text that grows token by token."""
 
     def __init__(self, limit: Limit):
         self.limit, self.num_read, self.is_cut = limit, 0, False
         self.tokens, self.log_probs, self.entropies = [], [], []
 
     def read(self, token: int, log_prob: float, entropy: float) -> bool:
-        """Take note of what the decoder says; whether the text goes on."""
+        """Append a token; return whether the text continues."""
         self.num_read += 1
         if len(self.tokens) >= self.limit.max_tokens and token != EOS_INDEX:
             self.is_cut = True
@@ -134,19 +135,19 @@ class Growing:
         return not self.is_cut
 
     def hypothesis(self, macs: int) -> Hypothesis:
-        """The text at its end, for which the decoder has spent ``macs``."""
+        """Return the finished text, for which the attention decoder has used ``macs``."""
         tokens = cut_loop(self.tokens, self.limit)
         count = len(self.log_probs) if len(tokens) == len(self.tokens) else len(tokens)
         return Hypothesis(tokens, self.log_probs[:count], self.entropies[:count], macs, self.is_cut)
 
 
 def ends_in_loop(tokens: Sequence[int], limit: Limit) -> bool:
-    """Whether a text is longer than is likely, and ends in a phrase that it says again and again."""
+    """Return whether a text is longer than is likely and ends in a loop, see :func:`loop_period`."""
     return len(tokens) > limit.likely_tokens and loop_period(tokens) is not None
 
 
 def loop_period(tokens: Sequence[int]) -> int | None:
-    """Length of the phrase that the text ends in more than :data:`MAX_REPEATS` times in a row, None if there is none.
+    """Return the length of the phrase that ends the text more than :data:`MAX_REPEATS` times in a row, or None.
 
     Example
     -------
@@ -160,7 +161,7 @@ def loop_period(tokens: Sequence[int]) -> int | None:
 
 
 def cut_loop(tokens: list[int], limit: Limit) -> list[int]:
-    """End a text where it begins to loop, after the first time that the phrase is said.
+    """Cut a text where it begins to loop, after the first occurrence of the repeated phrase.
 
     Example
     -------
@@ -179,31 +180,25 @@ def cut_loop(tokens: list[int], limit: Limit) -> list[int]:
     return tokens
 
 
-def entropies_of(log_probs: torch.Tensor) -> list[float]:
-    """Shannon entropy of each row over log(vocabulary size)."""
-    terms = log_probs.exp() * log_probs.clamp(min=-1e4)
-    return (terms.sum(-1) / -math.log(log_probs.shape[-1])).tolist()
-
-
 @torch.no_grad()
-def told_texts(
+def score_texts(
     attention_decoder: AttentionDecoder, state: DecoderState, texts: Sequence[list[int]]
 ) -> list[Hypothesis]:
-    """What the decoder says of texts that it is told, read in one pass.
+    """Score given texts with the attention decoder in one pass.
 
     Arguments
     ---------
     attention_decoder : AttentionDecoder
-        Of the exit.
+        The attention decoder of the exit.
     state : DecoderState
-        Just started, of one utterance.
+        Its state after ``start`` on one utterance.
     texts : sequence of list of int
-        Without BOS and EOS.
+        Tokens without BOS and EOS.
 
     Returns
     -------
     list of Hypothesis
-        One per text; the utterance's start is not in their ``macs``.
+        One per text; their ``macs`` do not include ``start``.
     """
     num_frames, device = state.memory[0][0].shape[2], state.memory[0][0].device
     longest = max(map(len, texts))
@@ -215,12 +210,12 @@ def told_texts(
         own = own[: len(text) + 1]
         of_targets = own.gather(-1, torch.tensor([*text, EOS_INDEX], device=device).unsqueeze(-1)).squeeze(-1)
         macs = attention_decoder.text_macs(num_frames, len(text) + 1)
-        found.append(Hypothesis(text, of_targets.tolist(), entropies_of(own), macs))
+        found.append(Hypothesis(text, of_targets.tolist(), shannon_entropy(own).tolist(), macs))
     return found
 
 
 class BeamSearcher(S2SBeamSearcher):
-    """SpeechBrain's beam search over our decoder, which keeps what it has read."""
+    """SpeechBrain's beam search of one utterance over an attention decoder that caches keys and values."""
 
     def __init__(self, output: ExitOutput, max_tokens: int, **options):
         super().__init__(BOS_INDEX, EOS_INDEX, 0.0, 1.0, using_eos_threshold=False, **options)
@@ -230,23 +225,23 @@ class BeamSearcher(S2SBeamSearcher):
         self.steps = 0
 
     def set_n_out(self):
-        """Size of the vocabulary."""
+        """Return the size of the vocabulary."""
         return self.vocab_size
 
     def change_max_decoding_length(self, min_decode_steps, max_decode_steps):
-        """Steps at least and at most."""
-        return 0, self.max_tokens + 1  # the last one is EOS, or taken for it
+        """Return the smallest and the largest number of steps."""
+        return 0, self.max_tokens + 1  # the last step is for EOS
 
     def reset_mem(self, batch_size, device):
-        """Where every hypothesis starts."""
+        """Return the state of all hypotheses before the first token."""
         return self.start.select(torch.zeros(batch_size, dtype=torch.long, device=device))
 
     def permute_mem(self, memory, index):
-        """Memory of the hypotheses that go on."""
+        """Return the state of the hypotheses that continue."""
         return memory.select(index)
 
     def forward_step(self, inp_tokens, memory, enc_states, enc_lens):
-        """One token more for every hypothesis."""
+        """Read one more token of every hypothesis."""
         self.steps += 1
         memory, log_probs = self.attention_decoder.advance(memory, inp_tokens.unsqueeze(1))
         return log_probs[:, -1], memory, None

@@ -1,40 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every decoder gives, and what it is refused for."""
+"""The interface of decoders, their result, and functions that several decoders share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from speechbrain_ee.lobes.padding import check_lengths
 from speechbrain_ee.special_tokens import BLANK_INDEX
+from speechbrain_ee.text.ctc_paths import collapse
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.text.spans import Span
 
-N_BEST = 10  # hypotheses of a beam that share the posterior
+N_BEST = 10  # hypotheses of a beam among which the posterior is shared
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One utterance's text and what else its decoder knows.
+    """Text of one utterance and further results of its decoder.
 
     Arguments
     ---------
     text : str
-        The words.
+        The recognised words, separated by spaces.
     spans : list of Span
         Each word with its frames and confidence.
     scores : dict
-        Exit scores that only decoding gives.
+        Exit scores that only this decoder can compute.
     macs : int
-        Multiply-accumulates of the attention decoder; 0 where there is none.
+        Multiply-accumulates of the attention decoder; 0 without one.
     ctc_text : str | None
-        What the exit's CTC head says, best path; None where decoding is by CTC altogether.
+        Greedy text of the exit's CTC head; None if the decoder itself uses CTC only.
     """
 
     text: str
@@ -44,8 +45,47 @@ class Decoded:
     ctc_text: str | None = None
 
 
+class Decoder(ABC):
+    """Makes text from the output of an exit.
+
+    ``name`` describes the decoder and its settings in reports.
+    """
+
+    name: str
+
+    @abstractmethod
+    def decode(self, output: ExitOutput) -> list[Decoded]:
+        """Decode a batch; the result of an utterance does not depend on the others.
+
+        Arguments
+        ---------
+        output : ExitOutput
+            Output of one exit.
+
+        Returns
+        -------
+        list of Decoded
+            One per utterance.
+        """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}>"
+
+
+def best_tokens(output: ExitOutput) -> list[list[int]]:
+    """Return the tokens of each utterance's CTC best path, without repetitions and blanks."""
+    return [collapse(path) for path in output.best_paths]
+
+
+def frame_confidences(output: ExitOutput) -> list[list[float]]:
+    """Return the probability of the best token of each valid frame, and 1 for a blank, which belongs to no word."""
+    log_probs, tokens = output.best
+    rows = log_probs.exp().masked_fill(tokens == BLANK_INDEX, 1.0).tolist()
+    return [row[:frames] for row, frames in zip(rows, output.lengths.tolist(), strict=True)]
+
+
 def share_of_first(scores: list[float]) -> float:
-    """Share of the first hypothesis in the probability of an n-best list, by their logarithms.
+    """Return the share of the first hypothesis in the probability of an n-best list, given log-probabilities.
 
     Example
     -------
@@ -56,19 +96,19 @@ def share_of_first(scores: list[float]) -> float:
 
 
 def check_output(output: ExitOutput, vocab_size: int) -> None:
-    """Refuse the output of another model, and relative lengths.
+    """Check that an exit's output fits the tokenizer and has integer lengths.
 
     Arguments
     ---------
     output : ExitOutput
-        What is to be decoded.
+        The output to be decoded.
     vocab_size : int
-        Of the tokenizer.
+        Vocabulary size of the tokenizer.
 
     Raises
     ------
     ValueError
-        If the vocabulary is another one, or lengths are not integers.
+        If the vocabulary has another size, or the lengths are not integers.
 
     Example
     -------
@@ -81,20 +121,3 @@ def check_output(output: ExitOutput, vocab_size: int) -> None:
             f"log_probs must be (batch, frames, {vocab_size}) for this tokenizer, got {tuple(log_probs.shape)}"
         )
     check_lengths(output.lengths, log_probs.shape[0])
-
-
-def frame_confidences(log_probs: Tensor) -> tuple[list[list[float]], list[list[int]]]:
-    """Probability of the best token of every frame, and that token; a blank is sure: it says nothing of a word.
-
-    Arguments
-    ---------
-    log_probs : Tensor
-        (batch, frames, vocab).
-
-    Returns
-    -------
-    tuple of list
-        Probabilities and tokens, (batch, frames) each.
-    """
-    surest, best = log_probs.detach().float().max(dim=-1)
-    return surest.exp().masked_fill(best == BLANK_INDEX, 1.0).tolist(), best.tolist()

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From CTC log-probabilities to text: greedy and beam over SpeechBrain's decoders.
+"""Greedy decoding and beam search of CTC log-probabilities, over SpeechBrain's decoders.
 
-SpeechBrain takes relative lengths and turns them back into frames, in the beam searcher by
-truncation: 32 of 41 frames become 31. Here lengths are integers, and each utterance is cut to its
-own frames before a decoder sees it.
+SpeechBrain's decoders take relative lengths and convert them to frames; its beam searcher rounds down, so that 32 of 41
+frames become 31. Here lengths are integers, and each utterance is cut to its own frames before it is decoded.
 """
 
 from __future__ import annotations
@@ -13,10 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbrain.decoders.ctc import CTCBeamSearcher, filter_ctc_output
+from speechbrain.decoders.ctc import CTCBeamSearcher
 
 from speechbrain_ee.decoders.arpa import check_file, words_of_arpa, writable_words
-from speechbrain_ee.decoders.base import N_BEST, Decoded, check_output, frame_confidences, share_of_first
+from speechbrain_ee.decoders.base import (
+    N_BEST,
+    Decoded,
+    Decoder,
+    best_tokens,
+    check_output,
+    frame_confidences,
+    share_of_first,
+)
 from speechbrain_ee.special_tokens import BLANK_INDEX
 from speechbrain_ee.text.spans import Span, greedy_spans
 
@@ -24,17 +31,17 @@ if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
     from speechbrain_ee.text.tokenizer import Tokenizer
 
-# Pieces that stand for no text; SentencePiece drops them, SpeechBrain's beam would print them.
+# Pieces without text: SentencePiece drops them, but SpeechBrain's beam searcher would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
 
 
-class GreedyCTC:
-    """Best token of every frame, repetitions merged, blanks removed.
+class GreedyCTC(Decoder):
+    """Takes the best token of every frame, merges repetitions and removes blanks.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        Turns token indices into text.
+        Converts token indices to text.
 
     Example
     -------
@@ -55,50 +62,41 @@ class GreedyCTC:
         self.tokenizer = tokenizer
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
-        """Texts with the frames and confidences of their words."""
+        """See :meth:`Decoder.decode`; words have frames and confidences."""
         check_output(output, self.tokenizer.vocab_size)
-        confidences, paths = frame_confidences(output.log_probs)
-        rows = zip(confidences, paths, output.lengths.tolist(), strict=True)
-        spans = [greedy_spans(path[:length], confidence[:length], self.tokenizer) for confidence, path, length in rows]
-        texts = [self.tokenizer.decode(ids) if ids else "" for ids in best_tokens(output)]
-        return [Decoded(*pair) for pair in zip(texts, spans, strict=True)]
+        rows = zip(best_tokens(output), output.best_paths, frame_confidences(output), strict=True)
+        return [
+            Decoded(self.tokenizer.decode(tokens), greedy_spans(path, confidences, self.tokenizer))
+            for tokens, path, confidences in rows
+        ]
 
 
-def best_tokens(output: ExitOutput) -> list[list[int]]:
-    """Tokens of the best path of each utterance, without repetitions and blanks."""
-    best = output.log_probs.argmax(dim=-1).tolist()  # one copy from the device for the whole batch
-    return [
-        filter_ctc_output(path[:length], blank_id=BLANK_INDEX)
-        for path, length in zip(best, output.lengths.tolist(), strict=True)
-    ]
-
-
-class BeamCTC:
-    """CTC beam search, with a KenLM n-gram over words if one is given.
+class BeamCTC(Decoder):
+    """CTC beam search, optionally with a KenLM n-gram language model over words.
 
     Arguments
     ---------
     tokenizer : Tokenizer
         Its pieces are the vocabulary of the search.
     beam_size : int
-        Hypotheses kept after each frame; more = slower, rarely better above 50 without an LM.
+        Hypotheses kept after each frame; more = slower, rarely better above 50 without a language model.
     kenlm_model_path : str or Path, optional
-        ARPA or KenLM binary over words; None searches without a language model.
+        ARPA file or KenLM binary over words; None searches without a language model.
     alpha : float
         Weight of the language model.
     beta : float
         Bonus per word; more = longer texts.
     beam_prune_logp : float
-        Hypotheses this far below the best one are dropped.
+        Hypotheses whose log-probability is this far below the best one are dropped.
     token_prune_min_logp : float
-        Tokens below this log-probability are not tried in a frame, unless they are its best.
+        Tokens with a log-probability below this are skipped in a frame, except the best one.
 
     Raises
     ------
     ValueError
         If ``beam_size`` is below 1, or the language model is missing or unreadable.
     ImportError
-        If a language model is asked for and KenLM is not installed.
+        If a language model is given and KenLM is not installed.
 
     Example
     -------
@@ -123,7 +121,7 @@ class BeamCTC:
         token_prune_min_logp: float = -5.0,
     ):
         if beam_size < 1:
-            raise ValueError(f"beam_size {beam_size} keeps no hypothesis; choose 1 or more")
+            raise ValueError(f"beam_size is {beam_size}: give 1 or more")
         if kenlm_model_path is not None:
             _check_kenlm(Path(kenlm_model_path), tokenizer)
         self.name = f"CTC beam {beam_size}"
@@ -146,21 +144,20 @@ class BeamCTC:
                 topk=min(beam_size, N_BEST),
                 **options,
             )
-        except OSError as error:  # KenLM's own: the file is no model, or one of single words
+        except OSError as error:  # from KenLM: the file is not a model, or has single words only
             raise ValueError(
                 f"cannot read language model {kenlm_model_path}; give an ARPA or KenLM binary of order 2 or more"
             ) from error
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
-        """Texts with the frames of their words, and ``posterior``: their share of the n-best list's probability.
+        """See :meth:`Decoder.decode`; the score ``posterior`` is the text's share of the n-best list's probability.
 
-        A share of exactly 1 means that a single hypothesis survived the pruning.
+        A posterior of exactly 1 means that a single hypothesis survived the pruning.
         """
-        confidences, _ = frame_confidences(output.log_probs)
-        return [_decoded(*pair) for pair in zip(self.n_best(output), confidences, strict=True)]
+        return [_decoded(*pair) for pair in zip(self.n_best(output), frame_confidences(output), strict=True)]
 
     def n_best(self, output: ExitOutput) -> list[list]:
-        """SpeechBrain's hypotheses of each utterance, best one first."""
+        """Return SpeechBrain's hypotheses of each utterance, the best one first; none if a frame is NaN."""
         check_output(output, self.vocab_size)
         log_probs = output.log_probs.detach().float().cpu()
         rows = [one[:length] for one, length in zip(log_probs, output.lengths.tolist(), strict=True)]
@@ -168,20 +165,16 @@ class BeamCTC:
 
 
 def _decoded(n_best: list, confidences: list[float]) -> Decoded:
-    if not n_best:  # nothing but NaN
+    if not n_best:
         return Decoded("", [], {"posterior": math.nan})
-    return Decoded(
-        n_best[0].text, _spans(n_best[0], confidences), {"posterior": share_of_first([one.lm_score for one in n_best])}
-    )
-
-
-def _spans(hypothesis, confidences: list[float]) -> list[Span]:
-    return [Span.of_frames(word, start, end, confidences) for word, (start, end) in hypothesis.text_frames]
+    best = n_best[0]
+    spans = [Span.of_frames(word, start, end, confidences) for word, (start, end) in best.text_frames]
+    return Decoded(best.text, spans, {"posterior": share_of_first([one.lm_score for one in n_best])})
 
 
 def _check_kenlm(path: Path, tokenizer: Tokenizer) -> None:
     if find_spec("kenlm") is None or find_spec("pygtrie") is None:
-        raise ImportError('a language model needs KenLM, not installed here: pip install "speechbrain_ee[lm]"')
+        raise ImportError('a language model needs KenLM, which is not installed: pip install "speechbrain_ee[lm]"')
     check_file(path, "an ARPA or KenLM binary")
     if words := words_of_arpa(path):
         writable_words(path, words, tokenizer)

@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what an exit gives to text.
-
-Every decoder has a ``name`` for reports, and ``decode``: an :class:`~speechbrain_ee.lobes.heads.ExitOutput` of a batch
--> one :class:`Decoded` per utterance, the same whatever the batch.
-"""
+"""Make a decoder from its name on the command line."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
+from speechbrain_ee.decoders.base import Decoder
 from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC
 from speechbrain_ee.decoders.lexicon import LexiconCTC
+from speechbrain_ee.decoders.names import DECODINGS
 from speechbrain_ee.text.language_model import load_language_model
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import CTCHeads
     from speechbrain_ee.text.tokenizer import Tokenizer
 
-DECODINGS = ("greedy", "beam", "lexicon", "rescore", "ctc")
+# Name: class for a model with CTC heads only, class for a model with attention decoders.
+_CLASSES = {
+    "greedy": (GreedyCTC, GreedyAttention),
+    "beam": (BeamCTC, BeamAttention),
+    "lexicon": (LexiconCTC, LexiconCTC),
+    "rescore": (None, RescoreAttention),
+    "ctc": (GreedyCTC, GreedyCTC),
+}
 
 
 def make_decoder(
@@ -30,64 +35,72 @@ def make_decoder(
     lm=None,
     lm_weight: float | None = None,
     word_bonus: float | None = None,
-):
-    """A decoder by its name.
+) -> Decoder:
+    """Make a decoder from its name.
 
     Arguments
     ---------
     decoding : str
-        ``greedy`` or ``beam``, with attention where the heads have decoders, else with CTC; ``lexicon``: CTC
-        beam over the words of ``lm``; ``rescore``: CTC beam, chosen anew by attention; ``ctc``: the best path of CTC,
-        whatever there is.
+        ``greedy`` or ``beam``: with attention if the heads have attention decoders, else with CTC; ``lexicon``: CTC
+        beam search restricted to the words of ``lm``; ``rescore``: CTC beam search, rescored by the attention decoder;
+        ``ctc``: greedy CTC for every model.
     heads : CTCHeads
-        Of the model.
+        Heads of the model.
     tokenizer : Tokenizer
-        Of the model.
+        Tokenizer of the model.
     beam_size : int | None
-        Of a beam; None is the decoder's own default.
+        Size of the beam; None means the default of the decoder.
     lm : str | Path | None
-        For a CTC beam a KenLM over words (for ``lexicon`` an ARPA file), for a beam with attention a TransformerLM over
-        the model's tokens.
+        Language model: for a CTC beam a KenLM over words (for ``lexicon`` an ARPA file), for a beam with attention a
+        TransformerLM over the tokens of the model.
     lm_weight : float | None
-        Of the language model; None is the decoder's own default.
+        Weight of the language model; None means the default of the decoder.
     word_bonus : float | None
-        Of a CTC beam with a KenLM, per word; more = longer texts. None is the decoder's own default.
+        Bonus per word of a CTC beam with a KenLM; more = longer texts. None means the default of the decoder.
+
+    Returns
+    -------
+    Decoder
+        The decoder.
 
     Raises
     ------
     ValueError
-        If the heads do not serve for that, or an option is given that is not used.
+        If the name is unknown, the heads do not support the decoding, or the decoding does not use an option.
 
     Example
     -------
     >>> from speechbrain_ee.lobes import CTCHeads
     >>> heads = CTCHeads(num_exits=1, d_model=2, vocab_size=3)
+    >>> make_decoder("greedy", heads, None)
+    <GreedyCTC: greedy CTC>
     >>> make_decoder("rescore", heads, None)
     Traceback (most recent call last):
-    ValueError: rescore needs attention decoders, and this model has none: give greedy or beam
+    ValueError: rescore needs attention decoders, which this model does not have: give greedy or beam
     """
     if decoding not in DECODINGS:
         raise ValueError(f"decoding {decoding!r} is not one of {', '.join(DECODINGS)}")
-    if decoding == "rescore" and not heads.has_decoders:
-        raise ValueError("rescore needs attention decoders, and this model has none: give greedy or beam")
+    kind = _CLASSES[decoding][heads.has_decoders]
+    if kind is None:
+        raise ValueError(f"{decoding} needs attention decoders, which this model does not have: give greedy or beam")
+    _check_options(decoding, kind, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus)
+    with_tokens = kind is BeamAttention  # its language model is over tokens, not over words
+    names = {"beam_size": beam_size, "lm_weight" if with_tokens else "alpha": lm_weight, "beta": word_bonus}
+    options = {name: value for name, value in names.items() if value is not None}
+    if lm is not None:
+        options |= {"language_model": load_language_model(lm)} if with_tokens else {"kenlm_model_path": lm}
+    decoder = kind(tokenizer, **options)
+    decoder.lm_file = lm  # distinguishes results of language models with the same file name
+    return decoder
+
+
+def _check_options(decoding: str, kind: type[Decoder], *, beam_size, lm, lm_weight, word_bonus) -> None:
+    """Refuse options that the decoder would not use."""
     if decoding in ("greedy", "ctc") and (lm is not None or beam_size is not None):
-        raise ValueError(f"{decoding} has no beam, for which a beam size or a language model would be: give beam")
+        raise ValueError(f"{decoding} uses no beam and no language model: give beam, lexicon or rescore")
     if decoding == "lexicon" and lm is None:
         raise ValueError("lexicon takes its words from a language model: give lm, an ARPA file")
     if lm is None and (lm_weight is not None or word_bonus is not None):
-        raise ValueError("a language model's weight and a bonus per word are for a language model: give lm too")
-    is_joint = decoding == "beam" and heads.has_decoders
-    if is_joint and word_bonus is not None:
-        raise ValueError("a bonus per word is for a KenLM over words; a beam with attention has one over tokens")
-    names = {"beam_size": beam_size, "lm_weight" if is_joint else "alpha": lm_weight, "beta": word_bonus}
-    options = {name: value for name, value in names.items() if value is not None}
-    if is_joint:
-        kind = BeamAttention
-        options["language_model"] = None if lm is None else load_language_model(lm)
-    elif kind := {"beam": BeamCTC, "lexicon": LexiconCTC, "rescore": RescoreAttention}.get(decoding):
-        options["kenlm_model_path"] = lm
-    else:
-        kind = GreedyAttention if decoding == "greedy" and heads.has_decoders else GreedyCTC
-    decoder = kind(tokenizer, **options)
-    decoder.lm_file = lm  # by which results of another language model of the same name are told apart
-    return decoder
+        raise ValueError("lm_weight and word_bonus need a language model: give lm")
+    if kind is BeamAttention and word_bonus is not None:
+        raise ValueError("word_bonus is for a KenLM over words, and beam with attention uses tokens: leave it out")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy decoding that reads a drafted text in one pass and goes on by itself only where it disagrees.
+"""Speculative greedy decoding: the attention decoder checks a draft in one pass and continues alone where it disagrees.
 
-After Leviathan et al., "Fast inference from Transformers via speculative decoding" (arXiv 2211.17192), with greedy
-acceptance: what comes out is what plain greedy decoding gives, whatever the draft. The draft here is the CTC text: it
-costs nothing, the exit's head has said it already.
+The algorithm is that of Leviathan et al., "Fast inference from Transformers via speculative decoding" (arXiv
+2211.17192), with greedy acceptance: the result equals plain greedy decoding for every draft. The draft is the CTC text,
+which is available at no cost.
 """
 
 from __future__ import annotations
@@ -13,34 +13,35 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from speechbrain_ee.decoders.attention_search import Growing, Hypothesis, Limit, entropies_of
+from speechbrain_ee.decoders.attention_search import Growing, Hypothesis, Limit
+from speechbrain_ee.decoders.score_formulas import shannon_entropy
 from speechbrain_ee.special_tokens import BOS_INDEX
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
 
-REALIGN_WINDOW = 4  # draft tokens among which the decoder's own token is looked for after a disagreement
-FIRST_WINDOW = 8  # draft tokens offered at once; what is rejected is paid for
+REALIGN_WINDOW = 4  # draft tokens in which the attention decoder's token is searched for after a disagreement
+FIRST_WINDOW = 8  # draft tokens in the first pass; rejected tokens cost computation
 
 
 @torch.no_grad()
 def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -> tuple[Hypothesis, dict[str, int]]:
-    """Search greedily from a draft.
+    """Search greedily with a draft.
 
     Arguments
     ---------
     output : ExitOutput
-        Of one utterance at an exit with a decoder.
+        Output of an exit with an attention decoder for one utterance.
     limit : Limit
-        Of the text.
+        Length limit of the text.
     draft : sequence of int
-        Without BOS and EOS.
+        Tokens without BOS and EOS.
 
     Returns
     -------
     tuple
         The hypothesis of :func:`~speechbrain_ee.decoders.attention_search.greedy_search`, and counts: ``passes`` of the
-        decoder, tokens that it was ``offered`` and ``accepted``.
+        attention decoder, draft tokens ``offered`` to it, and draft tokens ``accepted``.
     """
     attention_decoder, frames = output.attention_decoder, int(output.lengths)
     growing, state = Growing(limit), attention_decoder.start(output.state, output.lengths)
@@ -56,7 +57,7 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
         counts["offered"] += len(offered)
         macs += attention_decoder.text_macs(frames, state.num_tokens) - attention_decoder.text_macs(frames, before)
         best = log_probs[0].max(-1)
-        said = zip(best.indices.tolist(), best.values.tolist(), entropies_of(log_probs[0]), strict=True)
+        said = zip(best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs[0]).tolist(), strict=True)
         accepted = 0
         for place, (token, log_prob, entropy) in enumerate(said):
             if not growing.read(token, log_prob, entropy):
@@ -74,7 +75,7 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
 
 
 def _realign(rest: list[int], said: int) -> list[int]:
-    """What is left of a draft after the decoder has said another token than its next one.
+    """Return the rest of a draft after the attention decoder has chosen ``said`` instead of the next draft token.
 
     Example
     -------

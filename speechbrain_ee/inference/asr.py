@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class that a user loads: speech in, text and the exit taken out."""
+"""The class that a user loads: transcribes speech and stops each utterance at an exit of the encoder."""
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,51 +12,46 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from speechbrain.utils.logger import get_logger
 from torch.nn.utils.rnn import pad_sequence
 
-from speechbrain_ee.calibration.file import read_calibration
 from speechbrain_ee.corpora.batching import padded_seconds
 from speechbrain_ee.corpora.recordings import audio_blocks, load_audio
-from speechbrain_ee.decoders.base import Decoded
+from speechbrain_ee.decoders.base import Decoder
 from speechbrain_ee.decoders.make import make_decoder
-from speechbrain_ee.files import check_not_pointer
-from speechbrain_ee.inference.ctc_scores import output_scores
+from speechbrain_ee.inference.load import load_from_source
 from speechbrain_ee.inference.long_audio import cut_at_pauses, cut_stream
-from speechbrain_ee.inference.segments import UtteranceProgress, run_segments
+from speechbrain_ee.inference.segments import Stopped, UtteranceProgress, run_segments
 from speechbrain_ee.inference.source import ModelSource
-from speechbrain_ee.inference.timing import TIMED_S, measure_times
+from speechbrain_ee.inference.timing import measure_times, timed_batches
 from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_words
 from speechbrain_ee.inference.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.lobes.cost import exit_macs
-from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.model.fingerprint import fingerprint
-from speechbrain_ee.model.folder import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
 from speechbrain_ee.policies import Capped, FixedExit, Policy, policy_from_dict
 from speechbrain_ee.policies.confidence import confidence_map, isotonic_value
-from speechbrain_ee.policies.scores import SCORES
-from speechbrain_ee.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
-MAX_CHUNK_S = 30.0  # longer recordings are cut; attention is quadratic in the length
+MAX_CHUNK_S = 30.0  # longer recordings are cut, because the cost of attention is quadratic in the length
 CHUNKS_AT_ONCE = 4
 
 
 class EarlyExitASR(Pretrained):
-    """Transcribe with a model that has exits; each utterance stops by itself.
+    """Transcribes speech with an early-exit model; each utterance stops at its own exit.
 
-    Made by :meth:`from_hparams`; behaves as SpeechBrain's ``Pretrained`` classes do.
+    Load a model with :meth:`from_hparams`. The class is one of SpeechBrain's ``Pretrained`` interfaces.
 
     Arguments
     ---------
     policy : Policy | None
-        When to stop, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
-    decoder : object | None
-        See :mod:`speechbrain_ee.decoders`; None is greedy, with attention where the model has decoders.
+        Decides when an utterance stops, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
+    decoder : Decoder | None
+        Makes text from an exit's output, see :mod:`speechbrain_ee.decoders`; None means greedy decoding, with attention
+        if the model has attention decoders.
     **arguments
-        See SpeechBrain's ``Pretrained``.
+        Arguments of SpeechBrain's ``Pretrained``.
 
     Example
     -------
     >>> from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads, LogMel
+    >>> from speechbrain_ee.text.tokenizer import Tokenizer
     >>> path = getfixture("tmp_path") / "tokenizer.model"
     >>> tokenizer = Tokenizer.train(["a b", "b a"], path=path, model_type="char", vocab_size=6)
     >>> size = tokenizer.vocab_size
@@ -76,15 +70,17 @@ class EarlyExitASR(Pretrained):
 
     fingerprint: str | None = None
     calibration: dict | None = None
-    calibrated_policy: Policy | None = None  # the calibration's own, of which its confidences are
+    calibrated_policy: Policy | None = None  # the policy for which the confidences of the calibration were fitted
 
-    def __init__(self, *, policy: Policy | None = None, decoder=None, **arguments):
+    def __init__(self, *, policy: Policy | None = None, decoder: Decoder | None = None, **arguments):
         super().__init__(**arguments)
         self.policy = FixedExit() if policy is None else policy
         for exit_index in range(len(self.exit_layers)):
-            self.policy.needs_head(exit_index, self.exit_layers)  # a policy of another model fails here, not in use
+            self.policy.needs_head(
+                exit_index, self.exit_layers
+            )  # fails here, not in use, if it belongs to another model
         self.decoder = decoder or self.make_decoder("greedy")
-        self._times: dict[tuple, dict] = {}  # of what deadlines go by
+        self._times: dict[tuple, dict] = {}  # measured for deadlines, by decoder and scores
 
     @classmethod
     def from_hparams(
@@ -100,80 +96,66 @@ class EarlyExitASR(Pretrained):
     ) -> "EarlyExitASR":
         """Load a run folder, a bundle, or a model on the HuggingFace Hub.
 
-        The name is SpeechBrain's; what is read is ``config.json``, which runs no code, and not ``hyperparams.yaml``,
-        which can.
+        The method has SpeechBrain's name, but it reads ``config.json``, which runs no code, and not
+        ``hyperparams.yaml``, which can run code.
 
         Arguments
         ---------
         source : str | Path
-            Folder of a run or a bundle, or a name on the Hub.
+            Run folder, bundle, or name on the Hub.
         savedir : str | Path | None
-            Where to put links to (or copies of) the files; None means nowhere, or the Hub's own cache.
+            Folder for links to (or copies of) the files; None means none, or the cache of the Hub.
         calibration : str | Path | None
             A ``calibration.json`` of this model; None means the one in ``source``, if there is one.
         policy : Policy | None
-            When to stop; None means as the calibration says, and the full encoder where there is none.
+            Decides when an utterance stops; None means the policy of the calibration, or the full encoder without one.
         run_opts : dict | None
-            SpeechBrain's, e.g. ``{"device": "cuda", "precision": "bf16"}``.
+            SpeechBrain's run options, e.g. ``{"device": "cuda", "precision": "bf16"}``.
         local_strategy : LocalStrategy
-            SpeechBrain's: link or copy into ``savedir``.
+            SpeechBrain's option: link or copy into ``savedir``.
         fetch_config : FetchConfig | None
-            SpeechBrain's: revision, token, overwriting.
+            SpeechBrain's options: revision, token, overwriting.
 
         Returns
         -------
         EarlyExitASR
-            Ready to transcribe.
+            The model, ready to transcribe.
 
         Raises
         ------
         ModelError
-            If the files are missing, broken or do not belong together.
+            If files are missing or broken, or do not belong together.
         ValueError
-            If the policy is not for this model's exits, or the calibration not of this model.
+            If the policy does not fit the exits of the model, or the calibration belongs to another model.
         """
         files = ModelSource(source, savedir=savedir, local_strategy=local_strategy, fetch_config=fetch_config)
-        paths = [files.get(name) for name in MODEL_FILES]
-        config = load_config(paths[0])
-        modules = load_model(config, paths[1])
-        tokenizer = Tokenizer(paths[2])
-        if tokenizer.vocab_size != modules["heads"].config["vocab_size"]:
-            raise ModelError(
-                f"{source}: {TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, the exit heads have "
-                f"{modules['heads'].config['vocab_size']}: put the tokenizer there that the model was trained with"
-            )
-        model = fingerprint(paths)
-        if calibration is not None:
-            check_not_pointer(calibration)
-            calibration = read_calibration(calibration, model)
-        else:  # where a policy is given, only confidences can be lost
-            calibration = files.calibration(model, is_needed=policy is None)
+        model = load_from_source(files, calibration=calibration, needs_calibration=policy is None)
         calibrated = None
-        if policy is None and calibration is not None:
-            policy = calibrated = policy_from_dict(calibration["policy"])
-        hparams = {"tokenizer": tokenizer, "savedir": savedir}
-        asr = cls(modules=modules, hparams=hparams, run_opts=run_opts, policy=policy)
-        asr.fingerprint, asr.calibration, asr.calibrated_policy = model, calibration, calibrated
+        if policy is None and model.calibration is not None:
+            policy = calibrated = policy_from_dict(model.calibration["policy"])
+        hparams = {"tokenizer": model.tokenizer, "savedir": savedir}
+        asr = cls(modules=model.modules, hparams=hparams, run_opts=run_opts, policy=policy)
+        asr.fingerprint, asr.calibration, asr.calibrated_policy = model.fingerprint, model.calibration, calibrated
         return asr
 
-    def make_decoder(self, decoding: str, **options):
-        """A decoder for this model by its name, see :func:`speechbrain_ee.decoders.make.make_decoder`."""
+    def make_decoder(self, decoding: str, **options) -> Decoder:
+        """Make a decoder for this model from its name, see :func:`speechbrain_ee.decoders.make.make_decoder`."""
         return make_decoder(decoding, self.mods.heads, self.hparams.tokenizer, **options)
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
-        """Where the model can stop."""
+        """Encoder layers at which the model can stop."""
         return self.mods.encoder.exit_layers
 
     def load_audio(self, path: str | Path, savedir: str | Path | None = None) -> torch.Tensor:
-        """Read a file as (samples,) at the model's rate: stereo is mixed down, other rates are resampled."""
+        """Read a file as (samples,) at the sample rate of the model: channels are mixed, other rates are resampled."""
         del savedir
         return load_audio(path, self.mods.features.sample_rate).to(self.device)
 
     def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
-        """Transcribe one file; what is longer than 30 s is cut at pauses and its parts are transcribed in turn.
+        """Transcribe a file; a recording of more than 30 s is cut at pauses into parts.
 
-        ``limits`` are those of :meth:`transcribe_batch`, for each part by itself. The file is read block by block:
+        ``limits`` are those of :meth:`transcribe_batch` and apply to each part. The file is read block by block, so
         memory does not grow with its length.
         """
         parts, results, seconds = self.read_parts(path), [], []
@@ -183,16 +165,13 @@ class EarlyExitASR(Pretrained):
         return results[0] if len(results) == 1 else join_transcripts(results, seconds)
 
     def read_parts(self, path: str | Path) -> Iterator[torch.Tensor]:
-        """Read a file as :meth:`load_audio` does and cut it as :meth:`cut` does, one part after the other."""
+        """Read a file as :meth:`load_audio` does, cut it as :meth:`cut` does, and yield the parts in order."""
         rate = self.mods.features.sample_rate
         parts = cut_stream(audio_blocks(path, rate), rate, max_seconds=self._max_chunk_s)
         return (part.to(self.device) for part in parts)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
-        """Cut a waveform (samples,) at pauses where it is longer than 30 s, or than the encoder takes.
-
-        Each part is recognised by itself.
-        """
+        """Cut a waveform (samples,) at pauses into parts of at most 30 s, or less if the encoder has a lower limit."""
         return cut_at_pauses(waveform, self.mods.features.sample_rate, max_seconds=self._max_chunk_s)
 
     @property
@@ -205,9 +184,9 @@ class EarlyExitASR(Pretrained):
     def transcribe_waveforms(
         self, waveforms: Sequence[Waveform], *, policy: Policy | None = None, **limits
     ) -> list[Transcript]:
-        """Transcribe waveforms (samples,) of any lengths as one batch; see :meth:`transcribe_batch`.
+        """Transcribe waveforms (samples,) of any lengths as one batch, see :meth:`transcribe_batch`.
 
-        Tensors or NumPy arrays, of floating point from -1 to 1, int16 or int32.
+        Waveforms are tensors or NumPy arrays: floating point from -1 to 1, int16 or int32.
         """
         waveforms = [waveform.to(self.device) for waveform in as_list(waveforms)]
         num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
@@ -223,7 +202,7 @@ class EarlyExitASR(Pretrained):
         budget: float | None = None,
         deadline_ms: float | None = None,
     ) -> list[Transcript]:
-        """Transcribe a batch; an utterance that stops leaves it, and the rest goes on in a smaller batch.
+        """Transcribe a batch; an utterance that stops leaves the batch, and the others continue in a smaller one.
 
         Arguments
         ---------
@@ -232,16 +211,17 @@ class EarlyExitASR(Pretrained):
         wav_lens : torch.Tensor | np.ndarray | sequence of float
             Relative lengths in (0, 1], (batch,).
         policy : Policy | None
-            When to stop; None means the policy that the model was loaded with.
+            Decides when an utterance stops; None means the policy that the model was loaded with.
         max_layer : int | None
-            No utterance goes deeper.
+            Deepest layer that any utterance may reach.
         budget : float | None
-            MACs per second of audio that an utterance may spend on encoder and heads; the first exit is run whatever
-            it costs. What an attention decoder will cost is not known before.
+            MACs per second of audio that an utterance may use in encoder and heads; the first exit is run at any cost.
+            The cost of an attention decoder is unknown in advance and not included.
         deadline_ms : float | None
-            Milliseconds from this call on; the next segment is run only if it and the text will be done by then,
-            judging by :meth:`time_exits`. Call that once after loading: otherwise the first call does it, says so, and
-            its milliseconds count from then on. An attention decoder's time comes on top.
+            Milliseconds from the start of this call. The next segment is run only if it and the text will be ready in
+            time, according to :meth:`time_exits`. Call that method once after loading; otherwise the first call with
+            a deadline does, logs a warning, and its time counts from then on. The time of an attention decoder is not
+            included.
 
         Returns
         -------
@@ -251,7 +231,7 @@ class EarlyExitASR(Pretrained):
         Raises
         ------
         ValueError
-            If the shapes or types are wrong, the lengths not relative, or a limit makes no sense.
+            If shapes or types are wrong, lengths are not relative, or a limit is out of range.
         """
         wavs, num_samples = as_batch(wavs, wav_lens)
         limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
@@ -265,42 +245,36 @@ class EarlyExitASR(Pretrained):
         started = self._clock()
         wavs, num_samples = wavs.to(self.device), num_samples.to(self.device)
         with self.inference_ctx:
-            runs = self._run(wavs, num_samples, policy, started)
-            self._decode(runs)
-        return [self._transcript(run, policy) for run in runs]
+            groups = self._run(wavs, num_samples, policy, started)
+            for stopped in groups:
+                stopped.decode(self.decoder)
+        transcripts = {}
+        for stopped in groups:
+            transcripts |= self._transcripts(stopped, policy)
+        return [transcripts[position] for position in range(len(wavs))]
 
-    def _run(
-        self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float
-    ) -> list[UtteranceProgress]:
-        """Run segments until every utterance has stopped; no text but where a score needs it."""
+    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float) -> list[Stopped]:
+        """Run segments until every utterance has stopped; decode only if a score needs a text."""
         feats, num_frames = self.mods.features(wavs, num_samples)
         seconds = [samples / self.mods.features.sample_rate for samples in num_samples.tolist()]
         padded = padded_seconds(seconds, self.mods.features.min_seconds)
-        facts = [
-            {"duration": own, "padded_duration": long, "call_duration": sum(padded)}
-            for own, long in zip(seconds, padded, strict=True)
+        utterances = [
+            UtteranceProgress(
+                position=position,
+                num_frames=frames,
+                facts={"duration": own, "padded_duration": long, "call_duration": sum(padded)},
+                macs=self._macs(frames),
+                started=started,
+                clock=self._clock,
+            )
+            for position, (frames, own, long) in enumerate(zip(num_frames.tolist(), seconds, padded, strict=True))
         ]
-        runs = [
-            UtteranceProgress(frames, known, self._macs(frames), started, self._clock)
-            for frames, known in zip(num_frames.tolist(), facts, strict=True)
-        ]
-        score = partial(self._scores, policy)
-        run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, runs=runs, policy=policy, score=score)
-        return runs
-
-    def _decode(self, runs: list[UtteranceProgress]) -> None:
-        """Decode what has no text yet, what stopped at the same exit together."""
-        by_exit: dict[int, list[UtteranceProgress]] = {}
-        for run in runs:
-            if run.decoded[-1] is None:
-                by_exit.setdefault(run.exit_index, []).append(run)
-        for together in by_exit.values():
-            texts = self.decoder.decode(ExitOutput.join([run.output for run in together]))
-            for run, decoded in zip(together, texts, strict=True):
-                run.decoded[-1] = decoded
+        modules = (self.mods.encoder, self.mods.heads)
+        options = {"utterances": utterances, "policy": policy, "decoder": self.decoder}
+        return run_segments(*modules, feats, num_frames, **options)
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
-        """SpeechBrain's convention: the whole system on a batch, see :meth:`transcribe_batch`."""
+        """Transcribe a batch, see :meth:`transcribe_batch`; SpeechBrain's convention."""
         return self.transcribe_batch(wavs, wav_lens)
 
     def _limited(self, policy: Policy, max_layer, budget, deadline_ms) -> Policy:
@@ -310,36 +284,36 @@ class EarlyExitASR(Pretrained):
         return Capped(policy, **limits, **({} if deadline_ms is None else self._times_of(policy)))
 
     def _clock(self) -> float:
-        """Seconds, when the device has done what it was given."""
+        """Return seconds, after the device has finished its work."""
         if self.device_type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def _times_of(self, policy: Policy) -> dict:
-        """What a deadline goes by, measured once for each decoder and set of scores."""
+        """Return the times for deadlines, measured once for each decoder and set of scores."""
         key = (self.decoder.name, tuple(policy.score_names))
         if key not in self._times:
             begin = time.perf_counter()
             self.time_exits(policy)
             logger.warning(
-                "the first call with a deadline measured this machine, which took %.1f s on top: call time_exits() "
-                "after loading",
+                "the first call with a deadline measured this machine, which took %.1f s: call time_exits() after "
+                "loading",
                 time.perf_counter() - begin,
             )
         return self._times[key]
 
     @torch.inference_mode()
     def time_exits(self, policy: Policy | None = None) -> dict:
-        """Measure what a deadline goes by: how long each exit, and its text, takes on this machine.
+        """Measure how long each exit and its text take on this machine; deadlines need these times.
 
-        Times are a line over the length of the audio, through those of 2 and of 10 seconds of noise; where features are
-        padded to more, through those of one and of two utterances so long. Call it once after
-        loading, and again where the decoder has changed or something else has come to share the machine.
+        The times are fitted as lines over the length of the audio, to noise of 2 and 10 seconds; if features are padded
+        to more, to one and two utterances of the padded length. Call it once after loading, and again if the decoder
+        changes or other programs start to share the machine.
 
         Arguments
         ---------
         policy : Policy | None
-            Whose scores are computed on the way; None means the policy that the model was loaded with.
+            Its scores are computed at every exit; None means the policy that the model was loaded with.
 
         Returns
         -------
@@ -347,17 +321,13 @@ class EarlyExitASR(Pretrained):
             ``seconds_to_exit`` and ``seconds_to_text`` of :class:`~speechbrain_ee.policies.Capped`.
         """
         names = tuple((self.policy if policy is None else policy).score_names)
-        short, long = (
-            min(seconds, share * self._max_chunk_s) for seconds, share in zip(TIMED_S, (0.2, 1.0), strict=True)
-        )
-        short = max(short, self.mods.features.min_seconds)
         with self.inference_ctx:
             times = measure_times(
                 lambda wavs, num_samples, policy: self._run(
                     wavs.to(self.device), num_samples.to(self.device), policy, self._clock()
                 ),
                 getattr(self.decoder, "ctc", self.decoder).decode,  # an attention decoder's time depends on the text
-                batches=[(1, short), (1, long) if long > 2 * short else (2, short)],
+                batches=timed_batches(self._max_chunk_s, self.mods.features.min_seconds),
                 sample_rate=self.mods.features.sample_rate,
                 first_layer=self.exit_layers[0],
                 score_names=names,
@@ -366,54 +336,35 @@ class EarlyExitASR(Pretrained):
         self._times[self.decoder.name, names] = times
         return times
 
-    def _scores(
-        self, policy: Policy, output: ExitOutput, previous: ExitOutput | None
-    ) -> list[tuple[dict[str, float], Decoded | None]]:
-        """Compute the scores that the policy asks for, and no others; a text where one of them needs it."""
-        names = [name for name in policy.score_names if not SCORES[name].from_decoder]
-        scores = output_scores(output, previous, names=names)
-        decoded_names = [name for name in policy.score_names if SCORES[name].from_decoder]
-        if not decoded_names:
-            return [(own, None) for own in scores]
-        return [
-            (own | {name: self._decoded_score(name, decoded.scores) for name in decoded_names}, decoded)
-            for own, decoded in zip(scores, self.decoder.decode(output), strict=True)
-        ]
-
-    def _decoded_score(self, name: str, scores: dict[str, float]) -> float:
-        if name not in scores:
-            raise ValueError(
-                f"the exit score {name!r} comes from {SCORES[name].from_decoder}, and this is {self.decoder.name}: set "
-                "asr.decoder to one that gives it, see speechbrain_ee.decoders"
-            )
-        return scores[name]
-
     def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
 
-    def _transcript(self, run: UtteranceProgress, policy) -> Transcript:
-        layer = self.exit_layers[run.exit_index]
+    def _transcripts(self, stopped: Stopped, policy: Policy) -> dict[int, Transcript]:
+        """Make the transcripts of utterances that stopped at the same exit, by position in the call."""
+        log_probs, _ = stopped.output.best
+        rows = zip(stopped.utterances, log_probs, stopped.output.lengths.tolist(), strict=True)
+        return {one.position: self._transcript(one, best[:frames], policy) for one, best, frames in rows}
+
+    def _transcript(self, utterance: UtteranceProgress, best_log_probs: torch.Tensor, policy: Policy) -> Transcript:
+        """Make a transcript; ``best_log_probs`` (frames,) are those of the best tokens at the exit taken."""
+        layer, duration = self.exit_layers[utterance.exit_index], utterance.facts["duration"]
+        decoded = utterance.decoded[-1]
         words = make_words(
-            run.decoded[-1].spans,
-            seconds_per_frame=max(run.facts["duration"], self.mods.features.min_seconds) / int(run.output.lengths),
-            duration=run.facts["duration"],
+            decoded.spans,
+            seconds_per_frame=utterance.facts["padded_duration"] / len(best_log_probs),
+            duration=duration,
             calibration=self._confidence_map("words", layer, policy),
         )
+        to_wer = self._confidence_map("wer", layer, policy)
+        macs = self._macs(utterance.num_frames, heads_run=len(utterance.scores))[utterance.exit_index]
         return Transcript(
-            text=run.decoded[-1].text,
+            text=decoded.text,
             exit_layer=layer,
-            policy_value=policy.value(run.look(run.exit_index, self.exit_layers)),
-            macs=self._macs(run.num_frames, heads_run=len(run.scores))[run.exit_index]
-            + sum(one.macs for one in run.decoded if one is not None),
+            policy_value=policy.value(utterance.look(utterance.exit_index, self.exit_layers)),
+            macs=macs + sum(one.macs for one in utterance.decoded if one is not None),
             words=words,
-            expected_wer=self._expected_wer(run.output.log_probs, layer, policy),
+            expected_wer=None if to_wer is None else isotonic_value(to_wer, float(best_log_probs.exp().mean())),
         )
-
-    def _expected_wer(self, log_probs: torch.Tensor, layer: int, policy: Policy) -> float | None:
-        knots = self._confidence_map("wer", layer, policy)
-        if knots is None:
-            return None
-        return isotonic_value(knots, float(log_probs.float().max(dim=-1).values.exp().mean()))  # the score `confidence`
 
     def _confidence_map(self, kind: str, layer: int, policy: Policy) -> dict | None:
         confidence = (self.calibration or {}).get("confidence", {})

@@ -1,58 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a segment, look, decide: the loop by which each utterance of a batch stops by itself."""
+"""The loop that runs the encoder segment by segment and stops each utterance of a batch when the policy says so."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
-from speechbrain_ee.decoders.base import Decoded
+from speechbrain_ee.decoders.base import Decoded, Decoder
+from speechbrain_ee.inference.ctc_scores import output_scores
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
 from speechbrain_ee.policies import Look, Policy
+from speechbrain_ee.policies.scores import SCORES
 
 
 @dataclass
 class UtteranceProgress:
-    """One utterance under way, and where it stopped.
+    """Progress of one utterance through the encoder.
 
     Arguments
     ---------
+    position : int
+        Index in the batch of the call.
     num_frames : int
         Feature frames.
     facts : dict
-        What the policy may know of it, ``duration`` in seconds at least. For deadlines: ``padded_duration``, at least
-        the seconds to which features are padded, ``batch_duration``, the seconds
-        that the next segment is computed on, and ``call_duration``, those that texts are made of at the end.
+        Facts about the utterance for the policy: ``duration`` in seconds. For deadlines also ``padded_duration``, the
+        duration or, if larger, the length to which features are padded; ``batch_duration``, the seconds of audio in the
+        batch of the next segment, padding included; and ``call_duration``, the seconds of all utterances of the call.
     macs : list of int
         Cost up to each exit, heads included.
     started : float
-        What the clock said when it came in.
+        Clock time of the call.
     clock : callable
-        Gives seconds.
+        Returns seconds.
     scores : list of dict
-        One per exit whose head was run.
+        Scores of each exit whose head was run.
     decoded : list
-        The text at each of these, where a score needed it, else None.
+        Text of each of these exits; None if it is not decoded.
     exit_index : int | None
-        Where it stopped.
-    output : ExitOutput | None
-        What that exit gave, a batch of one without padding.
+        Exit at which the utterance stopped.
     """
 
+    position: int
     num_frames: int
     facts: dict[str, float]
     macs: list[int]
     started: float
-    clock: Callable[[], float] = time.perf_counter
+    clock: Callable[[], float]
     scores: list[dict[str, float]] = field(default_factory=list)
     decoded: list[Decoded | None] = field(default_factory=list)
     exit_index: int | None = None
-    output: ExitOutput | None = None
 
     def look(self, exit_index: int, exit_layers: tuple[int, ...]) -> Look:
-        """What the policy sees at an exit."""
+        """Return the inputs of the policy at an exit."""
         return Look(
             exit_index=exit_index,
             exit_layers=exit_layers,
@@ -64,6 +66,19 @@ class UtteranceProgress:
         )
 
 
+class Stopped(NamedTuple):
+    """Utterances that stopped at the same exit, and the output of that exit for them."""
+
+    utterances: list[UtteranceProgress]
+    output: ExitOutput
+
+    def decode(self, decoder: Decoder) -> None:
+        """Decode the utterances, unless a score has required their texts already."""
+        if self.utterances[0].decoded[-1] is None:
+            for utterance, decoded in zip(self.utterances, decoder.decode(self.output), strict=True):
+                utterance.decoded[-1] = decoded
+
+
 @torch.inference_mode()
 def run_segments(
     encoder: ExitEncoder,
@@ -71,69 +86,94 @@ def run_segments(
     feats: torch.Tensor,
     num_frames: torch.Tensor,
     *,
-    runs: list[UtteranceProgress],
+    utterances: list[UtteranceProgress],
     policy: Policy,
-    score: Callable,
-) -> None:
-    """Run a segment, look, decide, until every utterance has stopped; what has stopped leaves the batch.
+    decoder: Decoder,
+) -> list[Stopped]:
+    """Run segment after segment until every utterance has stopped; stopped utterances leave the batch.
 
     Arguments
     ---------
     encoder : ExitEncoder
-        Layers above the deepest exit taken are never called.
+        Layers above the deepest exit taken are not run.
     heads : CTCHeads
-        One per exit; only those that the policy needs are run, and where it cuts an utterance off.
+        Heads of the exits. A head is run at the last exit, where the policy needs it, and where the policy cuts an
+        utterance off.
     feats : torch.Tensor
         (batch, frames, n_mels).
     num_frames : torch.Tensor
         (batch,) valid frames, integers.
-    runs : list of UtteranceProgress
-        One per utterance; where each stopped is written there.
+    utterances : list of UtteranceProgress
+        One per utterance; scores, texts and the exit taken are stored there.
     policy : Policy
-        When to stop.
-    score : callable
-        ``score(output, previous)`` gives a dict of scores, and a text or None, per utterance; ``previous`` is what the
-        last head that was run gave for these utterances, None at the first.
+        Decides when an utterance stops.
+    decoder : Decoder
+        Computes the scores that need a text.
+
+    Returns
+    -------
+    list of Stopped
+        The utterances by exit.
     """
     exit_layers = encoder.exit_layers
-    state, previous = encoder.start(feats, num_frames), None
+    state, previous, stopped = encoder.start(feats, num_frames), None, []
     for exit_index in range(len(exit_layers)):
         is_last = exit_index == len(exit_layers) - 1
-        _tell_the_batch(runs)
+        _set_batch_duration(utterances)
         state, exit_state = encoder.advance(state)
         if is_last or policy.needs_head(exit_index, exit_layers):
-            previous = _look_at_all(heads.head(exit_index, exit_state, state.lengths), previous, runs, score)
-            for row, run in enumerate(runs):
-                if policy.stop(run.look(exit_index, exit_layers)) or is_last:
-                    run.exit_index, run.output = exit_index, previous.row(row)
-        elif cut := [row for row, run in enumerate(runs) if policy.cuts(run.look(exit_index, exit_layers))]:
-            rows = torch.tensor(cut, device=feats.device)
-            output = heads.head(exit_index, exit_state[rows], state.lengths[rows])
-            stopped = [runs[row] for row in cut]
-            _look_at_all(output, None if previous is None else previous.keep(rows), stopped, score)
-            for row, run in enumerate(stopped):
-                run.exit_index, run.output = exit_index, output.row(row)
-        go_on = [row for row, run in enumerate(runs) if run.exit_index is None]
-        if not go_on:
-            return
-        if len(go_on) < len(runs):
-            kept = torch.tensor(go_on, device=feats.device)
-            state, previous = encoder.keep(state, kept), None if previous is None else previous.keep(kept)
-            runs = [runs[row] for row in go_on]
+            output = heads.head(exit_index, exit_state, state.lengths)
+            _add_scores(utterances, output, previous, policy, decoder)
+            previous = output
+            looks = [utterance.look(exit_index, exit_layers) for utterance in utterances]
+            rows = [row for row, look in enumerate(looks) if policy.stop(look) or is_last]
+            output = output.keep(rows) if rows else None
+        elif rows := [row for row, one in enumerate(utterances) if policy.cuts(one.look(exit_index, exit_layers))]:
+            index = torch.tensor(rows, device=feats.device)
+            output = heads.head(exit_index, exit_state[index], state.lengths[index])
+            before = None if previous is None else previous.keep(rows)
+            _add_scores([utterances[row] for row in rows], output, before, policy, decoder)
+        if rows:
+            stopped.append(Stopped([utterances[row] for row in rows], output))
+            for row in rows:
+                utterances[row].exit_index = exit_index
+            remaining = [row for row, one in enumerate(utterances) if one.exit_index is None]
+            if not remaining:
+                break
+            state = encoder.keep(state, torch.tensor(remaining, device=feats.device))
+            previous = None if previous is None else previous.keep(remaining)
+            utterances = [utterances[row] for row in remaining]
+    return stopped
 
 
-def _look_at_all(
-    output: ExitOutput, previous: ExitOutput | None, runs: Sequence[UtteranceProgress], score: Callable
-) -> ExitOutput:
-    """Note each utterance's scores, and texts where a score needs them; gives the output back."""
-    for run, (scores, decoded) in zip(runs, score(output, previous), strict=True):
-        run.scores.append(scores)
-        run.decoded.append(decoded)
-    return output
+def _set_batch_duration(utterances: Sequence[UtteranceProgress]) -> None:
+    padded = len(utterances) * max(one.facts["padded_duration"] for one in utterances)
+    for utterance in utterances:
+        utterance.facts["batch_duration"] = padded
 
 
-def _tell_the_batch(runs: list[UtteranceProgress]) -> None:
-    """Seconds of audio that the next segment is computed on, padding included: what a deadline goes by."""
-    padded = len(runs) * max(run.facts.get("padded_duration", run.facts["duration"]) for run in runs)
-    for run in runs:
-        run.facts["batch_duration"] = padded
+def _add_scores(
+    utterances: Sequence[UtteranceProgress],
+    output: ExitOutput,
+    previous: ExitOutput | None,
+    policy: Policy,
+    decoder: Decoder,
+) -> None:
+    """Compute the scores that the policy needs, and no others; decode only if one of them needs a text."""
+    from_ctc = [name for name in policy.score_names if not SCORES[name].from_decoder]
+    from_text = [name for name in policy.score_names if SCORES[name].from_decoder]
+    texts = decoder.decode(output) if from_text else [None] * len(utterances)
+    for utterance, scores, decoded in zip(
+        utterances, output_scores(output, previous, names=from_ctc), texts, strict=True
+    ):
+        utterance.scores.append(scores | {name: _score_of_text(name, decoded, decoder) for name in from_text})
+        utterance.decoded.append(decoded)
+
+
+def _score_of_text(name: str, decoded: Decoded, decoder: Decoder) -> float:
+    if name not in decoded.scores:
+        raise ValueError(
+            f"the exit score {name!r} comes from {SCORES[name].from_decoder}, and the decoder is {decoder.name}: set "
+            "asr.decoder to a decoder that computes it, see speechbrain_ee.decoders"
+        )
+    return decoded.scores[name]

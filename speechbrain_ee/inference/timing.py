@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measure how long each exit and its text take on this machine: what a deadline is kept by."""
+"""Measure how long each exit and its text take on this machine; deadlines are kept with these times."""
 
 from collections.abc import Callable, Sequence
 
 import torch
 
-from speechbrain_ee.inference.segments import UtteranceProgress
+from speechbrain_ee.inference.segments import Stopped
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.policies import FixedExit, Look, Policy
 from speechbrain_ee.policies.scores import SCORES
 
-TIMED_S = (2.0, 10.0)  # seconds of audio between which times are taken to lie on a line
-NUM_TIMED_RUNS = 3  # after one run that warms up; the fastest counts
+TIMED_S = (2.0, 10.0)  # seconds of audio; times are assumed to be linear between and beyond them
+NUM_TIMED_RUNS = 3  # after a warm-up run; the fastest counts
 
 
 class _Timer(Policy):
-    """Runs every head and computes every score, and notes the clock at each exit."""
+    """Runs every head, computes every score, and records the time at each exit."""
 
     def __init__(self, score_names: tuple[str, ...]):
         self.score_names, self.at_exit = score_names, {}
@@ -26,15 +26,41 @@ class _Timer(Policy):
         return list(self.at_exit.values())
 
     def stop(self, look: Look) -> bool:
-        self.at_exit.setdefault(look.exit_index, look.clock() - look.started)  # the batch's first utterance
+        self.at_exit.setdefault(look.exit_index, look.clock() - look.started)  # for the first utterance of the batch
         return look.is_last
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
         return True
 
 
+def timed_batches(max_seconds: float, min_seconds: float) -> list[tuple[int, float]]:
+    """Choose two batches of different length for :func:`measure_times`.
+
+    Arguments
+    ---------
+    max_seconds : float
+        Longest audio that the encoder takes.
+    min_seconds : float
+        Length to which features of shorter audio are padded.
+
+    Returns
+    -------
+    list of tuple[int, float]
+        Number of utterances and seconds of each: one utterance of 2 s and one of 10 s, or one and two utterances of
+        the padded length if padding makes these too similar.
+
+    Example
+    -------
+    >>> timed_batches(30.0, 0.0), timed_batches(30.0, 30.0)
+    ([(1, 2.0), (1, 10.0)], [(1, 30.0), (2, 30.0)])
+    """
+    short, long = (min(seconds, share * max_seconds) for seconds, share in zip(TIMED_S, (0.2, 1.0), strict=True))
+    short = max(short, min_seconds)
+    return [(1, short), (1, long) if long > 2 * short else (2, short)]
+
+
 def measure_times(
-    run: Callable[[torch.Tensor, torch.Tensor, Policy], list[UtteranceProgress]],
+    run: Callable[[torch.Tensor, torch.Tensor, Policy], list[Stopped]],
     decode: Callable[[ExitOutput], object],
     *,
     batches: Sequence[tuple[int, float]],
@@ -43,24 +69,24 @@ def measure_times(
     score_names: tuple[str, ...],
     clock: Callable[[], float],
 ) -> dict:
-    """Fit a line over the seconds of audio to the times of each exit, and to that of the text behind it.
+    """Measure the times of each exit and of the text; fit a line over the seconds of audio to each.
 
     Arguments
     ---------
     run : callable
-        ``run(wavs, num_samples, policy)`` gives a :class:`UtteranceProgress` per utterance: wavs (batch, samples).
+        ``run(wavs, num_samples, policy)`` runs a batch (batch, samples) and returns its utterances by exit.
     decode : callable
-        Makes the texts of an exit's output.
+        Decodes an exit's output.
     batches : sequence of tuple[int, float]
-        Two batches of noise to measure: utterances, and seconds of each.
+        Two batches of noise to measure: number of utterances, and seconds of each.
     sample_rate : int
-        Of the model, in Hz.
+        Sample rate of the model in Hz.
     first_layer : int
         The first exit layer, whose texts can take longest to decode.
     score_names : tuple of str
-        Scores to compute at every exit on the way.
+        Scores to compute at every exit.
     clock : callable
-        Seconds, when the device has done what it was given.
+        Returns seconds after the device has finished its work.
 
     Returns
     -------
@@ -77,29 +103,26 @@ def measure_times(
         to_exits, to_text = [], []
         for _ in range(1 + NUM_TIMED_RUNS):
             timer = _Timer(score_names)
-            outputs = [run(noise, num_samples, policy) for policy in (timer, FixedExit(first_layer))]
+            groups = [run(noise, num_samples, policy) for policy in (timer, FixedExit(first_layer))]
             to_exits.append(timer.times)
-            to_text.append(max(_time_text(decode, runs, clock) for runs in outputs))
+            to_text.append(max(_time_text(decode, stopped.output, clock) for (stopped,) in groups))
         exits.append([min(column) for column in zip(*to_exits[1:], strict=True)])
         texts.append(min(to_text[1:]))
     if any(SCORES[name].from_decoder for name in score_names):
-        texts = [0.0, 0.0]  # the texts are made for the scores, within the times of the exits
+        texts = [0.0, 0.0]  # the scores need the texts, so their times are included in those of the exits
     return {
         "seconds_to_exit": [_line_through(lengths, pair) for pair in zip(*exits, strict=True)],
         "seconds_to_text": _line_through(lengths, texts),
     }
 
 
-def _time_text(
-    decode: Callable[[ExitOutput], object], runs: list[UtteranceProgress], clock: Callable[[], float]
-) -> float:
-    output = ExitOutput.join([run.output for run in runs])
+def _time_text(decode: Callable[[ExitOutput], object], output: ExitOutput, clock: Callable[[], float]) -> float:
     begin = clock()
     decode(output)
     return clock() - begin
 
 
 def _line_through(lengths: Sequence[float], seconds: Sequence[float]) -> list[float]:
-    """Offset and slope of a line through two measured times; a time that falls with the length is noise."""
+    """Return offset and slope of the line through two measured times; a time that falls with the length is noise."""
     slope = max(0.0, (seconds[1] - seconds[0]) / (lengths[1] - lengths[0]))
     return [seconds[0] - slope * lengths[0], slope]

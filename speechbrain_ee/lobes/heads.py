@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.encoder import constructor_arguments
@@ -17,10 +17,19 @@ from speechbrain_ee.lobes.padding import reverse_within, zero_padding
 HEAD_KINDS = ("linear", "norm_linear", "mlp", "blstm")
 
 
-class ExitOutput(NamedTuple):
-    """What one exit gives for a batch: all that losses, exit scores and decoders need.
+class _ExitTensors(NamedTuple):
+    log_probs: torch.Tensor
+    lengths: torch.Tensor
+    state: torch.Tensor | None = None
+    attention_decoder: AttentionDecoder | None = None
+    attention_log_probs: torch.Tensor | None = None
+    attention_weight: float = 1.0
 
-    A tuple, because DDP looks for tensors in those, and not in objects of other kinds.
+
+class ExitOutput(_ExitTensors):
+    """Output of one exit for a batch: the input of losses, exit scores and decoders.
+
+    It is a tuple because DDP finds the tensors in tuples, but not in objects of other classes.
 
     Arguments
     ---------
@@ -29,48 +38,51 @@ class ExitOutput(NamedTuple):
     lengths : torch.Tensor
         Valid frames, integers, (batch,).
     state : torch.Tensor | None
-        The encoder state that the head saw, (batch, frames, d_model).
+        The encoder state that the head received, (batch, frames, d_model).
     attention_decoder : AttentionDecoder | None
         The attention decoder of the exit, not run yet; None at an exit without one.
     attention_log_probs : torch.Tensor | None
-        In training: log-probabilities of the decoder that was told the targets, (batch, tokens + 1, vocab_size).
+        In training: log-probabilities of the attention decoder with the targets as its input, (batch, tokens + 1,
+        vocab_size).
     attention_weight : float
-        Of their loss; above 1 where only some exits' decoders were run and these stand for the others.
+        Weight of the attention loss; above 1 if only some of the attention decoders ran in this batch and represent
+        the others.
+
+    Example
+    -------
+    >>> output = ExitOutput(torch.eye(3)[torch.tensor([[2, 2, 0, 1]])].log(), torch.tensor([3]))
+    >>> output.best_paths
+    [[2, 2, 0]]
     """
 
-    log_probs: torch.Tensor
-    lengths: torch.Tensor
-    state: torch.Tensor | None = None
-    attention_decoder: AttentionDecoder | None = None
-    attention_log_probs: torch.Tensor | None = None
-    attention_weight: float = 1.0
+    @cached_property
+    def best(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probability (float32) and index of the most probable token of each frame, (batch, frames) each."""
+        return tuple(self.log_probs.detach().float().max(dim=-1))
+
+    @cached_property
+    def best_paths(self) -> list[list[int]]:
+        """CTC best path of each utterance: the most probable token of each valid frame."""
+        paths = self.best[1].tolist()  # one copy from the device for the whole batch
+        return [path[:frames] for path, frames in zip(paths, self.lengths.tolist(), strict=True)]
 
     def row(self, row: int) -> ExitOutput:
-        """One utterance, as a batch of one without padding."""
+        """Return one utterance as a batch of one without padding."""
         frames = int(self.lengths[row])
         state = None if self.state is None else self.state[row : row + 1, :frames]
         return self._replace(
             log_probs=self.log_probs[row : row + 1, :frames], lengths=self.lengths[row : row + 1], state=state
         )
 
-    @classmethod
-    def join(cls, outputs: Sequence[ExitOutput]) -> ExitOutput:
-        """A batch of what one exit gave for single utterances, see :meth:`row`."""
-        first = outputs[0]
-
-        def padded(rows: list[torch.Tensor]) -> torch.Tensor:
-            return pad_sequence([row[0] for row in rows], batch_first=True)
-
-        return first._replace(
-            log_probs=padded([one.log_probs for one in outputs]),
-            lengths=torch.cat([one.lengths for one in outputs]),
-            state=None if first.state is None else padded([one.state for one in outputs]),
-        )
-
-    def keep(self, index: torch.Tensor) -> ExitOutput:
-        """The utterances at positions ``index`` (integers, (remaining,)), with the padding that they have."""
-        state = None if self.state is None else self.state[index]
-        return self._replace(log_probs=self.log_probs[index], lengths=self.lengths[index], state=state)
+    def keep(self, rows: Sequence[int]) -> ExitOutput:
+        """Return the utterances at positions ``rows`` (in order), cropped to the longest of them."""
+        if len(rows) == len(self.lengths):
+            return self
+        index = torch.tensor(rows, device=self.log_probs.device)
+        lengths = self.lengths[index]
+        frames = int(lengths.max())
+        state = None if self.state is None else self.state[index, :frames]
+        return self._replace(log_probs=self.log_probs[index, :frames], lengths=lengths, state=state)
 
 
 class CTCHeads(nn.Module):

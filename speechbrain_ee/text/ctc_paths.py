@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CTC paths: one token per frame, repetitions and blanks included."""
+"""CTC paths: one token per frame, with repetitions and blanks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ from itertools import groupby
 from speechbrain_ee.special_tokens import BLANK_INDEX
 
 
+def collapse(path: Sequence[int], blank_index: int = BLANK_INDEX) -> list[int]:
+    """Return the tokens of a CTC path: repetitions merged, blanks removed.
+
+    Example
+    -------
+    >>> collapse([0, 5, 5, 0, 5, 6])
+    [5, 5, 6]
+    """
+    return [token for token, _ in groupby(path) if token != blank_index]
+
+
 def token_runs(path: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Tokens of a CTC path, each with its first frame and the frame after its last.
+    """Return the tokens of a CTC path as :func:`collapse` does, each with its first frame and the frame after its last.
 
     Example
     -------
@@ -26,7 +37,7 @@ def token_runs(path: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def ctc_frames_needed(tokens: Sequence[int]) -> int:
-    """Counts the frames that CTC needs: one per token, and a blank between equal neighbours.
+    """Count the frames that CTC needs to emit tokens: one per token, and a blank between equal neighbours.
 
     Arguments
     ---------
@@ -36,7 +47,7 @@ def ctc_frames_needed(tokens: Sequence[int]) -> int:
     Returns
     -------
     int
-        The fewest frames that can emit them.
+        The smallest number of frames.
 
     Example
     -------

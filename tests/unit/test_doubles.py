@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 import speechbrain_ee
 from speechbrain_ee.inference.ctc_scores import _AVERAGES, compute_scores
-from speechbrain_ee.lobes import LogMel
+from speechbrain_ee.lobes import ExitOutput, LogMel
 from speechbrain_ee.lobes.padding import absolute_lengths
 from speechbrain_ee.training.averaging import mix_state_dicts
 
@@ -35,7 +35,7 @@ class NoDoubles(TorchDispatchMode):
 
 def scores():
     log_probs = torch.zeros(2, 5, 4, device=DEVICE).log_softmax(-1)
-    return compute_scores(log_probs, torch.tensor([5, 3], device=DEVICE), names=list(_AVERAGES))
+    return compute_scores(ExitOutput(log_probs, torch.tensor([5, 3], device=DEVICE)), names=list(_AVERAGES))
 
 
 def statistics():

@@ -236,11 +236,11 @@ def test_law_10_scores_ignore_padding(family):
     feats, lengths = make_batch(family, LENGTHS)
     states, frames = encoder(feats, lengths)
     for exit_index, output in enumerate(heads(states, frames)):
-        scores = compute_scores(output.log_probs, frames)
+        scores = compute_scores(output)
         for row in range(len(LENGTHS)):
             alone, _ = encoder(feats[row : row + 1, : lengths[row]], lengths[row : row + 1])
             own_frames = frames[row : row + 1]
-            single = compute_scores(heads.head(exit_index, alone[exit_index], own_frames).log_probs, own_frames)
+            single = compute_scores(heads.head(exit_index, alone[exit_index], own_frames))
             for name, values in scores.items():
                 torch.testing.assert_close(values[row], single[name][0], **TOLERANCE)
 

@@ -10,8 +10,9 @@ from speechbrain.decoders import S2STransformerGreedySearcher
 from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
 
 from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
-from speechbrain_ee.decoders.attention_search import Limit, cut_loop, greedy_search, told_texts
-from speechbrain_ee.decoders.ctc import GreedyCTC, best_tokens
+from speechbrain_ee.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
+from speechbrain_ee.decoders.base import best_tokens
+from speechbrain_ee.decoders.ctc import GreedyCTC
 from speechbrain_ee.decoders.make import make_decoder
 from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.special_tokens import BOS_INDEX, EOS_INDEX
@@ -48,7 +49,7 @@ def make_output(tokenizer, seed=0, exit_index=2, **arguments):
 
 
 def search(decoder, output):
-    return decoder.search(output, best_tokens(output))
+    return decoder.search(output, [output.row(row) for row in range(len(output.lengths))], best_tokens(output))
 
 
 def limit(max_tokens, likely_tokens=None):
@@ -184,7 +185,7 @@ def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, m
 def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):
     one = output.row(0)
     (said,) = greedy_search(one, [limit(30)])
-    (told,) = told_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), [said.tokens])
+    (told,) = score_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), [said.tokens])
     assert told.log_probs[: len(said.log_probs)] == pytest.approx(said.log_probs, abs=1e-4)
     assert told.entropies[: len(said.entropies)] == pytest.approx(said.entropies, abs=1e-4)
 
@@ -206,7 +207,7 @@ def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, o
     for row, chosen in enumerate(search(decoder, output)):
         one = output.row(row)
         texts = [tokenizer.encode(hypothesis.text) for hypothesis in decoder.ctc.n_best(one)[0]]
-        told = told_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), texts)
+        told = score_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), texts)
         assert sum(chosen.log_probs) == pytest.approx(max(sum(each.log_probs) for each in told), abs=1e-4)
         assert len(texts) > 1
 
@@ -241,14 +242,14 @@ def test_decoders_by_name(tokenizer):
     with pytest.raises(ValueError, match="rescore needs attention decoders"):
         make_decoder("rescore", ctc, tokenizer)
     for options in ({"lm": "lm.arpa"}, {"beam_size": 3}):
-        with pytest.raises(ValueError, match="ctc has no beam"):
+        with pytest.raises(ValueError, match="ctc uses no beam and no language model"):
             make_decoder("ctc", joint, tokenizer, **options)
     with pytest.raises(ValueError, match="lm.ckpt does not exist"):
         make_decoder("beam", joint, tokenizer, lm="lm.ckpt")
     for options in ({"lm_weight": 0.1}, {"word_bonus": 0.1}):
-        with pytest.raises(ValueError, match="are for a language model: give lm too"):
+        with pytest.raises(ValueError, match="lm_weight and word_bonus need a language model: give lm"):
             make_decoder("beam", ctc, tokenizer, **options)
-    with pytest.raises(ValueError, match="a bonus per word is for a KenLM over words"):
+    with pytest.raises(ValueError, match="word_bonus is for a KenLM over words"):
         make_decoder("beam", joint, tokenizer, lm="lm.ckpt", word_bonus=1.0)
     with pytest.raises(ValueError, match="'best' is not one of greedy, beam, lexicon, rescore, ctc"):
         make_decoder("best", joint, tokenizer)
@@ -275,7 +276,7 @@ def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_toke
     ("make", "message"),
     [
         (lambda t: GreedyAttention(t, max_decode_ratio=0), "max_decode_ratio=0"),
-        (lambda t: BeamAttention(t, beam_size=0), "keeps no hypothesis"),
+        (lambda t: BeamAttention(t, beam_size=0), "beam_size is 0: give 1 or more"),
         (lambda t: BeamAttention(t, ctc_weight=1.0), "from 0 to below 1"),
         (lambda t: RescoreAttention(t, ctc_weight=-1), "at least 0"),
     ],

@@ -129,7 +129,7 @@ def test_relative_lengths_are_refused(decoder):
 
 
 def test_empty_beam_is_refused(tokenizer):
-    with pytest.raises(ValueError, match="choose 1 or more"):
+    with pytest.raises(ValueError, match="beam_size is 0: give 1 or more"):
         BeamCTC(tokenizer, beam_size=0)
 
 
@@ -158,7 +158,7 @@ def write_arpa(path, *words):
 def test_a_language_model_of_words_that_cannot_be_written_is_refused(tokenizer, tmp_path, caplog):
     pytest.importorskip("kenlm", reason='needs pip install "speechbrain_ee[lm]"')
     path = write_arpa(tmp_path / "up.arpa", "A", "BA")
-    with pytest.raises(ValueError, match=r"no word of .*up\.arpa \(first: 'A'\).*make it of texts in lower case$"):
+    with pytest.raises(ValueError, match=r"no word of .*up\.arpa \(first: 'A'\).*train it on texts in lower case$"):
         BeamCTC(tokenizer, kenlm_model_path=path)
     with gzip.open(tmp_path / "up.arpa.gz", "wb") as file:
         file.write(path.read_bytes())

@@ -17,7 +17,6 @@ from unit.models import FAMILIES, make_asr, make_tokenizer
 from speechbrain_ee.audio import AudioError
 from speechbrain_ee.calibration.file import write_calibration
 from speechbrain_ee.inference.asr import EarlyExitASR
-from speechbrain_ee.inference.timing import _line_through, measure_times
 from speechbrain_ee.lobes import AttentionDecoder, WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.model.folder import ModelError, save_model
@@ -453,9 +452,7 @@ def test_an_utterance_that_a_limit_stops_gives_what_its_exit_gives(asr):
     assert results[0].text == alone.text and results[0].macs == alone.macs
 
 
-def test_times_of_exits_are_lines_through_two_lengths(asr, caplog):
-    assert _line_through([2.0, 10.0], (0.5, 0.9)) == pytest.approx([0.4, 0.05])
-    assert _line_through([2.0, 10.0], (0.5, 0.4)) == [0.5, 0.0]
+def test_times_are_measured_once_for_a_decoder_and_its_scores(asr, caplog):
     times = asr.time_exits()
     assert len(times["seconds_to_exit"]) == 3
     at_10_s = [offset + 10 * slope for offset, slope in times["seconds_to_exit"]]
@@ -568,25 +565,13 @@ def test_a_score_that_the_decoding_does_not_give_is_refused(asr, aed):
             model.transcribe_waveforms([noise(0.3)], policy=ScoreThreshold(score, 0.5))
 
 
-def test_a_deadline_counts_the_padding_of_features(tmp_path, monkeypatch):
+def test_a_deadline_counts_the_padding_of_features(tmp_path):
     asr = make_asr(tmp_path, "whisper")
-    measure = measure_times
     asr.mods.features = WhisperLogMel(n_mels=20, pad_s=4)
     policy = StopByDuration()
     asr.transcribe_waveforms([noise(0.5), noise(0.5)], policy=policy)
     assert policy.looks[0].facts["duration"] == 0.5
     assert policy.looks[0].facts["batch_duration"] == policy.looks[0].facts["call_duration"] == 8.0
-    for pad_s, expected in ((4, {(1, 4), (1, 10)}), (6, {(1, 6), (2, 6)})):
-        asr.mods.features = WhisperLogMel(n_mels=20, pad_s=pad_s)
-        sizes = []
-
-        def seen(*run, batches, sizes=sizes, **options):
-            sizes.extend(batches)
-            return measure(*run, batches=batches, **options)
-
-        monkeypatch.setattr("speechbrain_ee.inference.asr.measure_times", seen)
-        asr.time_exits()
-        assert set(sizes) == expected, "two lengths that differ once they are padded"
 
 
 def test_padded_features_do_not_stretch_the_times_of_words(tmp_path):

