@@ -21,8 +21,7 @@ with one_line_errors("train.py"):
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
-from speechbrain_ee.calibration.after_training import calibrate_run
-from speechbrain_ee.calibration.file import forget_calibration_of_another_model
+from speechbrain_ee.calibration.after_training import calibrate_run, forget_calibration_of_another_model
 from speechbrain_ee.corpora.checks import unwritable_warning
 from speechbrain_ee.errors import show_tracebacks
 from speechbrain_ee.evaluation.evaluate import evaluate

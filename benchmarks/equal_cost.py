@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
-from speechbrain_ee.calibration.risk import sum_by_group
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import LearnedThreshold
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.replay.replay import ExitCounts
+from speechbrain_ee.replay.speakers import sum_by_speaker
 from speechbrain_ee.replay.sweeps import threshold_policies, usable_scores
 from speechbrain_ee.replay.utterances import read_utterances
 
@@ -34,7 +34,7 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
     """Compare every policy with static exits at every share of the MACs."""
     counts = ExitCounts.of(utterances)
     speakers = [one.get("speaker") for one in utterances]
-    words = sum_by_group(counts.words, speakers)
+    words = sum_by_speaker(counts.words, speakers)
     drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_DRAWS)
     found = {}
     policies = {
@@ -50,7 +50,7 @@ def compare(utterances: list[dict], learned: LearnedThreshold, shares: list[floa
             if errors is None:
                 row[label] = None
                 continue
-            extra = sum_by_group(errors - static, speakers)
+            extra = sum_by_speaker(errors - static, speakers)
             rates = 100 * (drawn @ extra) / (drawn @ words)
             low, high = np.percentile(rates, [2.5, 97.5])
             row[label] = {

@@ -22,18 +22,21 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from speechbrain_ee.calibration.choose import MIN_UTTERANCES, candidate, for_promise, threshold_path
+from speechbrain_ee.calibration.choose import candidate
+from speechbrain_ee.calibration.defaults import MIN_UTTERANCES
+from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import (
     PSEUDO_WORDS,
     LossSums,
-    fewest_speakers,
     furthest_safe,
     p_values,
-    sum_by_group,
 )
+from speechbrain_ee.calibration.sample_size import fewest_speakers
+from speechbrain_ee.calibration.targets import Promise
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import ExitCounts
+from speechbrain_ee.replay.speakers import sum_by_speaker
 from speechbrain_ee.replay.sweeps import exits_taken
 from speechbrain_ee.replay.utterances import read_utterances
 
@@ -57,7 +60,7 @@ class Population:
         groups = [one.get("speaker") for one in utterances] if by_speaker else None
         extra = np.take_along_axis(counts.errors, taken, axis=1) - counts.errors[:, -1:]
         self.name, self.utterances, self.by_speaker = name, utterances, by_speaker
-        self.extra, self.words = (sum_by_group(values, groups) for values in (extra, counts.words))
+        self.extra, self.words = (sum_by_speaker(values, groups) for values in (extra, counts.words))
         self.increase = 100 * extra.sum(axis=0) / counts.words.sum()
         self.saved = 1 - np.array(counts.exit_layers)[taken].mean(axis=0) / counts.exit_layers[-1]
 
@@ -124,7 +127,7 @@ def simulate_learned(population: Population, size: int, num_draws: int) -> dict:
         drawn = [population.utterances[row] for row in rng.integers(len(rows), size=size)]
         drawn = [one | {"id": str(place), "speaker": None} for place, one in enumerate(drawn)]
         policy, rest, path = candidate("learned", drawn, seed=0)
-        found = [for_promise(policy, rest, path, epsilon=epsilon, delta=DELTA)[0] for epsilon in EPSILONS]
+        found = [Promise(epsilon, DELTA).choose(policy, rest, path)[0] for epsilon in EPSILONS]
         thresholds = [getattr(one, "threshold", -np.inf) for one in found]
         taken = exits_taken(policy, population.utterances, thresholds)
         for epsilon, exits in zip(EPSILONS, taken.T, strict=True):

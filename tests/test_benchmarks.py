@@ -14,9 +14,10 @@ from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.ways import ways
-from speechbrain_ee.calibration.choose import for_promise, threshold_path
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
+from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values
+from speechbrain_ee.calibration.targets import Promise
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import replay as replay_policy
@@ -135,7 +136,7 @@ def test_a_promise_is_simulated_as_it_is_made():
             own = [one for one in population.utterances if one["speaker"] == f"s{speaker}"]
             drawn += [{**one, "speaker": f"{speaker}-{copy}"} for copy in range(times) for one in own]
         path = threshold_path(ScoreThreshold("entropy", 0.0), None, 3)
-        policy, record = for_promise(ScoreThreshold("entropy", 0.0), drawn, path, epsilon=2.0)
+        policy, record = Promise(2.0).choose(ScoreThreshold("entropy", 0.0), drawn, path)
         saved = 1 - np.mean([result_layer(policy, one) for one in population.utterances]) / 6
         assert record["num_independent"] == 40
         assert np.append(0.0, population.saved)[steps] == pytest.approx(saved)

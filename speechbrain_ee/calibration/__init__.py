@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choose thresholds on a development set, test promises about WER, and fit confidence."""
+"""Choose exit thresholds on a development set, test promises about WER, and calibrate confidences."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many calibrations were tried on one set: the best of many keeps less of its promise."""
+"""Count the calibrations on one set: a promise does not hold for the best of several attempts."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ATTEMPTS_FILE = "calibrations.json"
 
 
 def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
-    """Count the different calibrations that were tried on a set with a model: the best of many promises less.
+    """Add a calibration to the list of those on a set, and count the different ones of the same model.
 
     Arguments
     ---------
     folder : str or Path
-        ``RUN/eval/<set>``; the attempts are remembered in its ``calibrations.json``.
+        ``RUN/eval/<set>``; its ``calibrations.json`` lists the attempts.
     calibration : mapping
-        What :func:`make_calibration` gave.
+        The contents of ``calibration.json``.
 
     Returns
     -------
     dict
-        The same with ``tried``, the number of ``calibrations`` and of those the ``promises``.
+        The same with ``tried``: the number of ``calibrations``, and of ``promises`` among them.
     """
     path = Path(folder) / ATTEMPTS_FILE
     before = json.loads(path.read_text("utf-8")) if path.exists() else []
@@ -40,6 +40,6 @@ def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
         try:
             write_whole(path, (json.dumps(attempts, indent=1) + "\n").encode())
         except OSError as error:
-            logger.warning("%s cannot be written (%s): this calibration is not counted there", path, error.strerror)
+            logger.warning("%s cannot be written (%s): this calibration is not counted", path, error.strerror)
     promises = [one for one in attempts if "promise" in one["target"] or "average" in one["target"]]
     return {**calibration, "tried": {"calibrations": len(attempts), "promises": len(promises)}}

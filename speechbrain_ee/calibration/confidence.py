@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From scores to probabilities that mean what they say: isotonic maps, reliability, calibration error.
+"""Calibrate confidences: isotonic maps from scores to probabilities, reliability, calibration error.
 
 Sources: Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002
 (isotonic regression); Naeini et al., "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015 (ECE).
@@ -11,38 +11,38 @@ import math
 from collections.abc import Mapping, Sequence
 
 from speechbrain_ee.policies.confidence import isotonic_value
-from speechbrain_ee.replay.utterances import split_by_speaker
+from speechbrain_ee.replay.speakers import split_by_speaker
 from speechbrain_ee.text.metrics import words_right
 
 NUM_BINS = 10
-MIN_STOPPED = 50  # utterances that stop at an exit, for maps of their own
+MIN_STOPPED = 50  # utterances that stop at an exit, required for separate maps
 
 
 def fit_isotonic(
     values: Sequence[float], observed: Sequence[float], *, weights: Sequence[float] | None = None, rising: bool = True
 ) -> dict[str, list[float]]:
-    """Fit a monotone map from values to what was observed.
+    """Fit an isotonic map from values to outcomes.
 
     Arguments
     ---------
     values : sequence of float
         Scores or raw confidences.
     observed : sequence of float
-        What they should predict: 1 and 0 for right and wrong, or an error rate.
+        Outcomes that the values predict: 1 or 0 for right or wrong, or an error rate.
     weights : sequence of float, optional
-        Of each observation, such as its words.
+        Weight of each observation, such as its number of words.
     rising : bool
-        Whether a higher value means more.
+        Whether the map rises; otherwise it falls.
 
     Returns
     -------
     dict
-        ``x`` and ``y`` of the map's knots, for :func:`isotonic_value`.
+        The isotonic map, for :func:`isotonic_value`: ``x`` and ``y`` of its knots.
 
     Example
     -------
-    >>> knots = fit_isotonic([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
-    >>> isotonic_value(knots, 0.1), isotonic_value(knots, 0.9)
+    >>> isotonic_map = fit_isotonic([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])
+    >>> isotonic_value(isotonic_map, 0.1), isotonic_value(isotonic_map, 0.9)
     (0.0, 1.0)
     """
     from sklearn.isotonic import IsotonicRegression
@@ -54,22 +54,22 @@ def fit_isotonic(
 def reliability(
     predicted: Sequence[float], observed: Sequence[float], weights: Sequence[float] | None = None
 ) -> tuple[list[dict], float]:
-    """Mean prediction against what was observed, in ten bins of equal width, and the expected calibration error.
+    """Compare predictions with outcomes in ten bins of equal width; compute the expected calibration error.
 
     Arguments
     ---------
     predicted : sequence of float
-        In [0, 1].
+        Predictions in [0, 1].
     observed : sequence of float
-        What came of each.
+        Outcome of each.
     weights : sequence of float, optional
-        Of each observation.
+        Weight of each observation.
 
     Returns
     -------
     tuple of list and float
-        ``{"predicted", "observed", "weight"}`` of every bin that is not empty, and the weighted mean of the bins'
-        differences.
+        ``{"predicted", "observed", "weight"}`` of every bin that is not empty, with means of predictions and
+        outcomes; and the weighted mean of their differences.
 
     Example
     -------
@@ -92,23 +92,23 @@ def reliability(
 
 
 def fit_confidence(utterances: Sequence[Mapping], exits_taken: Sequence[int] | None = None) -> dict:
-    """Fit what turns raw confidences into chances and error rates, for every exit.
+    """Fit the maps from raw confidences to probabilities and error rates, for every exit.
 
     Arguments
     ---------
     utterances : sequence of dict
-        Lines of ``utterances.jsonl``; a file without texts or word confidences gives less.
+        Lines of ``utterances.jsonl``; without texts or word confidences there are fewer maps.
     exits_taken : sequence of int, optional
-        Exit index at which a policy stops each. The utterances that it stops at an exit are the easy ones, of which
-        maps fitted on all utterances say too little good.
+        Exit index at which a policy stops each. A policy stops the easy utterances at early exits, for which maps
+        fitted on all utterances are underconfident.
 
     Returns
     -------
     dict
-        By exit layer: ``words``, the map from the confidence of a word to the chance that it is right, ``wer``, the map
-        from the score ``confidence`` of an utterance to its expected WER in percent, and ``ece``, the expected
-        calibration error of each on halves that the maps were not fitted on. With ``exits_taken`` also ``stopped``,
-        the same of the utterances that stop at each exit; an exit at which fewer than 50 stop is not in it.
+        By exit layer: ``words``, the map from the confidence of a word to the probability that it is right; ``wer``,
+        the map from the score ``confidence`` of an utterance to its expected WER in percent; and ``ece``, the expected
+        calibration error of each, cross-fitted on two halves. With ``exits_taken`` also ``stopped``: the same for the
+        utterances that stop at each exit, if at least 50 do.
     """
     found = _fit_exits([utterances] * len(utterances[0]["exits"]))
     if exits_taken is not None:
@@ -120,7 +120,7 @@ def fit_confidence(utterances: Sequence[Mapping], exits_taken: Sequence[int] | N
 
 
 def _fit_exits(groups: Sequence[Sequence[Mapping]]) -> dict:
-    """Maps and calibration errors of every exit from utterances of its own."""
+    """Fit the maps of every exit to its group of utterances, and measure their calibration errors."""
     found: dict[str, dict] = {"words": {}, "wer": {}, "ece": {}}
     for index, utterances in enumerate(groups):
         for kind, observe in _OBSERVE.items():
@@ -135,7 +135,7 @@ def _fit_exits(groups: Sequence[Sequence[Mapping]]) -> dict:
 
 
 def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list, list, list]:
-    """Predictions for each half of the utterances by the map of the other half, what was observed, and weights.
+    """Predict each half of the utterances with the map that was fitted on the other half.
 
     Arguments
     ---------
@@ -149,7 +149,7 @@ def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list
     Returns
     -------
     tuple of list
-        For :func:`reliability`; error rates as shares.
+        Predictions, outcomes and weights for :func:`reliability`; error rates as shares.
     """
     predicted, observed, weights = [], [], []
     halves = split_by_speaker(utterances)
@@ -158,25 +158,25 @@ def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list
         fitted_on, judged = _OBSERVE[kind](fitting, index), _OBSERVE[kind](others, index)
         if not fitted_on:
             continue
-        knots = _fit(kind, fitted_on)
+        isotonic_map = _fit(kind, fitted_on)
         for value, outcome, weight in judged:
-            predicted.append(min(1.0, isotonic_value(knots, value) / scale))
+            predicted.append(min(1.0, isotonic_value(isotonic_map, value) / scale))
             observed.append(outcome / scale)
             weights.append(weight)
     return predicted, observed, weights
 
 
 def _fit(kind: str, rows: Sequence[tuple[float, float, float]]) -> dict:
-    """Fit a map; where it found only right words or none, it says as much as so many words can show, not 0 or 1."""
+    """Fit a map whose probabilities are never 0 or 1: so many words cannot show it."""
     values, observed, weights = zip(*rows, strict=True)
-    knots = fit_isotonic(values, observed, weights=weights, rising=kind == "words")
+    isotonic_map = fit_isotonic(values, observed, weights=weights, rising=kind == "words")
     least = 0.5 / (sum(weights) + 1)
     low, high = (least, 1 - least) if kind == "words" else (100 * least, math.inf)
-    return {"x": knots["x"], "y": [min(high, max(low, y)) for y in knots["y"]]}
+    return {"x": isotonic_map["x"], "y": [min(high, max(low, y)) for y in isotonic_map["y"]]}
 
 
 def _observe_words(utterances: Sequence[Mapping], index: int) -> list[tuple[float, float, float]]:
-    """Confidence, right or not, weight 1, of every recognised word."""
+    """Return confidence, correctness (0 or 1) and weight 1 of every recognised word."""
     rows = []
     for utterance in utterances:
         exit = utterance["exits"][index]
@@ -188,7 +188,7 @@ def _observe_words(utterances: Sequence[Mapping], index: int) -> list[tuple[floa
 
 
 def _observe_wer(utterances: Sequence[Mapping], index: int) -> list[tuple[float, float, float]]:
-    """Score, WER in percent and words of every utterance."""
+    """Return score, WER in percent and number of words of every utterance."""
     rows = []
     for utterance in utterances:
         exit = utterance["exits"][index]

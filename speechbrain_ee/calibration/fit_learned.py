@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit a learned exit score."""
+"""Fit a learned exit score; needs scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 def fit_learned_score(
     utterances: Sequence[Mapping], score_names: Sequence[str], *, per_second: bool = False
 ) -> LearnedScore:
-    """Fit the regressions on lines of ``utterances.jsonl``; their strength is chosen by leave-one-out error.
+    """Fit a ridge regression per exit; the leave-one-out error chooses its regularisation.
 
     Arguments
     ---------
     utterances : sequence of dict
-        Lines of ``utterances.jsonl``; not those that a promise is calibrated on.
+        Lines of ``utterances.jsonl``; must not be those that a threshold is chosen on.
     score_names : sequence of str
         The scores to use; every line must have them at every exit.
     per_second : bool
-        Cost is layers times seconds of audio, which stands for MACs; every line must have its duration. Else layers,
-        for comparisons at equal mean exit layer.
+        Whether cost is layers times seconds of audio, which is proportional to MACs; every line must then have a
+        duration. Otherwise cost is layers, for comparisons at equal mean exit layer.
 
     Returns
     -------
     LearnedScore
-        To be used as the score of a policy.
+        The score, for :class:`~speechbrain_ee.policies.LearnedThreshold`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def fit_learned_score(
         gaps = np.array(layers[index + 1 :]) - layers[index]
         audio = seconds[usable]
         saved = (errors[usable, index, None] - errors[usable, index + 1 :]) / (gaps * audio[:, None])
-        weights = audio / audio.mean()  # a rate over a longer time is better known
+        weights = audio / audio.mean()  # a rate over a longer time has less variance
         ridge = RidgeCV(alphas=ALPHAS).fit((features[usable] - mean) / scale, saved, sample_weight=weights)
         weights, bias = ridge.coef_.reshape(len(gaps), -1), np.atleast_1d(ridge.intercept_)
         exits.append(ExitRegression(mean.tolist(), scale.tolist(), weights.tolist(), bias.tolist()))

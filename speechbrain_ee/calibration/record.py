@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes into ``calibration.json``."""
+"""The contents of ``calibration.json``."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def make_calibration(
     model: str | None = None,
     confidence: Mapping | None = None,
 ) -> dict:
-    """Collect what goes into ``calibration.json``.
+    """Collect the contents of ``calibration.json``.
 
     Arguments
     ---------
     policy : Policy
-        What was chosen.
+        The chosen policy.
     utterances : sequence of dict
-        Lines of ``utterances.jsonl`` that it was chosen on.
+        Lines of ``utterances.jsonl`` that its threshold was chosen on.
     score : str
-        What the policy looks at: a score's name, ``patience`` or ``learned``.
+        The score that the policy compares: a name, ``patience`` or ``learned``.
     target : mapping
-        What was asked for.
+        The requested target; see :func:`~speechbrain_ee.calibration.targets.target_from_dict`.
     promise : mapping, optional
-        The record of :func:`for_promise` or :func:`for_average`.
+        The record of :class:`~speechbrain_ee.calibration.targets.Promise` or ``Average``.
     fitted_on : str
-        Name of the set.
+        Name of the set that the threshold was chosen on.
     model : str, optional
-        :func:`fingerprint` of the model.
+        :func:`~speechbrain_ee.model.fingerprint.fingerprint` of the model.
     confidence : mapping, optional
-        What :func:`~speechbrain_ee.calibration.confidence.fit_confidence` gives.
+        The maps of :func:`~speechbrain_ee.calibration.confidence.fit_confidence`.
 
     Returns
     -------
     dict
-        ``policy``, ``score``, ``target``, ``promise``, ``fitted_on`` with what was reached there, ``value_range`` by
-        exit layer, ``model`` and ``confidence``.
+        ``policy``, ``score``, ``target``, ``promise``, ``fitted_on`` (the set with its WER and mean exit layer),
+        ``value_range`` by exit layer, ``model`` and ``confidence``.
     """
     reached = replay(policy, utterances)
     return {

@@ -1,43 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The test behind a promise about thresholds, and how many utterances or speakers a promise needs.
+"""The statistical test behind a promise about a threshold.
 
-With D = errors at the exit taken - errors at the last exit and n = words of an utterance, a threshold costs at most
-epsilon points of WER where E[D] <= epsilon / 100 * E[n]. Learn-then-Test (Angelopoulos et al., arXiv 2110.01052) tests
-the opposite for every threshold of a path that was fixed beforehand, from the safest on, and stops at the first that
-cannot be refuted: fixed-sequence testing, so that the chance of any wrong promise is at most delta.
+Let D be the errors at the exit taken minus the errors at the last exit, and n the words of an utterance. A threshold
+costs at most epsilon points of WER if E[D] <= epsilon / 100 * E[n]. Learn-then-Test (Angelopoulos et al., arXiv
+2110.01052) tests the null hypothesis that it costs more, for every threshold of a path that was fixed beforehand. It
+starts at the safest threshold and stops at the first one that is not rejected (fixed-sequence testing), so the
+probability of a broken promise is at most delta.
 
-Losses are rare and some are large, so a t test is far too sure of a small set: 50 utterances without a loss prove
-little. The bound here is the gamma bound for weighted sums of rare events (Fay and Feuer, "Confidence intervals for
-directly standardized rates: a method based on the gamma distribution", Statistics in Medicine 16, 1997). It is the
-exact bound of a Poisson count where all losses have one size, and the normal one where there are many. The size of a
-loss is estimated together with one that was not observed, the pseudo-loss. ``benchmarks/promise.py`` shows by
-simulation at which sizes of set this is enough; it is no proof for all distributions.
+Losses are rare and some are large. A t test is therefore overconfident on small sets: 50 utterances without a loss
+prove little. This module uses the gamma bound for weighted sums of rare events (Fay and Feuer, "Confidence intervals
+for directly standardized rates: a method based on the gamma distribution", Statistics in Medicine 16, 1997). It equals
+the exact bound of a Poisson count if all losses have the same size, and approaches the normal bound for many losses.
+The size of a loss is estimated from the observed losses and one unobserved loss, the pseudo-loss. The test is
+asymptotic: ``benchmarks/promise.py`` measures by simulation which set sizes are sufficient.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
-PSEUDO_WORDS = 8.0  # what an utterance loses that may have been missed by chance
-PSEUDO_SPEAKERS = 0.1  # share of speakers with a loss that may have been missed by chance
-PSEUDO_WEIGHT = 0.35  # of the pseudo-loss among those that were observed
-TEST_NAME = "gamma"
+PSEUDO_WORDS = 8.0  # words lost in an utterance that the set may lack by chance
+PSEUDO_SPEAKERS = 0.1  # share of speakers with a loss that the set may lack by chance
+PSEUDO_WEIGHT = 0.35  # weight of the pseudo-loss; an observed loss has weight 1
 
 
 def pseudo_loss(allowed: np.ndarray | float, by_speaker: bool) -> np.ndarray | float:
-    """Words that an utterance or a speaker loses who may have been missed by chance.
+    """Return the pseudo-loss: words lost by an utterance or a speaker that the set may lack by chance.
 
     Arguments
     ---------
     allowed : float or np.ndarray
-        Mean words that an utterance or a speaker may lose, epsilon / 100 * n.
+        Mean words that an utterance or a speaker may lose: epsilon / 100 * n.
     by_speaker : bool
-        Whether a row is a speaker. One speaker in ten then may lose all that ten may lose together, and 8 words more.
+        Whether the sampling unit is a speaker. The pseudo-loss is then 8 words, plus all words that ten speakers
+        may lose together.
 
     Returns
     -------
@@ -52,47 +52,11 @@ def pseudo_loss(allowed: np.ndarray | float, by_speaker: bool) -> np.ndarray | f
     return PSEUDO_WORDS - by_speaker * allowed / math.log1p(-PSEUDO_SPEAKERS)
 
 
-def fewest(delta: float, allowed: float, by_speaker: bool) -> int:
-    """How many utterances or speakers without any loss are enough for a promise.
-
-    Arguments
-    ---------
-    delta : float
-        Chance of a broken promise that is allowed.
-    allowed : float
-        See :func:`pseudo_loss`.
-    by_speaker : bool
-        Whether speakers are counted.
-
-    Returns
-    -------
-    int
-        With fewer, nothing can be promised.
-
-    Example
-    -------
-    >>> fewest(0.1, 0.2, by_speaker=False)  # 1 point, 20 words: exp(-93 * 0.2 / 8) is below 0.1
-    93
-    """
-    return math.ceil(-math.log(delta) * pseudo_loss(allowed, by_speaker) / allowed)
-
-
-def fewest_speakers(delta: float) -> int:
-    """How many speakers a promise needs, however much each of them says.
-
-    With fewer, a failure of one speaker in ten is absent from the set with a chance above ``delta``.
-
-    Example
-    -------
-    >>> fewest_speakers(0.1), fewest_speakers(0.05)  # 0.9 ** 22 is below 0.1
-    (22, 29)
-    """
-    return math.ceil(math.log(delta) / math.log1p(-PSEUDO_SPEAKERS))
-
-
 @dataclass(frozen=True)
 class LossSums:
-    """Sums over a set of powers of D and of the words n, at every threshold of a path; all that a promise looks at.
+    """Sums of powers of D and of the words n over a set, at every threshold of a path.
+
+    They are sufficient for the test, and cheap to compute for many simulated sets.
 
     Arguments
     ---------
@@ -119,23 +83,23 @@ class LossSums:
 
     @classmethod
     def of(cls, extra: np.ndarray, words: np.ndarray, counts: np.ndarray | None = None) -> LossSums:
-        """Add up.
+        """Compute the sums.
 
         Arguments
         ---------
         extra : np.ndarray
-            (n, path): D of independent utterances or speakers at every threshold of a path.
+            (n, path): D of each utterance or speaker at every threshold of a path.
         words : np.ndarray
             (n,): reference words of each.
         counts : np.ndarray, optional
-            (draws, n): how often each row is in a set; None is one set with each row once. For simulations.
+            (draws, n): how often each row is in a simulated set; None is one set that has each row once.
 
         Returns
         -------
         LossSums
-            Of shape (path,), or (draws, path).
+            Sums of shape (path,), or (draws, path).
         """
-        some = np.asarray(extra).any(axis=1)  # losses are rare: most rows add nothing to the sums of D
+        some = np.asarray(extra).any(axis=1)  # losses are rare: most rows do not contribute to the sums of D
         d, n = np.asarray(extra, dtype=float)[some], np.asarray(words, dtype=float)
         weights = np.ones(len(n)) if counts is None else np.asarray(counts, dtype=float)
         lost, of_lost = weights[..., some], n[some, None]
@@ -146,16 +110,18 @@ class LossSums:
 
 
 def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.ndarray:
-    """Chance of losses this few if the true loss is epsilon points; small means that it is less.
+    """Return the probability of losses as low as observed if the true loss were epsilon points.
+
+    A small value is evidence that the true loss is lower.
 
     Let R be the observed loss per word, r = D - R n, V = sum of r^2, K = sum of r^3, L the pseudo-loss and c its
-    weight. The typical size of a loss is s = (K + c L^3) / (V + c L^2), and what could truly be lost is distributed
-    as sum of D - V / s + s G, where G has a gamma distribution of shape V / s^2 + 1.
+    weight. The typical size of a loss is s = (K + c L^3) / (V + c L^2). The true total loss is distributed as
+    sum of D - V / s + s G, where G has a gamma distribution of shape V / s^2 + 1.
 
     Arguments
     ---------
     sums : LossSums
-        Of a set, or of many draws.
+        Sums of a set, or of many simulated sets.
     epsilon : float
         Points of WER.
     by_speaker : bool
@@ -173,30 +139,30 @@ def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.
     array([0.0821])
     """
     rate = sums.d / sums.n
-    spread = np.maximum(sums.d2 - 2 * rate * sums.dn + rate**2 * sums.n2, 0.0)  # V; rounding
+    spread = np.maximum(sums.d2 - 2 * rate * sums.dn + rate**2 * sums.n2, 0.0)  # V; not below 0 by rounding
     skew = sums.d3 - 3 * rate * sums.d2n + 3 * rate**2 * sums.dn2 - rate**3 * sums.n3  # K
     allowed = epsilon / 100 * sums.n
     unseen = pseudo_loss(allowed / sums.size, by_speaker)  # L
     loss = (skew + PSEUDO_WEIGHT * unseen**3) / (spread + PSEUDO_WEIGHT * unseen**2)  # s
-    loss = np.maximum(loss, 0.01 * np.sqrt(spread) + 1e-9)  # where gains are skewed: the normal bound
+    loss = np.maximum(loss, 0.01 * np.sqrt(spread) + 1e-9)  # if gains are skewed: the normal bound
     room = np.maximum(spread / loss + allowed - sums.d, 0.0)
     return special.gammaincc(spread / loss**2 + 1, room / loss)
 
 
 def furthest_safe(p: np.ndarray, delta: float) -> np.ndarray:
-    """Go along a path until a step cannot be shown to be safe.
+    """Count the thresholds of a path up to the first one that is not shown to be safe.
 
     Arguments
     ---------
     p : np.ndarray
-        (..., path): :func:`p_values` of the path, the safest step first.
+        (..., path): :func:`p_values` of the path, the safest threshold first.
     delta : float
-        Chance of a broken promise that is allowed.
+        Allowed probability of a broken promise.
 
     Returns
     -------
     np.ndarray
-        (...): number of steps that are safe; 0 if none is.
+        (...): number of safe thresholds.
 
     Example
     -------
@@ -205,33 +171,3 @@ def furthest_safe(p: np.ndarray, delta: float) -> np.ndarray:
     """
     unsafe = np.asarray(p) > delta
     return np.where(unsafe.any(axis=-1), unsafe.argmax(axis=-1), unsafe.shape[-1])
-
-
-def sum_by_group(values: np.ndarray, groups: Sequence[Hashable | None] | None) -> np.ndarray:
-    """Sum rows of one speaker, (utterances, ...) -> (speakers, ...): utterances of a speaker are not independent.
-
-    Arguments
-    ---------
-    values : np.ndarray
-        One row per utterance.
-    groups : sequence, optional
-        Speaker of each; None is a speaker of its own.
-
-    Returns
-    -------
-    np.ndarray
-        One row per speaker, in the order of their first utterance.
-
-    Example
-    -------
-    >>> sum_by_group(np.array([1, 2, 3]), ["a", None, "a"])
-    array([4, 2])
-    """
-    if groups is None:
-        return values
-    index: dict[Hashable, int] = {}
-    keys = [("unknown", i) if group is None else group for i, group in enumerate(groups)]
-    rows = [index.setdefault(key, len(index)) for key in keys]
-    found = np.zeros((len(index), *values.shape[1:]), dtype=values.dtype)
-    np.add.at(found, rows, values)
-    return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a test set looks like the set that a policy was calibrated on."""
+"""Detect a test set whose scores differ from those of the calibration set."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from scipy import stats
 from speechbrain_ee.policies import Policy, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay.sweeps import unsureness
 
-SEEN_RANGE = (0.005, 0.995)  # quantiles of the scores that count as seen before
-
-MAX_SHARE_OUTSIDE = 0.05
+SEEN_RANGE = (0.005, 0.995)  # quantiles of the calibration scores that bound the seen range
+MAX_SHARE_OUTSIDE = 0.05  # larger shares cause a warning
 
 
 def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float | None:
-    """Share of a test set's scores outside the range seen in calibration; about 0.01 where nothing has changed.
+    """Return the share of a test set's scores outside the range seen in calibration.
+
+    Without a shift the share is about 0.01.
 
     Arguments
     ---------
@@ -29,7 +30,7 @@ def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float 
     Returns
     -------
     float or None
-        The largest over the exits; None for a policy without a threshold, and where its scores are missing.
+        The largest share over the exits; None if the policy has no threshold or its scores are missing.
     """
     policy = policy_from_dict(calibration["policy"])
     if not calibration.get("value_range") or not set(policy.score_names) <= set(utterances[0]["exits"][0]["scores"]):
@@ -37,29 +38,29 @@ def share_outside(calibration: Mapping, utterances: Sequence[Mapping]) -> float 
     layers = [str(exit["layer"]) for exit in utterances[0]["exits"][:-1]]
     if layers != list(calibration["value_range"]):
         raise ValueError(
-            f"the calibration is of exits {', '.join(calibration['value_range'])} and the last, these utterances have "
-            f"{', '.join(layers)} and the last: calibrate again"
+            f"the calibration has the exits {', '.join(calibration['value_range'])} and the last one, "
+            f"these utterances have {', '.join(layers)} and the last one: calibrate again"
         )
     values = unsureness(policy, utterances)
     limits = np.array(list(calibration["value_range"].values()), dtype=float)
-    inside = (values >= limits[:, 0]) & (values <= limits[:, 1])  # NaN is not
+    inside = (values >= limits[:, 0]) & (values <= limits[:, 1])  # False for NaN
     return float(1 - inside.mean(axis=0).min())
 
 
 def shift_warning(calibration: Mapping, utterances: Sequence[Mapping]) -> str | None:
-    """One line if a test set is not like the calibration set, else None."""
+    """Return one line if a test set differs from the calibration set, otherwise None."""
     share = share_outside(calibration, utterances)
-    # more than could be chance in a set this small, were it the allowed share
+    # A small set may exceed the allowed share by chance: require significance at 1 %.
     if share is None or stats.binom.sf(share * len(utterances) - 1, len(utterances), MAX_SHARE_OUTSIDE) > 0.01:
         return None
     return (
-        f"{100 * share:.0f} % of the scores lie outside the range of {calibration['fitted_on']['test_set']}, where "
-        f"{100 * (1 - SEEN_RANGE[1] + SEEN_RANGE[0]):.0f} % did: what was calibrated there need not hold here"
+        f"{100 * share:.0f} % of the scores are outside the range of {calibration['fitted_on']['test_set']}, where "
+        f"{100 * (1 - SEEN_RANGE[1] + SEEN_RANGE[0]):.0f} % were: the calibration may not hold for this set"
     )
 
 
 def value_range(policy: Policy, utterances: Sequence[Mapping]) -> dict | None:
-    """Range of a policy's scores on the calibration set, by exit layer; None for a policy without a threshold."""
+    """Return the range of a policy's scores by exit layer; None for a policy without a threshold."""
     if not isinstance(policy, ThresholdPolicy):
         return None
     layers = [exit["layer"] for exit in utterances[0]["exits"][:-1]]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from speechbrain_ee.calibration.defaults import DEFAULT_DELTA
 from speechbrain_ee.cli.options import check_folder
 from speechbrain_ee.startup import prepare_process
 
@@ -19,7 +20,7 @@ def calibrate(
     max_wer_increase: Annotated[float | None, typer.Option(help="The same on this set only, nothing promised.")] = None,
     max_wer: Annotated[float | None, typer.Option(help="WER in percent on this set, nothing promised.")] = None,
     mean_cost: Annotated[float | None, typer.Option(help="Share of the MACs of full depth.")] = None,
-    delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = 0.1,
+    delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = DEFAULT_DELTA,
     same_speakers: Annotated[
         bool,
         typer.Option("--same-speakers", help="Promise it for further utterances of this set's speakers only."),
@@ -32,8 +33,8 @@ def calibrate(
     """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
     prepare_process()
     from speechbrain_ee.calibration.attempts import record_attempt
+    from speechbrain_ee.calibration.checks import check_evaluated
     from speechbrain_ee.calibration.choose import calibrate as choose
-    from speechbrain_ee.calibration.choose import check_evaluated
     from speechbrain_ee.calibration.file import CALIBRATION_FILE, write_calibration
     from speechbrain_ee.calibration.summary import summary
     from speechbrain_ee.model.fingerprint import fingerprint
@@ -48,7 +49,7 @@ def calibrate(
         raise typer.BadParameter(f"give one of {', '.join('--' + name.replace('_', '-') for name in targets)}")
     if promise is not None:
         given["delta"] = delta
-    elif delta != 0.1:
+    elif delta != DEFAULT_DELTA:
         raise typer.BadParameter("--delta is for a promise: give --promise")
     if same_speakers:
         if promise is None and average is None:

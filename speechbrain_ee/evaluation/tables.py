@@ -185,7 +185,7 @@ def _exit_row(
     return {
         "layer": layer,
         "wer": metrics.wer(errors, words),
-        "wer_ci95": list(metrics.bootstrap_ci95(errors, words, speakers)),
+        "wer_ci95": metrics.bootstrap_ci95(errors, words, speakers).tolist(),
         **_wer_ctc(utterances, index, words),
         "cer": _cer(utterances, index),
         "params": None if params is None else int(params[index]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,40 +93,6 @@ def read_utterances(path: str | Path) -> list[dict]:
     if not utterances:
         raise ValueError(f"{path}: no utterances; evaluate a manifest first")
     return utterances
-
-
-def split_by_speaker(utterances: Sequence[Mapping], seed: int = 0) -> tuple[list, list]:
-    """Two halves that share no speaker; of unknown or single speakers, no utterance.
-
-    Arguments
-    ---------
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-    seed : int
-        Which halves.
-
-    Returns
-    -------
-    tuple of list
-        About equally many utterances each.
-
-    Example
-    -------
-    >>> first, second = split_by_speaker([{"speaker": name} for name in "aabbccdd"])
-    >>> len(first), {one["speaker"] for one in first} & {one["speaker"] for one in second}
-    (4, set())
-    """
-    groups: dict[object, list] = {}
-    for row, utterance in enumerate(utterances):
-        speaker = utterance.get("speaker")
-        groups.setdefault(("unknown", row) if speaker is None else speaker, []).append(utterance)
-    if len(groups) < 2:
-        groups = {row: [utterance] for row, utterance in enumerate(utterances)}
-    shuffled = random.Random(seed).sample(list(groups.values()), len(groups))
-    halves: tuple[list, list] = ([], [])
-    for group in shuffled:
-        min(halves, key=len).extend(group)
-    return halves
 
 
 def _finite(value: float | None) -> float | None:

@@ -15,6 +15,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from kaldialign import align, edit_distance
 
+from speechbrain_ee.replay.speakers import sum_by_speaker
+
 
 def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
     """Count word errors of one utterance; words are what whitespace separates.
@@ -138,37 +140,36 @@ def wer(errors: Sequence[int], words: Sequence[int]) -> float:
 
 
 def bootstrap_ci95(
-    errors: Sequence[int],
+    errors: Sequence[int] | np.ndarray,
     words: Sequence[int],
-    groups: Sequence[Hashable | None] | None = None,
+    speakers: Sequence[Hashable | None] | None = None,
     num_samples: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile interval of the pooled WER, resampling whole speakers where they are known.
+) -> np.ndarray:
+    """Return the 95 % percentile interval of the pooled WER by a bootstrap over speakers.
 
     Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
-    evaluation", ICASSP 2004; speakers are drawn as clusters because utterances of one speaker
-    share their difficulty. With fewer than about ten speakers such an interval is too narrow.
+    evaluation", ICASSP 2004; speakers are resampled as clusters because the errors of one speaker's
+    utterances are correlated. With fewer than about ten speakers the interval is too narrow.
 
     Arguments
     ---------
-    errors : sequence of int
-        Errors (S + D + I) of each utterance.
+    errors : sequence of int or np.ndarray
+        Errors (S + D + I) of each utterance, (utterances,) or (utterances, columns).
     words : sequence of int
         Reference words of each utterance.
-    groups : sequence, optional
-        Speaker of each utterance; an utterance whose speaker is None is a group of its own.
-        None, or only one speaker: utterances are drawn.
+    speakers : sequence, optional
+        Speaker of each utterance; see :func:`~speechbrain_ee.replay.speakers.speaker_groups`. None resamples
+        utterances.
     num_samples : int
         Number of bootstrap samples.
     seed : int
-        Seed of the draws; the same seed draws the same speakers, so that intervals of several
-        exits belong together.
+        Seed of the samples. The same seed draws the same speakers, so intervals of several exits are comparable.
 
     Returns
     -------
-    tuple of float
-        Lower and upper end in percent.
+    np.ndarray
+        (2,) or (columns, 2): lower and upper end in percent.
 
     Raises
     ------
@@ -177,33 +178,17 @@ def bootstrap_ci95(
 
     Example
     -------
-    >>> bootstrap_ci95([1, 1, 1], [10, 10, 10])
-    (10.0, 10.0)
+    >>> bootstrap_ci95([1, 1, 1], [10, 10, 10]).tolist()
+    [10.0, 10.0]
     """
-    errors, words = _check_counts(errors, words)
-    if groups is not None:
-        errors, words = _sum_by_group(errors, words, groups)
+    errors, words = (sum_by_speaker(values, speakers).astype(float) for values in _check_counts(errors, words))
     rng = np.random.default_rng(seed)
-    rates = np.full(num_samples, np.nan)  # stays NaN for a draw of utterances without words
-    for sample in range(num_samples):  # one draw at a time: a matrix of all is GBs for 100k
-        drawn = rng.integers(len(words), size=len(words))
-        if drawn_words := words[drawn].sum():
-            rates[sample] = 100.0 * errors[drawn].sum() / drawn_words
-    low, high = np.nanpercentile(rates, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _sum_by_group(
-    errors: np.ndarray, words: np.ndarray, groups: Sequence[Hashable | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    if len(groups) != len(words):
-        raise ValueError(f"got {len(groups)} speakers for {len(words)} utterances; give one each")
-    index: dict[Hashable, int] = {}
-    keys = [("unknown", i) if group is None else group for i, group in enumerate(groups)]
-    of_utterance = [index.setdefault(key, len(index)) for key in keys]
-    if len(index) < 2:
-        return errors, words
-    return np.bincount(of_utterance, errors), np.bincount(of_utterance, words)
+    rates = np.full((num_samples, *errors.shape[1:]), np.nan)  # a sample without words remains NaN
+    for sample in range(num_samples):  # A matrix of all samples would need GBs for 100,000 utterances.
+        counts = np.bincount(rng.integers(len(words), size=len(words)), minlength=len(words)).astype(float)
+        if num_words := counts @ words:
+            rates[sample] = 100.0 * (counts @ errors) / num_words
+    return np.nanpercentile(rates, [2.5, 97.5], axis=0).T
 
 
 def _errors(reference: list[str], hypothesis: list[str]) -> dict[str, int]:
@@ -217,8 +202,8 @@ def _one_space(text: str) -> str:
 
 def _check_counts(errors: Sequence[int], words: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     errors, words = np.asarray(errors), np.asarray(words)
-    if errors.shape != words.shape:
-        raise ValueError(f"got errors of {errors.size} and words of {words.size} utterances; give one each")
+    if len(errors) != len(words):
+        raise ValueError(f"got errors of {len(errors)} and words of {len(words)} utterances; give one each")
     if words.sum() == 0:
         raise ValueError("an error rate needs reference words, and there are none")
     return errors, words

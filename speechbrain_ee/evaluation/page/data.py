@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_ee.calibration.confidence import held_out, reliability
-from speechbrain_ee.calibration.risk import sum_by_group
 from speechbrain_ee.calibration.shift import shift_warning
 from speechbrain_ee.calibration.summary import promise_sentence
 from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.replay.replay import ExitCounts, oracle_result, replay
 from speechbrain_ee.replay.sweeps import common_scores, exits_taken, sweep, threshold_policies, unsureness
+from speechbrain_ee.text.metrics import bootstrap_ci95
 
 NUM_BOOTSTRAPS = 200
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -88,22 +88,13 @@ def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mappi
 
 
 def policy_curve(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[dict]:
-    """Entries of ``policies.json`` with ``wer_ci95``: a band by bootstrap over speakers, or utterances."""
-    entries = sweep(policy, utterances)
-    bands = _bands(policy, utterances, [entry["threshold"] for entry in entries])
-    return [entry | {"wer_ci95": band} for entry, band in zip(entries, bands.tolist(), strict=True)]
-
-
-def _bands(policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float]) -> np.ndarray:
-    counts = ExitCounts.of(utterances)
-    errors = np.take_along_axis(counts.errors, exits_taken(policy, utterances, thresholds), axis=1)
+    """Return the entries of ``policies.json`` with ``wer_ci95``, bootstrapped over speakers where they are known."""
+    counts, entries = ExitCounts.of(utterances), sweep(policy, utterances)
+    taken = exits_taken(policy, utterances, [entry["threshold"] for entry in entries])
+    errors = np.take_along_axis(counts.errors, taken, axis=1)
     speakers = [utterance.get("speaker") for utterance in utterances]
-    if len(set(speakers)) < 2:
-        speakers = None
-    errors, words = sum_by_group(errors, speakers), sum_by_group(counts.words, speakers)
-    drawn = np.random.default_rng(0).multinomial(len(words), np.full(len(words), 1 / len(words)), NUM_BOOTSTRAPS)
-    rates = 100.0 * (drawn @ errors) / np.maximum(1, drawn @ words)[:, None]
-    return np.percentile(rates, [2.5, 97.5], axis=0).T.round(3)
+    bands = bootstrap_ci95(errors, counts.words, speakers, NUM_BOOTSTRAPS).round(3)
+    return [entry | {"wer_ci95": band} for entry, band in zip(entries, bands.tolist(), strict=True)]
 
 
 def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping]) -> dict | None:

@@ -25,4 +25,4 @@ def test_recordings_that_were_cut_choose_no_threshold_and_say_so(tmp_path):
     utterances[7]["parts"] = 2
     told = calibrate_after_training(tmp_path, utterances)
     assert not (tmp_path / "calibration.json").exists()
-    assert "no threshold is chosen: 1 of 400 recordings are so long that they were cut" in told
+    assert "no threshold was chosen: 1 of 400 recordings are too long and were cut" in told

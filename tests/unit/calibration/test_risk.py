@@ -9,12 +9,9 @@ from scipy import stats
 
 from speechbrain_ee.calibration.risk import (
     LossSums,
-    fewest,
-    fewest_speakers,
     furthest_safe,
     p_values,
     pseudo_loss,
-    sum_by_group,
 )
 
 
@@ -53,16 +50,6 @@ def test_a_speaker_in_ten_may_have_been_missed():
     )
     without_end = p_of([0] * 22, [1e9] * 22, 1.0, by_speaker=True)
     assert without_end == pytest.approx(0.9**22), "what each says then no longer matters"
-
-
-@pytest.mark.parametrize("by_speaker", [False, True])
-@pytest.mark.parametrize("delta", [0.05, 0.1, 0.3])
-def test_the_fewest_are_those_from_which_no_loss_is_enough(by_speaker, delta):
-    number = fewest(delta, allowed=0.4, by_speaker=by_speaker)
-    enough, too_few = (p_of([0] * n, [40] * n, 1.0, by_speaker=by_speaker) for n in (number, number - 1))
-    assert enough <= delta < too_few
-    assert fewest(delta, allowed=1e9, by_speaker=True) == fewest_speakers(delta)
-    assert 0.9 ** fewest_speakers(delta) <= delta < 0.9 ** (fewest_speakers(delta) - 1)
 
 
 @pytest.mark.parametrize(("loss", "share"), [(1, 0.05), (2, 0.05), (5, 0.02), (8, 0.02), (8, 0.005)])
@@ -109,9 +96,3 @@ def test_a_path_is_followed_to_the_first_step_that_is_not_safe():
     for path, expected in (([0.5, 0.01], 0), ([0.01, 0.5, 0.01], 1), ([0.1, 0.1], 2)):
         assert furthest_safe(np.array(path), 0.1) == expected
     assert furthest_safe(np.array([[0.5, 0.01], [0.01, 0.01]]), 0.1).tolist() == [0, 2]
-
-
-def test_rows_of_a_speaker_are_summed():
-    values = np.array([[1, 10], [2, 20], [3, 30], [4, 40]])
-    assert sum_by_group(values, ["a", "b", "a", None]).tolist() == [[4, 40], [2, 20], [4, 40]]
-    assert sum_by_group(values, None) is values

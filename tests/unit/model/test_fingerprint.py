@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from speechbrain_ee.model import fingerprint as file_digests
-from speechbrain_ee.model.fingerprint import SMALL_BYTES, file_digest, memory
+from speechbrain_ee.model.fingerprint import SMALL_BYTES, file_digest, fingerprint, memory
 
 
 @pytest.fixture
@@ -64,3 +64,19 @@ def test_where_nothing_can_be_remembered_it_is_hashed(counted, tmp_path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert file_digest(path) == file_digest(path)
     assert len(hashed) == 2
+
+
+def test_a_fingerprint_that_was_recorded_before_stays_valid(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "b").write_bytes(b"x" * 3 * 2**20)  # large: its hash is remembered
+    assert fingerprint([tmp_path / "a", tmp_path / "b"]) == "f924d6ced5328cc1"
+
+
+def test_the_fingerprint_is_of_all_files(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_text("same")
+    before = fingerprint(paths)
+    assert len(before) == 16 and fingerprint(paths) == before
+    paths[1].write_text("other")
+    assert fingerprint(paths) != before
