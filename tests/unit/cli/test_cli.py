@@ -328,7 +328,7 @@ def test_calibrate_promises(run, evaluated, tmp_path):
     arguments = ["--score", "entropy", "--promise", 50, "--delta", 0.2, "--out", tmp_path / "elsewhere"]
     status, out, _ = run("calibrate", evaluated, *arguments, "--same-speakers")
     assert status == 0
-    told = r"with probability 0.8 \(gamma test, asymptotic: .*; 60 utterances, assumed to be independent; for 6"
+    told = r"with probability 0.8 \(gamma test, asymptotic; .*; 60 utterances, assumed to be independent; for 6"
     assert re.search(told, out) or "no threshold cheaper than full depth can be promised" in out
     found = json.loads((tmp_path / "elsewhere" / "calibration.json").read_text())
     assert (found["promise"]["epsilon"], found["tried"]) == (50, {"calibrations": 1, "promises": 1})
