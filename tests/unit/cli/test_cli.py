@@ -335,7 +335,7 @@ def test_calibrate_promises(run, evaluated, tmp_path):
     assert not (evaluated / "calibration.json").exists()
     status, out, _ = run("calibrate", evaluated, *arguments, "--same-speakers", "--score", "confidence")
     assert "2 promises were tried on dev with this model" in out
-    assert "ask each with --delta 0.1" in out
+    assert "use --delta 0.1 for each" in out
     status, _, err = run("calibrate", evaluated, *arguments)
     assert status == 1
     assert "a promise with delta 0.2 needs at least 16 speakers, and there are 6: " in one_line_error(err)
