@@ -1,4 +1,4 @@
-# make demo | test | lint | test-versions | lock | clean. Each installs what it needs into .venv; all share it.
+# make demo | test | lint | test-versions | lock | clean. Every target installs its packages into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 
 .PHONY: demo test lint test-versions lock clean
 .DELETE_ON_ERROR:
 
-# The environment with uv, which installs the rest; a stamp is touched last, so that what was broken off is repeated.
+# The virtual environment with uv. Each stamp file is written last, so that an interrupted installation is repeated.
 $(BIN)/.uv: locks/uv.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 10) or sys.exit("Python 3.10 or newer is needed and $(PYTHON) is %d.%d: give make PYTHON=python3.11" % v[:2])'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
@@ -28,15 +28,15 @@ $(BIN)/.lint: $(BIN)/.uv locks/lint.txt
 	$(INSTALL) -r locks/lint.txt
 	touch $@
 
-# Ten minutes on two cores: speech, six exits, a table, a picture, and what stopping early saves.
+# Takes ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
 RUN := results/conformer_ee/1234
 demo: $(BIN)/.run
 	$(BIN)/python train.py hparams/conformer_ee.yaml
-	@echo; echo "One utterance, stopped where the entropy allows:"
+	@echo; echo "One utterance with the calibrated policy:"
 	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json data/synthetic/audio/test/test-00000.wav
-	@echo; echo "All test utterances, with the calibrated policy and to full depth:"
+	@echo; echo "All test utterances, with the calibrated policy and at full depth:"
 	@$(BIN)/python benchmarks/policy_speed.py $(RUN)
-	@echo; echo "The picture: $(RUN)/eval/test/exits.png"
+	@echo; echo "Plot: $(RUN)/eval/test/exits.png"
 
 test: $(BIN)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
@@ -48,18 +48,18 @@ lint: $(BIN)/.lint
 	$(BIN)/codespell
 	$(BIN)/lint-imports --no-cache --no-logo
 
-# Half an hour: the tests but for the slow ones with the oldest, the locked and the newest packages; writes README's table.
+# Takes half an hour: runs the fast tests with the oldest, the locked and the newest packages; writes README's table.
 test-versions: $(BIN)/.uv
 	$(BIN)/python tests/versions.py
 
-# Renews the lock files; locks/held.txt says what is held back, and why.
+# Updates the lock files; locks/held.txt lists the packages that are held back, with reasons.
 lock: $(BIN)/.uv
 	echo uv | $(COMPILE) - --output-file locks/uv.txt
 	$(COMPILE) --group lint --output-file locks/lint.txt
 	$(COMPILE) setup.py --extra synth --extra report --constraints locks/held.txt --output-file locks/run.txt
 	$(COMPILE) setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
 
-# Trained models and data stay: they cost hours.
+# Keeps trained models and data, which take hours to make.
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

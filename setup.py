@@ -11,39 +11,38 @@ ROOT = Path(__file__).parent
 INIT = (ROOT / "speechbrain_ee" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.search(r'^__version__ = "([^"]+)"', INIT, re.MULTILINE).group(1)
 
-# A library lives in its user's environment: lower bounds are old versions that were tried
-# (make test-versions); upper bounds and holes stand only where something newer is known to break. Exact versions are in
-# locks/.
+# Lower bounds are the oldest tested versions (make test-versions). Upper bounds and exclusions are versions that are
+# known to fail. Exact versions are in locks/.
 INSTALL_REQUIRES = [
-    # torchaudio up to 2.10 names the torch it needs. 2.11.0 names none and loads with torch 2.11 or newer; 2.11.1 asks
-    # for torch 2.11 or newer and loads with 2.13 or newer. Without the versions left out here, every pair that pip can
-    # choose loads.
+    # torchaudio up to 2.10 pins its torch version. 2.11.0 has no requirement and works with torch 2.11 or newer; 2.11.1
+    # requires torch 2.11 or newer but works only with 2.13 or newer. With these exclusions, pip can only choose pairs
+    # that work.
     "torch>=2.7.1,!=2.11.*,!=2.12.*",
-    "torchaudio>=2.7.1,!=2.11.0",  # speechbrain imports it
+    "torchaudio>=2.7.1,!=2.11.0",  # imported by speechbrain
     "speechbrain>=1.1.2",  # 1.1.2 fixes the padding mask of a batch without a full-length utterance
-    "hyperpyyaml>=1.2.3",  # asks for ruamel.yaml below 0.19, with which it fails
+    "hyperpyyaml>=1.2.3",  # requires ruamel.yaml below 0.19, as 0.19 fails
     "ruamel.yaml>=0.17.28",
     "numpy>=1.24",
     "soundfile>=0.13",
-    "soxr>=0.5",  # resamples any rate in blocks, without torch; half a megabyte
+    "soxr>=0.5",  # resamples in blocks, without torch; half a megabyte
     "sentencepiece>=0.2.0",
     "kaldialign>=0.9.1",
-    "rapidfuzz>=3.6",  # edit distance of a live score; kaldialign counts S, D and I, and is slower
+    "rapidfuzz>=3.6",  # edit distance of exit scores; kaldialign also counts S, D and I, and is slower
     "matplotlib>=3.8",
     "scipy>=1.11",
     "scikit-learn>=1.4",  # learned score, isotonic confidence
-    "joblib>=1.3",  # CPUs by affinity and container quota; scikit-learn has it too
-    "typer>=0.20",  # the first that knows click 8.3
+    "joblib>=1.3",  # number of CPUs by affinity and container quota; required by scikit-learn too
+    "typer>=0.20",  # first version that works with click 8.3
     "rich>=13.7",
     "safetensors>=0.4.3",
-    "filelock>=3.13",  # torch has it too
+    "filelock>=3.13",  # required by torch too
     "huggingface_hub>=0.30",
 ]
-# KenLM is in its wheel; there is none for later Pythons.
+# The wheel contains KenLM; there is no wheel for Python 3.13 or newer.
 FLASHLIGHT = 'flashlight-text>=0.0.7; python_version < "3.13"'
 EXTRAS = {
-    "synth": ["espeakng-loader>=0.2.4"],  # GPL-3: only the script that makes data imports it
-    "lm": ["ufal.kenlm>=26.4", "pygtrie>=2.5", FLASHLIGHT],  # kenlm itself has no wheels: it wants a compiler
+    "synth": ["espeakng-loader>=0.2.4"],  # GPL-3; imported only to generate the synthetic corpus
+    "lm": ["ufal.kenlm>=26.4", "pygtrie>=2.5", FLASHLIGHT],  # the package kenlm has no wheels and needs a compiler
     "onnx": ["onnx>=1.23", "onnxscript>=0.7.2", "onnxruntime>=1.31"],
     "ssl": ["transformers>=4.50"],
     "report": ["plotly>=6.0"],
@@ -58,7 +57,7 @@ EXTRAS["dev"] = [
     *EXTRAS["report"],
     *EXTRAS["ssl"],
     *EXTRAS["lm"],
-    "playwright>=1.48",  # drives Debian's chromium, where it is installed
+    "playwright>=1.48",  # controls an installed chromium
 ]
 
 setup(

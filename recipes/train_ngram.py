@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Estimate an n-gram language model over words, for `--decoding beam` or `lexicon` with `--lm FILE`.
+"""Estimate an n-gram language model of words, for ``--decoding beam`` or ``lexicon`` with ``--lm FILE``.
 
 python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa
     [--text lines.txt] [--books book.txt] [--words words.txt]
 
-Texts are those of the manifests, the lines of plain text files and the sentences of books, whose lines break anywhere,
-in lower case with nothing but letters and apostrophes. A list of words makes them known where no text has them.
-Kneser-Ney is left to KenLM's lmplz where it is on the PATH, else to IRSTLM (Debian: apt-get install irstlm). Writes an
-ARPA file, which KenLM reads.
+Writes an ARPA file, which KenLM reads. The texts are those of the manifests, the lines of text files (--text), and the
+sentences of books (--books), in which line breaks are arbitrary. Texts are reduced to lower-case letters and
+apostrophes. Words in word lists (--words) are added to the vocabulary. The estimation (Kneser-Ney) is done by KenLM's
+lmplz if it is on the PATH, else by IRSTLM (Debian: apt-get install irstlm).
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import one_line_errors
 
-IRSTLM = "/usr/lib/irstlm"  # Debian's place
+IRSTLM = "/usr/lib/irstlm"  # where Debian installs it
 
 
 def normalize(text: str) -> str:
@@ -35,7 +35,7 @@ def normalize(text: str) -> str:
 
 
 def split_book(text: str) -> list[str]:
-    r"""Cut running text at empty lines and where a sentence ends.
+    r"""Split running text at empty lines and at the ends of sentences.
 
     >>> split_book("Call me\nIshmael. Some years ago--\n\nWhale!")
     ['Call me Ishmael.', 'Some years ago--', 'Whale!']
@@ -47,7 +47,7 @@ def split_book(text: str) -> list[str]:
 def sentences(
     manifests: list[Path], texts: list[Path], books: list[Path], words: list[Path], *, repeat: int
 ) -> list[str]:
-    """All texts, those of the manifests ``repeat`` times; listed words stand alone."""
+    """Return all sentences, those of the manifests ``repeat`` times; each listed word is one sentence."""
 
     def read(path: Path) -> str:
         return path.read_text("utf-8", errors="replace")
@@ -57,12 +57,12 @@ def sentences(
     lines += [line for path in books for line in split_book(read(path))]
     found = own * repeat + [normalize(line) for line in lines]
     if not any(found):
-        raise ValueError("there is not a word in these files: give manifests with texts, --text or --books")
+        raise ValueError("these files contain no words: give manifests with texts, --text or --books")
     return [line for line in found if line]
 
 
 def estimate(lines: list[str], order: int, out: Path) -> str:
-    """Write the ARPA file with what is installed; returns its name."""
+    """Write the ARPA file with KenLM or IRSTLM; returns the name of the tool."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         text, made = Path(folder, "text"), Path(folder, "lm.arpa")
@@ -81,7 +81,7 @@ def estimate(lines: list[str], order: int, out: Path) -> str:
             name = "IRSTLM"
         else:
             raise FileNotFoundError(
-                "neither KenLM's lmplz nor IRSTLM is installed: build KenLM, or apt-get install irstlm"
+                "neither KenLM's lmplz nor IRSTLM is installed: build KenLM, or run apt-get install irstlm"
             )
         shutil.move(made, out)
     return name
@@ -95,15 +95,15 @@ def _run(command: list[str], **options) -> None:
 
 
 def main() -> None:
-    """Read, estimate, say what was made."""
+    """Read the texts, estimate the model and print its size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("manifests", type=Path, nargs="*", help="JSON lines or SpeechBrain CSV, with texts")
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help="more sentences, one a line")
-    parser.add_argument("--books", type=Path, nargs="*", default=[], help="more text, cut where sentences end")
-    parser.add_argument("--words", type=Path, nargs="*", default=[], help="words to be known, one a line")
-    parser.add_argument("--repeat", type=int, default=1, help="how often the manifests' texts count beside the others")
-    parser.add_argument("--order", type=int, default=3, help="words in an n-gram")
-    parser.add_argument("--out", type=Path, required=True, help="ARPA file")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files, one sentence per line")
+    parser.add_argument("--books", type=Path, nargs="*", default=[], help="books, split into sentences")
+    parser.add_argument("--words", type=Path, nargs="*", default=[], help="word lists, one word per line")
+    parser.add_argument("--repeat", type=int, default=1, help="count the texts of the manifests this many times")
+    parser.add_argument("--order", type=int, default=3, help="n-gram order")
+    parser.add_argument("--out", type=Path, required=True, help="ARPA file to write")
     args = parser.parse_args()
     lines = sentences(args.manifests, args.text, args.books, args.words, repeat=args.repeat)
     tool = estimate(lines, args.order, args.out)

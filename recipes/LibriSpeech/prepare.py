@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes manifests for LibriSpeech, or mini LibriSpeech, as it is when unpacked.
-
-The layout is LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac with one
-<speaker>-<chapter>.trans.txt per chapter. Nothing is downloaded, no audio is copied.
+"""Write manifests for an unpacked LibriSpeech or mini LibriSpeech.
 
     python recipes/LibriSpeech/prepare.py /path/LibriSpeech --out data/librispeech \
         --train train-clean-100 train-clean-360 train-other-500
 
-writes data/librispeech/<subset>.jsonl for each subset, and train.jsonl with all training subsets.
+Writes data/librispeech/<subset>.jsonl for each subset, and train.jsonl with all training subsets. The expected layout
+is LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac with one <speaker>-<chapter>.trans.txt per
+chapter. No audio is downloaded or copied.
 """
 
 import argparse
@@ -26,13 +25,13 @@ logger = get_logger(__name__)
 
 
 def find_subsets(data_folder: Path) -> list[str]:
-    """Lists the subsets of an unpacked LibriSpeech: the folders that have transcripts below."""
+    """Return the subsets of an unpacked LibriSpeech, i.e. the folders with transcripts."""
     folders = sorted(folder for folder in data_folder.iterdir() if folder.is_dir())
     return [folder.name for folder in folders if any(folder.glob("*/*/*.trans.txt"))]
 
 
 def read_transcripts(subset_folder: Path) -> dict[str, str]:
-    """Reads all transcripts of a subset: utterance id -> text, lower-cased."""
+    """Read all transcripts of a subset; returns lower-case texts by utterance id."""
     texts = {}
     for path in sorted(subset_folder.glob("*/*/*.trans.txt")):
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -43,25 +42,24 @@ def read_transcripts(subset_folder: Path) -> dict[str, str]:
 
 
 def read_subset(subset_folder: Path) -> list[Utterance]:
-    """Pairs the audio and the transcripts of a subset, in the order of their ids.
+    """Pair the audio files and the transcripts of a subset, sorted by id.
 
-    What has no partner, and audio that cannot be read, is counted and named in a warning and left
-    out.
+    Unpaired files, unpaired transcripts and unreadable audio files are skipped with a warning.
 
     Arguments
     ---------
     subset_folder : Path
-        Such as LibriSpeech/dev-clean.
+        E.g. LibriSpeech/dev-clean.
 
     Returns
     -------
     list[Utterance]
-        The speaker is the number that LibriSpeech gives.
+        The speaker is LibriSpeech's speaker number.
 
     Raises
     ------
     ValueError
-        If there is not a single pair.
+        If there is no pair.
     """
     texts = read_transcripts(subset_folder)
     audio = {path.stem: path for path in subset_folder.glob("*/*/*.flac")}
@@ -84,21 +82,21 @@ def read_subset(subset_folder: Path) -> list[Utterance]:
 
 
 def prepare(data_folder: str | Path, out_dir: str | Path, splits: Sequence[str]) -> None:
-    """Writes one manifest per subset, and train.jsonl with every subset named train-...
+    """Write one manifest per subset, and train.jsonl with all subsets named train-...
 
     Arguments
     ---------
     data_folder : str | Path
-        The folder LibriSpeech, or the one that holds it.
+        The folder LibriSpeech, or its parent.
     out_dir : str | Path
-        Where the manifests go; the folder is made.
+        Folder to write the manifests to; it is created.
     splits : Sequence[str]
-        Subsets, such as dev-clean; train.jsonl has the training ones in this order.
+        Subsets, e.g. dev-clean; train.jsonl contains the training subsets in this order.
 
     Raises
     ------
     ValueError
-        If the folder or a subset is missing (names those found), or a subset has no utterance.
+        If the folder or a subset is missing, or a subset has no utterance.
     """
     root = _root(Path(data_folder))
     found = find_subsets(root)
@@ -120,10 +118,10 @@ def prepare(data_folder: str | Path, out_dir: str | Path, splits: Sequence[str])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the script; returns the exit status."""
+    """Run the script; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder", type=Path, help="the unpacked folder LibriSpeech")
-    parser.add_argument("--out", type=Path, default=Path("data/librispeech"), help="for manifests")
+    parser.add_argument("--out", type=Path, default=Path("data/librispeech"), help="folder to write the manifests to")
     for name in ("train", "dev", "test"):
         parser.add_argument(
             f"--{name}",
@@ -147,9 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _root(data_folder: Path) -> Path:
-    """The folder with the subsets, given itself or the folder that holds it."""
+    """Return the folder with the subsets, given this folder or its parent."""
     if not data_folder.is_dir():
-        raise ValueError(f"{data_folder} is no folder: give the unpacked folder LibriSpeech")
+        raise ValueError(f"{data_folder} is not a folder: give the unpacked folder LibriSpeech")
     inner = data_folder / "LibriSpeech"
     return inner if inner.is_dir() else data_folder
 

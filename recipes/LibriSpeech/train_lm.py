@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Train a TransformerLM over a recogniser's tokens, for the joint beam of its attention decoder.
+"""Train a TransformerLM over the tokens of a recogniser, for the joint beam search of its attention decoder.
 
 python recipes/LibriSpeech/train_lm.py recipes/LibriSpeech/hparams/lm.yaml --tokenizer_file FILE [--key value ...]
 
-Leaves ``model.ckpt`` in the output folder, the best on dev. The same command again goes on where it was stopped, at the
-beginning of an epoch.
+Writes ``model.ckpt``, the checkpoint with the lowest perplexity on dev, to the output folder. Run the same command
+again to resume from the last finished epoch.
 """
 
 import math
@@ -39,7 +39,7 @@ from speechbrain_ee.training.schedulers import load_schedule
 
 
 class Texts(Dataset):
-    """Texts of a manifest, and lines of a file that is read where it lies: LibriSpeech's LM text has 4 GB."""
+    """The texts of a manifest and the lines of a text file, which is not loaded: LibriSpeech's LM text has 4 GB."""
 
     def __init__(self, manifest: str, text_file: str | None = None):
         self.utterances = read_manifest(manifest)
@@ -54,7 +54,7 @@ class Texts(Dataset):
         return len(self.texts) + len(self.starts)
 
     def __getitem__(self, index):
-        """A text in lower case."""
+        """Return a text in lower case."""
         if index < len(self.texts):
             return self.texts[index]
         with open(self.file, "rb") as lines:
@@ -63,7 +63,7 @@ class Texts(Dataset):
 
 
 def to_batch(tokenizer: Tokenizer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids with BOS and targets with EOS, (batch, tokens + 1) each."""
+    """Return token ids with BOS and targets with EOS, (batch, tokens + 1) each."""
     rows = [torch.tensor(tokenizer.encode(text), dtype=torch.long) for text in texts]
     tokens = pad_sequence(rows, batch_first=True)
     inputs = torch.nn.functional.pad(tokens, (1, 0), value=BOS_INDEX)
@@ -71,14 +71,14 @@ def to_batch(tokenizer: Tokenizer, texts: list[str]) -> tuple[torch.Tensor, torc
 
 
 class LMBrain(sb.Brain):
-    """Predicts every token from those before it."""
+    """Trains a model to predict every token from the tokens before it."""
 
     def compute_forward(self, batch, stage):
         """Token ids with BOS, (batch, tokens) -> logits (batch, tokens, vocab_size)."""
         return self.modules.lm(batch[0].to(self.device))
 
     def compute_objectives(self, predictions, batch, stage):
-        """Cross entropy per token; sums over dev."""
+        """Return the cross entropy per token; sums it over dev."""
         targets = batch[1].to(self.device)
         loss = torch.nn.functional.cross_entropy(predictions.transpose(1, 2), targets, ignore_index=NO_TARGET)
         if stage != sb.Stage.TRAIN:
@@ -87,11 +87,11 @@ class LMBrain(sb.Brain):
         return loss
 
     def on_stage_start(self, stage, epoch=None):
-        """Begin to sum."""
+        """Reset the sums over dev."""
         self.sums = (0.0, 0)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log perplexity, keep the best checkpoint on dev."""
+        """Log the perplexity and keep the best checkpoint on dev."""
         if stage == sb.Stage.TRAIN:
             self.train_loss = stage_loss
             return
@@ -101,19 +101,19 @@ class LMBrain(sb.Brain):
         self.checkpointer.save_and_keep_only(meta={"perplexity": perplexity}, min_keys=["perplexity"])
 
     def init_optimizers(self):
-        """Make the optimizer and the schedule of its learning rate."""
+        """Create the optimizer and its learning rate schedule."""
         super().init_optimizers()
         self.lr_scheduler = self.hparams.lr_scheduler(optimizer=self.optimizer)
         self.checkpointer.add_recoverable("lr_scheduler", self.lr_scheduler, load_schedule)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Move the learning rate after every optimizer step."""
+        """Update the learning rate after every optimizer step."""
         if should_step:
             self.lr_scheduler.step()
 
 
 def main(argv: list[str]) -> None:
-    """Run the whole recipe."""
+    """Run the recipe."""
     hparams_file, run_opts, settings = parse_arguments(argv)
     check_device(run_opts.device)
     hparams = load_hparams(hparams_file, settings)

@@ -50,7 +50,7 @@ def test_nothing_to_learn_from_is_one_line(tmp_path):
     ended = run("--text", empty, "--out", tmp_path / "lm.arpa")
     assert ended.returncode == 1
     assert ended.stderr.strip().splitlines() == [
-        "train_ngram.py: error: there is not a word in these files: give manifests with texts, --text or --books"
+        "train_ngram.py: error: these files contain no words: give manifests with texts, --text or --books"
     ]
 
 
