@@ -99,7 +99,7 @@ def test_missing_subset_lists_those_found(script, corpus, tmp_path, capsys):
 
 def test_folders_that_are_none(script, tmp_path, capsys):
     assert script.main([str(tmp_path / "none")]) == 1
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert script.main([str(tmp_path / "empty"), "--out", str(tmp_path / "out")]) == 1
     assert "found: none (expected LibriSpeech/<subset>" in capsys.readouterr().err
