@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders with exits, their front-ends and their exit heads.
 
-A lobe is an ``nn.Module`` with keyword-only plain arguments, kept in ``config``, from which a saved model is rebuilt.
+A lobe is an ``nn.Module`` with keyword-only plain arguments, stored in ``config``, from which a saved model is rebuilt.
+
+* ``features``: the interface of features, and log-mel features;
+* ``frontend``: convolutional subsampling;
+* ``encoder``: the interface of encoders: exit layers, segments, incremental runs;
+* ``conformer``: Conformer and Transformer encoders of SpeechBrain;
+* ``pretrained/``: wav2vec 2.0, HuBERT, WavLM and Whisper encoders of transformers;
+* ``heads``, ``joint_heads``, ``attention_decoder``: CTC heads, with attention decoders in hybrid models;
+* ``padding``: integer lengths, masks and padded batches;
+* ``cost``: multiply-accumulates and parameters of each exit;
+* ``state_dicts``: strict loading of weights.
 """
 
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder

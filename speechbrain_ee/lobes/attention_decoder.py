@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An attention decoder over one exit's states, in stock SpeechBrain layers: all tokens at once, or some more."""
+"""An attention decoder of stock SpeechBrain layers, for whole texts (training) or token by token (decoding)."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # (batch, heads, positions, d
 
 @dataclass(frozen=True)
 class DecoderState:
-    """How far an incremental run has come.
+    """State of incremental decoding.
 
     Arguments
     ---------
     memory : list[KeysAndValues]
-        Of the encoder's frames, per layer; of a batch of one it serves any number of hypotheses.
+        Keys and values of the encoder frames, per layer. A batch of one is shared by all hypotheses.
     past : list[KeysAndValues]
-        Of the tokens so far, per layer.
+        Keys and values of the tokens so far, per layer.
     attendable : torch.Tensor | None
-        True where there is no padding, (batch, 1, 1, frames); None where there is none at all.
+        True at valid frames, (batch, 1, 1, frames); None if there is no padding.
     """
 
     memory: list[KeysAndValues]
@@ -41,11 +41,11 @@ class DecoderState:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that have been read, BOS included."""
+        """Number of tokens read, including BOS."""
         return self.past[0][0].shape[2]
 
     def select(self, index: torch.Tensor) -> DecoderState:
-        """Hypotheses at positions ``index`` (integers, (remaining,)), which may repeat."""
+        """Select the hypotheses at positions ``index`` (integers, (remaining,)), which may repeat."""
 
         def pick(pairs: list[KeysAndValues]) -> list[KeysAndValues]:
             return [(keys[index], values[index]) for keys, values in pairs]
@@ -58,34 +58,34 @@ class DecoderState:
         )
 
     def cut(self, num_tokens: int) -> DecoderState:
-        """Forget all tokens but the first ``num_tokens``."""
+        """Keep only the first ``num_tokens`` tokens."""
         past = [(keys[:, :, :num_tokens], values[:, :, :num_tokens]) for keys, values in self.past]
         return replace(self, past=past)
 
 
 class AttentionDecoder(nn.Module):
-    """A stock SpeechBrain ``TransformerDecoder`` between its embedding and an output layer.
+    """A stock SpeechBrain ``TransformerDecoder`` with an embedding and an output layer.
 
-    ``forward`` is for training: SpeechBrain's layers as they are, over all tokens at once. ``start`` and ``advance``
-    are for decoding: the same weights over a token or some more, with the keys and values of what came before kept, so
-    that a token costs the same however long the text is already, but for attention.
+    ``forward`` is for training: it runs SpeechBrain's layers unchanged over all tokens at once. ``start`` and
+    ``advance`` are for decoding: they run the same weights over new tokens only, with cached keys and values of the
+    earlier tokens, so that only the cost of attention grows with the length of the text.
 
     Arguments
     ---------
     d_model : int
-        Width, of the encoder too.
+        Width of the decoder and of the encoder.
     vocab_size : int
-        Tokens; BOS and EOS among them.
+        Number of tokens, including BOS and EOS.
     nhead : int
-        Attention heads.
+        Number of attention heads.
     d_ffn : int
-        Width of the feed-forward part.
+        Width of the feed-forward networks.
     num_layers : int
-        Decoder layers.
+        Number of decoder layers.
     dropout : float
-        In the layers, while training.
+        Dropout of the layers.
     max_length : int
-        Most tokens, BOS included: the size of the table of absolute sinusoids.
+        Maximum number of tokens, including BOS: the size of the table of positional encodings.
 
     Example
     -------
@@ -114,7 +114,7 @@ class AttentionDecoder(nn.Module):
         if d_model % nhead:
             raise ValueError(f"d_model={d_model} is not a multiple of nhead={nhead}: change one of them")
         if num_layers < 1:
-            raise ValueError(f"a decoder of {num_layers} layers: give at least 1")
+            raise ValueError(f"num_layers={num_layers}: give at least 1")
         self.embedding = NormalizedEmbedding(d_model, vocab_size)
         self.positions = PositionalEncoding(d_model, max_length)
         self.transformer = TransformerDecoder(
@@ -134,25 +134,25 @@ class AttentionDecoder(nn.Module):
 
     @property
     def max_length(self) -> int:
-        """Most tokens that it can read, BOS included."""
+        """Maximum number of tokens, including BOS."""
         return self.config["max_length"]
 
     def forward(self, tokens: torch.Tensor, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Read whole texts.
+        """Compute the log-probabilities of whole texts.
 
         Arguments
         ---------
         tokens : torch.Tensor
-            (batch, tokens), BOS first; what stands in the padding at the end does not matter.
+            (batch, tokens), starting with BOS; the padding at the end may have any values.
         states : torch.Tensor
-            (batch, frames, d_model).
+            Encoder states, (batch, frames, d_model).
         lengths : torch.Tensor
             Valid frames, integers, (batch,).
 
         Returns
         -------
         torch.Tensor
-            Log-probabilities of the token after each, (batch, tokens, vocab_size), float32.
+            Log-probabilities of the next token at each position, (batch, tokens, vocab_size), float32.
         """
         x, _, _ = self.transformer(
             self.embed(tokens),
@@ -163,7 +163,7 @@ class AttentionDecoder(nn.Module):
         return self.output(x).float().log_softmax(-1)
 
     def start(self, states: torch.Tensor, lengths: torch.Tensor) -> DecoderState:
-        """Look at the encoder's frames: (batch, frames, d_model) and integer lengths (batch,) -> state."""
+        """Start decoding: encoder states (batch, frames, d_model) and integer lengths (batch,) -> decoder state."""
         is_padded = bool((lengths < states.shape[1]).any())
         mask = ~padding_mask(lengths, states.shape[1])[:, None, None] if is_padded else None
         memory = [project(layer.multihead_attn.att, states, "kv") for layer in self.transformer.layers]
@@ -171,25 +171,25 @@ class AttentionDecoder(nn.Module):
         return DecoderState(memory=memory, past=past, attendable=mask)
 
     def advance(self, state: DecoderState, tokens: torch.Tensor) -> tuple[DecoderState, torch.Tensor]:
-        """Read some more tokens; in evaluation mode, as dropout is not all there.
+        """Read new tokens, in evaluation mode: dropout is not applied everywhere.
 
         Arguments
         ---------
         state : DecoderState
-            Where the hypotheses are.
+            State of the hypotheses.
         tokens : torch.Tensor
-            (hypotheses, new tokens); all hypotheses have read the same number before.
+            (hypotheses, new tokens); all hypotheses must have read equally many tokens before.
 
         Returns
         -------
         tuple[DecoderState, torch.Tensor]
-            The state after them, and the log-probabilities of the token after each, (hypotheses, new tokens,
+            The new state, and the log-probabilities of the next token at each position, (hypotheses, new tokens,
             vocab_size), float32.
 
         Raises
         ------
         ValueError
-            If the table of positions ends before.
+            If there are more tokens than ``max_length``.
         """
         x = self.embed(tokens, state.num_tokens)
         past = []
@@ -200,7 +200,7 @@ class AttentionDecoder(nn.Module):
         return replace(state, past=past), log_probs
 
     def embed(self, tokens: torch.Tensor, num_before: int = 0) -> torch.Tensor:
-        """Tokens (batch, tokens) after ``num_before`` others -> (batch, tokens, d_model); see :meth:`advance`."""
+        """Embed tokens (batch, tokens) that follow ``num_before`` others -> (batch, tokens, d_model)."""
         if num_before + tokens.shape[1] > self.max_length:
             raise ValueError(
                 f"{num_before + tokens.shape[1]} tokens are more than max_length={self.max_length}: cut the text"
@@ -209,13 +209,13 @@ class AttentionDecoder(nn.Module):
         return x + self.positions.pe[:, num_before : num_before + tokens.shape[1]]
 
     def start_macs(self, num_frames: int) -> int:
-        """Multiply-accumulates of :meth:`start` for one utterance of ``num_frames`` encoder frames."""
+        """Return the multiply-accumulates of :meth:`start` for one utterance of ``num_frames`` encoder frames."""
         return 2 * len(self.transformer.layers) * num_frames * self.config["d_model"] ** 2
 
     def text_macs(self, num_frames: int, num_tokens: int) -> int:
-        """Multiply-accumulates of reading a text of ``num_tokens``, BOS included, all at once or one by one.
+        """Return the multiply-accumulates of reading ``num_tokens`` tokens, including BOS.
 
-        Attention to what has not come yet, which is masked where all are read at once, is not counted.
+        Masked attention to later tokens is not counted, so the number is the same for whole texts and token by token.
         """
         width, d_ffn = self.config["d_model"], self.config["d_ffn"]
         attention = 6 * width**2 + 2 * num_frames * width
@@ -225,7 +225,7 @@ class AttentionDecoder(nn.Module):
 
 
 def extend(layer: nn.Module, x: torch.Tensor, past: KeysAndValues) -> KeysAndValues:
-    """Keys and values of the tokens so far, with those of ``x`` (batch, new tokens, d_model), the layer's input."""
+    """Append the keys and values of ``x`` (batch, new tokens, d_model), the layer's input, to those of the past."""
     new = project(layer.self_attn.att, layer.norm1(x), "kv")
     return tuple(torch.cat(pair, dim=2) for pair in zip(past, new, strict=True))
 
@@ -233,14 +233,14 @@ def extend(layer: nn.Module, x: torch.Tensor, past: KeysAndValues) -> KeysAndVal
 def read(
     layer: nn.Module, x: torch.Tensor, past: KeysAndValues, memory: KeysAndValues, attendable: torch.Tensor | None
 ) -> torch.Tensor:
-    """One decoder layer over new tokens ``x`` (batch, new tokens, d_model), whose keys and values are in ``past``."""
+    """Run a decoder layer over new tokens ``x`` (batch, new tokens, d_model), already in ``past``."""
     x = x + attend(layer.self_attn.att, layer.norm1(x), past, _causal_mask(x, past[0].shape[2]))
     x = x + attend(layer.multihead_attn.att, layer.norm2(x), memory, attendable)
     return x + layer.pos_ffn(layer.norm3(x))
 
 
 def project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:
-    """Queries ("q") or keys and values ("kv") of ``x`` (batch, positions, d_model), one tensor per head."""
+    """Project ``x`` (batch, positions, d_model) to queries ("q") or keys and values ("kv"), split into heads."""
     width, heads = attention.embed_dim, attention.num_heads
     part = slice(0, width) if what == "q" else slice(width, 3 * width)
     projected = linear(x, attention.in_proj_weight[part], attention.in_proj_bias[part])
@@ -251,7 +251,7 @@ def project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> Key
 def attend(
     attention: nn.MultiheadAttention, x: torch.Tensor, pair: KeysAndValues, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """Attention of ``x`` (batch, positions, d_model) to keys and values, those of a batch of one for all."""
+    """Attend from ``x`` (batch, positions, d_model) to keys and values; a batch of one is broadcast."""
     (queries,) = project(attention, x, "q")
     keys, values = (one.expand(len(x), -1, -1, -1) for one in pair)
     found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
@@ -259,7 +259,7 @@ def attend(
 
 
 def _causal_mask(x: torch.Tensor, num_positions: int) -> torch.Tensor | None:
-    """True where the new tokens of ``x`` may look; None for a single one, which may look everywhere."""
+    """Return the causal mask of the new tokens of ``x``, True where attended; None for a single token."""
     new = x.shape[1]
     if new == 1:
         return None

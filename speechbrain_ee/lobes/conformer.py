@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conformer and Transformer encoders with exits, over SpeechBrain's stock TransformerASR."""
+"""Conformer and Transformer encoders with exits, based on SpeechBrain's TransformerASR."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ ATTENTION_TYPES = ("regularMHA", "RelPosMHAXL", "RoPEMHA")
 
 
 class MaskedConvolutionModule(ConvolutionModule):
-    """SpeechBrain's Conformer convolution with padding set to zero *before* the depthwise kernel.
+    """SpeechBrain's Conformer convolution with padding set to zero *before* the depthwise convolution.
 
-    The stock module masks only its output, so frames near the end of an utterance see whatever stands in the padding
-    and depend on the batch. Without padding the two are the same.
+    The stock module masks only its output, so the last frames of an utterance depend on the values in the padding and
+    thus on the batch. Without padding the two modules are equal.
 
     Example
     -------
@@ -28,14 +28,14 @@ class MaskedConvolutionModule(ConvolutionModule):
 
     @classmethod
     def from_stock(cls, stock: ConvolutionModule) -> "MaskedConvolutionModule":
-        """Take over a stock module's layers (shared, not copied)."""
+        """Make a module that shares the layers of a stock module."""
         module = cls(stock.layer_norm.normalized_shape[0], stock.kernel_size, causal=stock.causal)
         for name in ("layer_norm", "bottleneck", "conv", "after_conv"):
             setattr(module, name, getattr(stock, name))
         return module
 
     def forward(self, x, mask=None, dynchunktrain_config=None):
-        """See the stock module: x (batch, frames, d_model), mask (batch, frames, 1), True at padding."""
+        """Apply the convolution to x (batch, frames, d_model); mask (batch, frames, 1) is True at padding."""
         if mask is None or dynchunktrain_config is not None:
             return super().forward(x, mask, dynchunktrain_config)
         out = self.bottleneck(self.layer_norm(x).transpose(1, 2))
@@ -48,32 +48,32 @@ class MaskedConvolutionModule(ConvolutionModule):
 class TransformerExitEncoder(ExitEncoder):
     """A stock SpeechBrain Transformer encoder, with exits.
 
-    ``transformer`` is an unchanged ``TransformerASR`` without decoder, whose layers are called one by one: attention
-    maps are dropped as they come and its layerdrop is not used. Every exit sees its state through the encoder's one
-    final norm, so the last exit is the stock encoder's output and an exit's head is what follows a shallower encoder.
+    ``transformer`` is an unchanged ``TransformerASR`` without decoder. Its layers are called one by one: attention maps
+    are discarded and layerdrop is not used. The states of all exits pass through the encoder's final norm, so the last
+    exit equals the stock encoder, and every other exit equals a shallower encoder.
 
     Arguments
     ---------
     n_mels : int
         Size of a feature frame.
     num_layers : int
-        Encoder layers.
+        Number of encoder layers.
     exit_layers : Sequence[int]
         See :func:`~speechbrain_ee.lobes.encoder.check_exit_layers`.
     d_model : int
-        Width.
+        Width of the encoder.
     nhead : int
-        Attention heads.
+        Number of attention heads.
     d_ffn : int
-        Width of the feed-forward part.
+        Width of the feed-forward networks.
     dropout : float
-        In front-end and layers.
+        Dropout of front-end and layers.
     attention_type : str
-        ``regularMHA`` with absolute sinusoids (the paper), ``RelPosMHAXL`` or ``RoPEMHA``.
+        ``regularMHA`` with absolute positional encoding (as in the paper), ``RelPosMHAXL`` or ``RoPEMHA``.
     channels : Sequence[int]
-        Channels of the front-end's blocks; each halves the frame rate.
+        Channels of the front-end's blocks; each block halves the frame rate.
     max_length : int
-        Longest input in encoder frames, the size of the table of absolute sinusoids.
+        Longest input of ``regularMHA`` in encoder frames: the size of the table of positional encodings.
 
     Example
     -------
@@ -128,7 +128,7 @@ class TransformerExitEncoder(ExitEncoder):
 
     @property
     def max_output_frames(self) -> int | None:
-        """See :attr:`ExitEncoder.max_output_frames`: the table of absolute sinusoids has an end."""
+        """See :attr:`ExitEncoder.max_output_frames`: the size of the table of positional encodings."""
         return self.config["max_length"] if self.config["attention_type"] == "regularMHA" else None
 
     @property
@@ -138,7 +138,7 @@ class TransformerExitEncoder(ExitEncoder):
 
     @property
     def final_norm(self) -> torch.nn.Module:
-        """See :attr:`ExitEncoder.final_norm`: the stock encoder's."""
+        """See :attr:`ExitEncoder.final_norm`."""
         return self.transformer.encoder.norm
 
     def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -147,7 +147,7 @@ class TransformerExitEncoder(ExitEncoder):
         Raises
         ------
         ValueError
-            If an utterance is longer than the table of positions.
+            If an utterance is longer than ``max_length``.
         """
         x, lengths = self.frontend(feats, num_frames)
         limit = self.max_output_frames
@@ -185,7 +185,7 @@ class TransformerExitEncoder(ExitEncoder):
     def _attention_macs(self, frames: int) -> int:
         width = self.config["d_model"]
         macs = 4 * frames * width**2 + 2 * frames**2 * width
-        if self.config["attention_type"] == "RelPosMHAXL":  # positions projected, and scored against every query
+        if self.config["attention_type"] == "RelPosMHAXL":  # projection of positions, and their scores with every query
             macs += (2 * frames - 1) * width * (width + frames)
         return macs
 
@@ -194,12 +194,12 @@ class TransformerExitEncoder(ExitEncoder):
 
 
 class ConformerExitEncoder(TransformerExitEncoder):
-    """A stock SpeechBrain Conformer encoder, with exits; the encoder of the paper's scratch systems.
+    """A stock SpeechBrain Conformer encoder, with exits, as in the paper's models trained from scratch.
 
     Arguments
     ---------
     kernel_size : int
-        Of the depthwise convolution, odd.
+        Kernel size of the depthwise convolution, odd.
     **arguments
         See :class:`TransformerExitEncoder`.
 
@@ -218,7 +218,9 @@ class ConformerExitEncoder(TransformerExitEncoder):
 
     def __init__(self, *, kernel_size: int = 31, **arguments):
         if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} is even: give an odd one, it is centred on a frame")
+            raise ValueError(
+                f"kernel_size={kernel_size} is even: give an odd one, so that the kernel is centred on a frame"
+            )
         self._kernel_size = kernel_size
         super().__init__(**arguments)
         self.config["kernel_size"] = kernel_size
@@ -231,7 +233,7 @@ class ConformerExitEncoder(TransformerExitEncoder):
         return transformer
 
     def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`: two feed-forward parts, attention, convolution."""
+        """See :meth:`ExitEncoder.layer_macs`: two feed-forward networks, attention, convolution."""
         width = self.config["d_model"]
         convolution = num_output_frames * width * (3 * width + self._kernel_size)
         ffn = 2 * self._ffn_macs(num_output_frames)

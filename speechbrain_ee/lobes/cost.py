@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exit costs: multiply-accumulates by formula, and the machine's speed beside measured seconds."""
+"""Cost of each exit: multiply-accumulates and parameters; and the speed of the machine, to compare measured times."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from speechbrain_ee.lobes.heads import CTCHeads
 
 
 def exit_macs(encoder: ExitEncoder, heads: CTCHeads, num_frames: int, *, heads_run: int | None = None) -> list[int]:
-    """Multiply-accumulates of one utterance up to each exit, alone in its batch.
+    """Compute the multiply-accumulates of one utterance up to each exit, without padding.
 
     Arguments
     ---------
@@ -23,13 +23,13 @@ def exit_macs(encoder: ExitEncoder, heads: CTCHeads, num_frames: int, *, heads_r
     num_frames : int
         Feature frames of the utterance.
     heads_run : int | None
-        How many heads are run on the way: None means every head up to the exit, as a policy that looks at each does;
-        1 means the exit's own, as a static exit does.
+        Number of heads that are run. None means all heads up to the exit, for a policy that reads every exit; 1 means
+        the head of the exit alone, for a static exit.
 
     Returns
     -------
     list[int]
-        One number per exit, rising. Features (an FFT) and decoding are not counted.
+        One increasing number per exit. Features (an FFT) and decoding are not counted.
 
     Example
     -------
@@ -49,7 +49,7 @@ def exit_macs(encoder: ExitEncoder, heads: CTCHeads, num_frames: int, *, heads_r
 
 
 def exit_parameters(encoder: ExitEncoder, heads: CTCHeads) -> list[int]:
-    """Parameters that a model cut at each exit keeps: front-end, the layers up to it, and its own head.
+    """Count the parameters of a model cut at each exit: front-end, layers up to the exit, and its head.
 
     Example
     -------
@@ -70,7 +70,7 @@ def exit_parameters(encoder: ExitEncoder, heads: CTCHeads) -> list[int]:
 
 
 def count_parameters(module: torch.nn.Module) -> int:
-    """Number of parameters, frozen ones included.
+    """Count parameters, including frozen ones.
 
     Example
     -------
@@ -81,12 +81,12 @@ def count_parameters(module: torch.nn.Module) -> int:
 
 
 def machine(num_runs: int = 5, size: int = 1024) -> dict:
-    """Name the CPU and measure its matrix product in this very process, so that seconds can be compared.
+    """Name the CPU and measure its matrix product in this process, so that times of machines can be compared.
 
     Returns
     -------
     dict
-        ``cpu`` (name), ``threads`` (torch's) and ``gemm_gflops`` (10^9 floating-point operations a second of the best
+        ``cpu`` (name), ``threads`` (of torch) and ``gemm_gflops`` (10^9 floating-point operations per second, the best
         of ``num_runs`` float32 products of ``size`` x ``size`` matrices).
 
     Example

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every encoder with exits shares: exit layers, segments, and two ways over the same layers."""
+"""The interface of encoders with exits: exit layers, segments, full and incremental runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from speechbrain_ee.lobes.padding import padding_mask
 
 
 def constructor_arguments(frame: dict) -> dict:
-    """Keep a constructor's own arguments out of its ``locals()``: what a saved model is rebuilt from."""
+    """Return the constructor arguments among its ``locals()``, from which a saved model is rebuilt."""
     return {name: value for name, value in frame.items() if name not in ("self", "__class__")}
 
 
 def check_exit_layers(exit_layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
-    """Check where the exits are.
+    """Check exit layers.
 
     Arguments
     ---------
     exit_layers : Sequence[int]
-        Encoder layers that have run at each exit, rising, the last one equal to ``num_layers``.
+        Number of encoder layers before each exit, increasing; the last one is ``num_layers``.
     num_layers : int
-        Layers of the encoder.
+        Number of encoder layers.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def check_exit_layers(exit_layers: Sequence[int], num_layers: int) -> tuple[int,
     Raises
     ------
     ValueError
-        For layers that are 0, too large, repeated, unsorted or not integers, and if the full encoder is no exit.
+        If a layer is 0, too large, repeated, unsorted or not an integer, or the last layer is not an exit.
 
     Example
     -------
@@ -61,20 +61,20 @@ def check_exit_layers(exit_layers: Sequence[int], num_layers: int) -> tuple[int,
 
 @dataclass(frozen=True)
 class EncoderState:
-    """How far an incremental run has come.
+    """State of an incremental run.
 
     Arguments
     ---------
     x : torch.Tensor
-        Output of the last layer that ran, (batch, frames, d_model).
+        Output of the last layer that was run, (batch, frames, d_model).
     lengths : torch.Tensor
         Valid frames, integers, (batch,).
     segments_run : int
-        Number of segments that have run; the exit index of the next exit.
+        Number of segments that were run: the exit index of the next exit.
     mask : torch.Tensor | None
-        What keeps the layers from padding, in the form that they take; None where there is none.
+        Padding mask in the form that the layers take; None if nothing is padded.
     pos_embs : torch.Tensor | None
-        What every layer is told of positions, if the attention wants that.
+        Positional encoding that every layer takes, or None.
     """
 
     x: torch.Tensor
@@ -85,22 +85,22 @@ class EncoderState:
 
 
 class ExitEncoder(nn.Module, ABC):
-    """An encoder cut into segments, with an exit after each.
+    """An encoder divided into segments, with an exit after each.
 
-    ``forward`` runs everything and returns every exit's state: training and evaluation, safe under DDP. ``start`` and
-    ``advance`` run one segment at a time and ``keep`` drops the utterances that have stopped: inference. Both go
-    through the same layers, and a layer above the exit taken is never called.
+    ``forward`` runs the whole encoder and returns the states of all exits, for training (also under DDP) and
+    evaluation. For inference, ``start`` and ``advance`` run one segment at a time, and ``keep`` drops utterances that
+    have stopped. Both run the same layers. Layers above the exit taken are never called.
 
-    Sub-classes give :meth:`front_end`, :attr:`layers`, :meth:`run_layer`, :attr:`final_norm` and the costs.
+    Subclasses implement :meth:`front_end`, :attr:`layers`, :meth:`run_layer`, :attr:`final_norm` and the costs.
 
     Arguments
     ---------
     exit_layers : Sequence[int]
         See :func:`check_exit_layers`.
     num_layers : int
-        Layers of the encoder.
+        Number of encoder layers.
     frame_size : int
-        Numbers in a frame of the features.
+        Size of a feature frame.
     d_model : int
         Width of the states.
     """
@@ -114,7 +114,7 @@ class ExitEncoder(nn.Module, ABC):
 
     @property
     def max_output_frames(self) -> int | None:
-        """Longest input in encoder frames; None where there is no limit."""
+        """Longest input in encoder frames; None for no limit."""
         return None
 
     @property
@@ -125,32 +125,32 @@ class ExitEncoder(nn.Module, ABC):
     @property
     @abstractmethod
     def layers(self) -> nn.ModuleList:
-        """The encoder layers, first one first."""
+        """The encoder layers in order."""
 
     @property
     @abstractmethod
     def final_norm(self) -> nn.Module | None:
-        """The norm behind the last layer, through which every exit is seen; None where there is none."""
+        """Norm after the last layer, applied to the states of all exits; None if the encoder has none."""
 
     @abstractmethod
     def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (batch, frames, frame_size) and lengths (batch,) -> what layer 1 takes, and its lengths."""
+        """Features (batch, frames, frame_size) and lengths (batch,) -> input of layer 1 and its lengths."""
 
     @abstractmethod
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
-        """Run encoder layer ``layer`` (from 1): state -> (batch, frames, d_model)."""
+        """Run encoder layer ``layer`` (counted from 1): state -> (batch, frames, d_model)."""
 
     @abstractmethod
     def num_output_frames(self, num_frames):
-        """Encoder frames for ``num_frames`` feature frames (int or integer tensor)."""
+        """Return the encoder frames of ``num_frames`` feature frames (int or integer tensor)."""
 
     @abstractmethod
     def front_end_macs(self, num_frames: int) -> int:
-        """Multiply-accumulates of the front-end for one utterance of ``num_frames`` feature frames."""
+        """Return the multiply-accumulates of the front-end for one utterance of ``num_frames`` feature frames."""
 
     @abstractmethod
     def layer_macs(self, num_output_frames: int) -> int:
-        """Multiply-accumulates of one layer for one utterance of ``num_output_frames`` encoder frames."""
+        """Return the multiply-accumulates of a layer for one utterance of ``num_output_frames`` encoder frames."""
 
     def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
         """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
@@ -158,11 +158,11 @@ class ExitEncoder(nn.Module, ABC):
         return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
 
     def exit_state(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn a layer's output into what an exit head sees, both (batch, frames, d_model)."""
+        """Apply the final norm to a layer's output: input of an exit head, (batch, frames, d_model)."""
         return x if self.final_norm is None else self.final_norm(x)
 
     def segment(self, exit_index: int) -> range:
-        """Layers (from 1) between the exit before ``exit_index`` and this one.
+        """Return the layers, counted from 1, of the segment before an exit.
 
         Example
         -------
@@ -182,22 +182,22 @@ class ExitEncoder(nn.Module, ABC):
         Returns
         -------
         tuple[EncoderState, torch.Tensor]
-            The state after it, and what the exit head there sees (batch, frames, d_model).
+            The new state, and the input of the exit head, (batch, frames, d_model).
 
         Raises
         ------
         ValueError
-            If every segment has run.
+            If all segments were run.
         """
         if state.segments_run >= len(self.exit_layers):
-            raise ValueError(f"all {len(self.exit_layers)} segments have run: start() again")
+            raise ValueError(f"all {len(self.exit_layers)} segments were run: call start() for new utterances")
         for layer in self.segment(state.segments_run):
             state = replace(state, x=self.run_layer(layer, state))
         state = replace(state, segments_run=state.segments_run + 1)
         return state, self.exit_state(state.x)
 
     def keep(self, state: EncoderState, index: torch.Tensor) -> EncoderState:
-        """Go on with the utterances at positions ``index`` (integers, (remaining,)), cropped to the longest."""
+        """Keep the utterances at positions ``index`` (integers, (remaining,)), cropped to the longest."""
         lengths = state.lengths[index]
         frames = int(lengths.max())
         x = state.x[index, :frames]
@@ -226,9 +226,9 @@ class ExitEncoder(nn.Module, ABC):
         return states, state.lengths
 
     def macs(self, num_frames: int) -> list[int]:
-        """Multiply-accumulates of each segment alone for one utterance of ``num_frames`` feature frames.
+        """Return the multiply-accumulates of each segment for one utterance of ``num_frames`` feature frames.
 
-        Segment 0 owns the front-end; exit heads are not in it.
+        Segment 0 includes the front-end; exit heads are not included.
         """
         per_layer = self.layer_macs(self.num_output_frames(num_frames))
         segments = [per_layer * len(self.segment(index)) for index in range(len(self.exit_layers))]
@@ -236,7 +236,7 @@ class ExitEncoder(nn.Module, ABC):
         return segments
 
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
-        """What the layers need beside ``x``; no mask where nothing is padded."""
+        """Return the inputs of the layers besides ``x``. In evaluation mode there is no mask if nothing is padded."""
         if not self.training and bool((lengths == x.shape[1]).all()):
             return {"mask": None}
         return {"mask": padding_mask(lengths, x.shape[1])}

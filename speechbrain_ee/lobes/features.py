@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an encoder is fed with: the interface, and log-mel features with a global normalisation that travels."""
+"""Features: their interface, and log-mel features with global normalisation."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from speechbrain_ee.lobes.padding import zero_padding
 
 
 class Features(nn.Module, ABC):
-    """From waveforms to what an encoder takes, in frames.
+    """Features of waveforms, the input of an encoder.
 
     Arguments
     ---------
     sample_rate : int
-        Of the waveforms, in Hz.
+        Sample rate of the waveforms in Hz.
     frame_size : int
-        Numbers in a frame; the encoder must take frames of this size.
+        Size of a frame; must equal the encoder's.
     """
 
     def __init__(self, *, sample_rate: int, frame_size: int):
@@ -28,11 +28,11 @@ class Features(nn.Module, ABC):
         self.sample_rate = sample_rate
         self.frame_size = frame_size
 
-    min_seconds = 0.0  # what is shorter is padded to this, and its frames are of so many seconds
+    min_seconds = 0.0  # features of shorter utterances are padded to this length
 
     @abstractmethod
     def num_frames(self, num_samples):
-        """Frames of ``num_samples`` samples (int or integer tensor)."""
+        """Return the frames of ``num_samples`` samples (int or integer tensor)."""
 
     @abstractmethod
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,9 +41,9 @@ class Features(nn.Module, ABC):
         Arguments
         ---------
         wavs : torch.Tensor
-            Waveforms, (batch, samples); what stands in the padding does not matter.
+            Waveforms, (batch, samples); the padding may have any values.
         num_samples : torch.Tensor
-            Valid samples of each, integers, (batch,).
+            Valid samples, integers, (batch,).
 
         Returns
         -------
@@ -52,40 +52,40 @@ class Features(nn.Module, ABC):
         """
 
     def fit(self, waveforms: Iterable[torch.Tensor]) -> int:
-        """Measure what is measured once before training over waveforms (samples,); returns the number of frames seen.
+        """Measure statistics of waveforms (samples,) once before training; return the number of frames.
 
-        Here nothing is, and no waveform is looked at.
+        By default there are no statistics, and the waveforms are not read.
         """
         del waveforms
         return 0
 
 
 def check_downsample(factor: int) -> int:
-    """Refuse what is no whole factor; see the features that take it."""
+    """Check the argument ``downsample`` of features."""
     if not isinstance(factor, int) or isinstance(factor, bool) or factor < 1:
-        raise ValueError(f"downsample={factor!r}: give a whole number, 1 for none")
+        raise ValueError(f"downsample={factor!r}: give an integer >= 1; 1 means no downsampling")
     return factor
 
 
 class LogMel(Features):
-    """SpeechBrain's log-mel filterbank, normalised by the mean and deviation of the training speech.
+    """SpeechBrain's log-mel filterbank, normalised by mean and standard deviation of the training speech.
 
-    The two statistics are buffers, so checkpoints and bundles carry them and they move with the module. They are
-    measured once before training by :meth:`fit`; SpeechBrain's ``InputNormalization`` keeps them outside the state
-    dict and lets them drift during the first epochs. (The paper's code has neither the logarithm nor a normalisation.)
+    The statistics are buffers, so they are saved in checkpoints and move with the module. :meth:`fit` measures them
+    once before training; SpeechBrain's ``InputNormalization`` keeps them outside the state dict and updates them during
+    the first epochs. (The paper's code uses neither the logarithm nor normalisation.)
 
     Arguments
     ---------
     sample_rate : int
-        Of the waveforms, in Hz.
+        Sample rate of the waveforms in Hz.
     n_mels : int
         Number of mel bands.
     n_fft : int
-        Points of the Fourier transform.
+        Size of the Fourier transform in samples.
     win_length_ms : float
-        Window in milliseconds.
+        Length of the window in milliseconds.
     hop_length_ms : float
-        Step in milliseconds.
+        Distance of the frames in milliseconds.
     f_max : int | None
         Upper edge of the filterbank in Hz; None means half the sample rate.
 
@@ -126,12 +126,12 @@ class LogMel(Features):
         self.n_fft = n_fft
         self.hop_samples = stft.hop_length  # SpeechBrain's own rounding
         if self.hop_samples < 1:
-            raise ValueError(f"hop_length_ms={hop_length_ms} is no whole sample at {sample_rate} Hz: raise it")
+            raise ValueError(f"hop_length_ms={hop_length_ms} is less than a sample at {sample_rate} Hz: raise it")
         self.register_buffer("mean", torch.zeros(n_mels))
         self.register_buffer("std", torch.ones(n_mels))
 
     def num_frames(self, num_samples):
-        """See :meth:`Features.num_frames`: one every hop, the first at time zero."""
+        """See :meth:`Features.num_frames`: one per hop, the first at time zero."""
         return (num_samples - self.n_fft % 2) // self.hop_samples + 1
 
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +141,7 @@ class LogMel(Features):
 
     @torch.no_grad()
     def fit(self, waveforms: Iterable[torch.Tensor]) -> int:
-        """Measure mean and deviation of every band over waveforms (samples,); returns the number of frames seen.
+        """Measure mean and standard deviation of every band over waveforms (samples,); return the number of frames.
 
         Raises
         ------
@@ -150,13 +150,13 @@ class LogMel(Features):
         """
         count, total, square = 0, 0.0, 0.0
         for waveform in waveforms:
-            # double precision on the CPU: some devices (Apple's) have none
+            # on the CPU, since some devices (Apple's) have no double precision
             feats = self.fbank(waveform.to(self.mean.device).unsqueeze(0))[0].cpu().double()
             count += feats.shape[0]
             total = total + feats.sum(0)
             square = square + feats.square().sum(0)
         if count == 0:
-            raise ValueError("cannot measure feature statistics: got no waveform, give at least one")
+            raise ValueError("cannot measure feature statistics without waveforms: give at least one")
         mean = total / count
         self.mean.copy_(mean.float())
         self.std.copy_((square / count - mean.square()).clamp(min=1e-6).sqrt().float())

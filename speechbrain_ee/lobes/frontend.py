@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutional subsampling in front of an encoder, exact under padding."""
+"""Convolutional subsampling before an encoder, independent of padding."""
 
 from functools import partial
 
@@ -14,8 +14,8 @@ from speechbrain_ee.lobes.padding import zero_padding
 class ConvSubsampling(nn.Module):
     """SpeechBrain's convolutional front-end, one strided 3 x 3 convolution per block, with integer lengths.
 
-    The stock front-end pads time by reflection and lets padding leak into the last frames. Here every block pads with
-    zeros and is followed by a mask, so the frames of an utterance do not depend on its batch.
+    The stock front-end pads the time axis by reflection, so that the padding of a batch changes the last frames. Here
+    every block pads with zeros and its output is masked, so the frames of an utterance do not depend on the batch.
 
     Arguments
     ---------
@@ -24,7 +24,7 @@ class ConvSubsampling(nn.Module):
     channels : list[int] | tuple[int, ...]
         Output channels of each block; each block halves time and frequency.
     dropout : float
-        After every block.
+        Dropout after every block.
 
     Example
     -------
@@ -58,7 +58,7 @@ class ConvSubsampling(nn.Module):
         self.output_size = self.channels[-1] * self._after_blocks(n_mels)[-1]
 
     def _after_blocks(self, size) -> list:
-        """Size of an axis after each block (int or integer tensor): the convolution's own formula, padding 1."""
+        """Return the size of an axis after each block (int or integer tensor), for a convolution with padding 1."""
         sizes = []
         for _ in self.channels:
             size = (size - 1) // self.stride + 1
@@ -66,7 +66,7 @@ class ConvSubsampling(nn.Module):
         return sizes
 
     def num_output_frames(self, num_frames):
-        """Output frames for ``num_frames`` input frames (int or integer tensor)."""
+        """Return the output frames of ``num_frames`` input frames (int or integer tensor)."""
         return self._after_blocks(num_frames)[-1]
 
     def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,7 +90,7 @@ class ConvSubsampling(nn.Module):
         return x.flatten(2), lengths
 
     def macs(self, num_frames: int) -> int:
-        """Multiply-accumulates for one utterance of ``num_frames`` feature frames."""
+        """Return the multiply-accumulates for one utterance of ``num_frames`` feature frames."""
         total, in_channels = 0, 1
         sizes = zip(self.channels, self._after_blocks(num_frames), self._after_blocks(self.n_mels), strict=True)
         for out_channels, frames, bands in sizes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit heads: what turns an encoder state into log-probabilities."""
+"""CTC exit heads, and the output of an exit."""
 
 from __future__ import annotations
 
@@ -95,16 +95,17 @@ class CTCHeads(nn.Module):
     d_model : int
         Width of the encoder.
     vocab_size : int
-        Tokens, blank included.
+        Number of tokens, including the blank.
     kind : str
-        ``linear`` (the paper), ``norm_linear`` (LayerNorm first), ``mlp`` (LayerNorm, one hidden layer, GELU) or
-        ``blstm`` (LayerNorm, one bidirectional LSTM), as in a branch of the authors' code, for frozen encoders.
+        ``linear`` (as in the paper), ``norm_linear`` (LayerNorm first), ``mlp`` (LayerNorm, one hidden layer with GELU)
+        or ``blstm`` (LayerNorm, one bidirectional LSTM; as in a branch of the authors' code, for frozen encoders).
     shared : bool
-        True: all exits use one head (the published wav2vec2 code does so by accident); False: untied, as in the paper.
+        True shares one head between all exits (as the published wav2vec2 code does by accident); False gives each exit
+        its own, as in the paper.
     hidden_size : int | None
-        Of ``mlp``, None means ``d_model``; of each direction of ``blstm``, None means half of it.
+        Hidden size of ``mlp`` (None means ``d_model``) or of each direction of ``blstm`` (None means ``d_model / 2``).
     dropout : float
-        Before the last linear layer.
+        Dropout before the last linear layer.
 
     Example
     -------
@@ -114,7 +115,7 @@ class CTCHeads(nn.Module):
     [torch.Size([3, 7, 30]), torch.Size([3, 7, 30])]
     """
 
-    has_decoders = False  # attention decoders, at some exit at least
+    has_decoders = False  # whether any exit has an attention decoder
 
     def __init__(
         self,
@@ -150,12 +151,12 @@ class CTCHeads(nn.Module):
         return _Head(*layers, nn.Dropout(self.config["dropout"]), nn.Linear(width, vocab))
 
     def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
-        """Head of one exit.
+        """Run the head of one exit.
 
         Arguments
         ---------
         exit_index : int
-            Which one.
+            Index of the exit.
         state : torch.Tensor
             (batch, frames, d_model).
         lengths : torch.Tensor
@@ -164,7 +165,7 @@ class CTCHeads(nn.Module):
         Returns
         -------
         ExitOutput
-            Its log-probabilities are float32.
+            With log-probabilities in float32.
         """
         logits = self.heads[0 if self.shared else exit_index](state, lengths)
         return ExitOutput(logits.float().log_softmax(-1), lengths, state)
@@ -176,7 +177,7 @@ class CTCHeads(nn.Module):
         tokens: torch.Tensor | None = None,
         token_lengths: torch.Tensor | None = None,
     ) -> list[ExitOutput]:
-        """All heads.
+        """Run all heads.
 
         Arguments
         ---------
@@ -185,7 +186,7 @@ class CTCHeads(nn.Module):
         lengths : torch.Tensor
             Valid frames, integers, (batch,).
         tokens : torch.Tensor | None
-            Targets (batch, tokens), for heads that are trained by telling them what came before; CTC needs none.
+            Targets (batch, tokens) for teacher forcing of attention decoders; unused by CTC heads.
         token_lengths : torch.Tensor | None
             Valid tokens, integers, (batch,).
 
@@ -197,23 +198,23 @@ class CTCHeads(nn.Module):
         Raises
         ------
         ValueError
-            If there are more or fewer states than exits.
+            If the number of states is not the number of exits.
         """
         if len(states) != self.num_exits:
             raise ValueError(f"got {len(states)} states for {self.num_exits} exit heads: give one state per exit")
         return [self.head(index, state, lengths) for index, state in enumerate(states)]
 
     def modules_of(self, exit_index: int) -> list[nn.Module]:
-        """What a model that is cut at one exit needs of the heads."""
+        """Return the modules that a model cut at one exit needs."""
         return [self.heads[0 if self.shared else exit_index]]
 
     @property
     def may_skip_parameters(self) -> bool:
-        """Whether a training step may leave some of the parameters without a gradient, for which DDP would wait."""
+        """Whether a training step may leave parameters without gradient: DDP must look for unused parameters."""
         return False
 
     def macs(self, num_output_frames: int) -> int:
-        """Multiply-accumulates of one head for one utterance of ``num_output_frames`` encoder frames."""
+        """Return the multiply-accumulates of a head for one utterance of ``num_output_frames`` encoder frames."""
         per_frame = 0
         for module in self.heads[0]:
             if isinstance(module, nn.Linear):
@@ -224,7 +225,7 @@ class CTCHeads(nn.Module):
 
 
 class _Head(nn.Sequential):
-    """Layers in a row, of which some want to know where an utterance ends."""
+    """A sequence of layers, some of which take lengths."""
 
     def forward(self, state: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         for layer in self:
@@ -233,9 +234,9 @@ class _Head(nn.Sequential):
 
 
 class _BLSTM(nn.Module):
-    """A bidirectional LSTM whose backward direction begins at the utterance's end, not in the padding.
+    """A bidirectional LSTM whose backward direction starts at the utterance's end, not in the padding.
 
-    As one ``nn.LSTM`` over a packed batch, which on a CPU is much slower in training.
+    Equal to one bidirectional ``nn.LSTM`` over a packed batch, which is much slower in training on a CPU.
     """
 
     def __init__(self, input_size: int, hidden_size: int):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CTC heads with attention decoders at exits: an encoder with exits becomes a hybrid CTC/attention model."""
+"""Hybrid CTC/attention heads: CTC heads with attention decoders at some or all exits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ DECODER_KINDS = ("shared", "per_exit")
 
 
 class JointHeads(CTCHeads):
-    """A CTC head at every exit, and attention decoders at all of them or at some.
+    """CTC heads at every exit, and attention decoders at some or all of them.
 
-    The CTC head says whether to stop; the decoder then runs once, at the exit taken (Wright et al., arXiv 2309.09546,
-    have one decoder per exit; the loss is that of Watanabe et al., "Hybrid CTC/attention architecture", 2017).
+    The scores of the CTC heads decide where an utterance stops. The decoder runs once, at the exit taken. Wright et
+    al., arXiv 2309.09546, use one decoder per exit; the loss is that of Watanabe et al., "Hybrid CTC/attention
+    architecture", 2017.
 
     Arguments
     ---------
@@ -29,31 +30,31 @@ class JointHeads(CTCHeads):
     d_model : int
         Width of the encoder and of the decoders.
     vocab_size : int
-        Tokens, blank, BOS and EOS included.
+        Number of tokens, including blank, BOS and EOS.
     nhead : int
-        Attention heads of a decoder.
+        Number of attention heads of a decoder.
     d_ffn : int
-        Width of the feed-forward part of a decoder.
+        Width of the feed-forward networks of a decoder.
     num_decoder_layers : int
-        Layers of a decoder.
+        Number of layers of a decoder.
     decoders : str
-        ``shared``: one decoder serves all exits; ``per_exit``: one each, as in the paper.
+        ``shared``: one decoder for all exits; ``per_exit``: one decoder each, as in the paper.
     decoders_at : Sequence[int] | None
-        Exit layers with a decoder, None is all; at the others CTC gives the text.
+        Exit layers with a decoder; None means all. The text of the others comes from CTC.
     decoders_per_batch : int | None
-        How many of these exits at most, drawn anew for every batch and the same on every rank, pay for a decoder in
-        training; None is all. Fewer = faster steps, more noise.
+        Maximum number of exits whose decoder is trained on a batch, drawn for every batch and equal on all ranks; None
+        means all. Fewer = faster steps, more noise.
     decoder_dropout : float
-        In the decoders.
+        Dropout of the decoders.
     max_length : int
-        Most tokens of a text, BOS included.
+        Maximum number of tokens of a text, including BOS.
     **head
         ``kind``, ``shared``, ``hidden_size`` and ``dropout`` of :class:`CTCHeads`.
 
     Raises
     ------
     ValueError
-        For an unknown kind, or decoders where there is no exit.
+        If a kind is unknown, or a decoder is at a layer that is not an exit.
 
     Example
     -------
@@ -99,16 +100,16 @@ class JointHeads(CTCHeads):
             AttentionDecoder(num_layers=num_decoder_layers, dropout=decoder_dropout, max_length=max_length, **size)
             for _ in set(self.decoder_of_exit.values())
         )
-        if decoders_per_batch is not None:  # in the state dict, so that a resumed run draws what it would have drawn
+        if decoders_per_batch is not None:  # in the state dict, so that a resumed run draws the same exits
             self.register_buffer("draw", torch.tensor(torch.initial_seed() % 2**31 * 2**31))
 
     def decoder(self, exit_index: int) -> AttentionDecoder | None:
-        """The decoder of an exit, None where it has none."""
+        """Return the decoder of an exit; None if it has none."""
         number = self.decoder_of_exit.get(exit_index)
         return None if number is None else self.decoders[number]
 
     def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
-        """See :meth:`CTCHeads.head`; the decoder comes with the output and is not run."""
+        """See :meth:`CTCHeads.head`; the output includes the decoder, which is not run."""
         return super().head(exit_index, state, lengths)._replace(attention_decoder=self.decoder(exit_index))
 
     def forward(
@@ -118,7 +119,7 @@ class JointHeads(CTCHeads):
         tokens: torch.Tensor | None = None,
         token_lengths: torch.Tensor | None = None,
     ) -> list[ExitOutput]:
-        """See :meth:`CTCHeads.forward`; where targets are given, decoders are run on them."""
+        """See :meth:`CTCHeads.forward`; with targets, the decoders are run on them."""
         outputs = super().forward(states, lengths)
         if tokens is None:
             return outputs
@@ -131,7 +132,7 @@ class JointHeads(CTCHeads):
         return outputs
 
     def _draw_exits(self) -> list[int]:
-        """Which exits pay for a decoder this time."""
+        """Draw the exits whose decoders are trained on this batch."""
         exits = sorted(self.decoder_of_exit)
         how_many = self.config["decoders_per_batch"]
         if how_many is None or not self.training:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integer lengths and padding: what keeps a result independent of its batch."""
+"""Integer lengths, padded batches and masks, which keep results independent of the batch."""
 
 from collections.abc import Sequence
 
@@ -26,19 +26,19 @@ def pad_batch(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tens
 
 
 def padding_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
-    """Mark the padded positions.
+    """Return a mask of the padded positions.
 
     Arguments
     ---------
     lengths : torch.Tensor
-        Valid positions of each utterance, integers, (batch,).
+        Valid positions, integers, (batch,).
     max_length : int
         Number of positions in the padded tensor.
 
     Returns
     -------
     torch.Tensor
-        (batch, max_length), True where there is padding.
+        (batch, max_length), True at padding.
 
     Example
     -------
@@ -63,7 +63,7 @@ def zero_padding(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 def reverse_within(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Turn each row of ``x`` (batch, time, ...) around within its length; what lies behind stays where it is.
+    """Reverse each row of ``x`` (batch, time, ...) within its length; the padding stays in place.
 
     Example
     -------
@@ -77,9 +77,9 @@ def reverse_within(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 def absolute_lengths(wav_lens: torch.Tensor, max_length: int, *, minimum: int = 1) -> torch.Tensor:
-    """Turn relative lengths into integers, exactly for any tensor that SpeechBrain padded.
+    """Convert SpeechBrain's relative lengths to integers, exactly for batches that SpeechBrain padded.
 
-    They are computed on the CPU: it takes double precision, which some devices (Apple's) do not have.
+    Computed on the CPU in double precision, which some devices (Apple's) lack.
 
     Arguments
     ---------
@@ -88,7 +88,7 @@ def absolute_lengths(wav_lens: torch.Tensor, max_length: int, *, minimum: int = 
     max_length : int
         Number of positions in the padded tensor.
     minimum : int
-        What the shortest may be; 0 for texts, which may be empty.
+        Smallest length; 0 for texts, which may be empty.
 
     Returns
     -------
@@ -105,19 +105,19 @@ def absolute_lengths(wav_lens: torch.Tensor, max_length: int, *, minimum: int = 
 
 
 def check_lengths(lengths: torch.Tensor, batch_size: int) -> None:
-    """Refuse lengths that are not one integer number of frames per utterance.
+    """Check that lengths are one integer per utterance.
 
     Arguments
     ---------
     lengths : torch.Tensor
-        What should be valid frames, (batch,).
+        Valid frames, (batch,).
     batch_size : int
-        Number of utterances that they belong to.
+        Number of utterances.
 
     Raises
     ------
     ValueError
-        If they are relative, or not one per utterance.
+        If lengths are relative, or not one per utterance.
 
     Example
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""State dicts: loaded exactly or not at all, and averaged over checkpoints."""
+"""Strict loading, comparison and hashes of state dicts."""
 
 import hashlib
 import json
@@ -14,21 +14,21 @@ MAX_NAMES = 5  # in a message
 
 
 def load_strict(module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor], *, what: str) -> None:
-    """Load a state dict that fits the module exactly, or change nothing and say what differs.
+    """Load a state dict that fits the module exactly; otherwise change nothing and raise an error.
 
     Arguments
     ---------
     module : torch.nn.Module
         Module to load into.
     state_dict : Mapping
-        State by name, as ``module.state_dict()`` gives it.
+        Tensors by name, as from ``module.state_dict()``.
     what : str
-        What is loaded, for the message: "the checkpoint save/CKPT+...".
+        Name of the source in the message, e.g. "the checkpoint save/CKPT+...".
 
     Raises
     ------
     CheckpointError
-        If a key is missing, is one too many or has another shape.
+        If a key is missing or unknown, or has another shape or type.
 
     Example
     -------
@@ -44,7 +44,7 @@ def load_strict(module: torch.nn.Module, state_dict: Mapping[str, torch.Tensor],
 
 
 def check_same(own: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], *, what: str) -> None:
-    """Refuse a state dict with other names or shapes, or with whole numbers for real ones; see :func:`load_strict`."""
+    """Check that two state dicts have the same names, shapes and kinds of numbers; see :func:`load_strict`."""
     differences = [
         ("lacks", [key for key in own if key not in state_dict]),
         ("has in excess", [key for key in state_dict if key not in own]),
@@ -61,12 +61,12 @@ def check_same(own: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.T
 
 
 def modules_digest(modules: Sequence[torch.nn.Module]) -> str:
-    """Hash of the configurations and states of modules that have a ``config``.
+    """Hash the configurations and state dicts of lobes.
 
     Arguments
     ---------
     modules : Sequence
-        In an order of their own.
+        Lobes in a fixed order.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def modules_digest(modules: Sequence[torch.nn.Module]) -> str:
 
 
 def _other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
-    """Names and both shapes of the tensors that are in both and differ in shape."""
+    """Return the names and both shapes of common tensors that differ in shape."""
     return [
         f"{key} {tuple(theirs.shape)} instead of {tuple(ours.shape)}"
         for key, ours, theirs in _shared_tensors(own, state_dict)
@@ -91,7 +91,7 @@ def _other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
 
 
 def _other_types(own: Mapping, state_dict: Mapping) -> list[str]:
-    """Names and types of the tensors that are real numbers in one and not in the other; precisions may differ."""
+    """Return the names and types of common tensors that are real in one only; precisions may differ."""
     return [
         f"{key} {theirs.dtype} instead of {ours.dtype}"
         for key, ours, theirs in _shared_tensors(own, state_dict)
@@ -100,13 +100,13 @@ def _other_types(own: Mapping, state_dict: Mapping) -> list[str]:
 
 
 def _shared_tensors(own: Mapping, state_dict: Mapping) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Name and both tensors of what both have; a module's extra state need not be a tensor, and torch checks it."""
+    """Return the name and both tensors of common keys; extra state that is not a tensor is left to torch."""
     pairs = [(key, ours, state_dict[key]) for key, ours in own.items() if key in state_dict]
     return [pair for pair in pairs if all(isinstance(value, torch.Tensor) for value in pair[1:])]
 
 
 def _head_names(keys: list[str]) -> str:
-    """Name the exit heads that the keys belong to: "heads 1, 2: ", or nothing."""
+    """Return the exit heads that the keys belong to: "heads 1, 2: ", or an empty string."""
     found = [re.search(r"(?:^|\.)heads\.(\d+)\.", key) for key in keys]
     indices = sorted({int(match[1]) for match in found if match})
     if not indices:
@@ -115,5 +115,5 @@ def _head_names(keys: list[str]) -> str:
 
 
 def first_names(names: list[str]) -> str:
-    """Join the first few names, for a message of one line."""
+    """Join the first few names for a message of one line."""
     return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")

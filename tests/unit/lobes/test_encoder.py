@@ -39,7 +39,7 @@ def test_advance_beyond_the_end_is_refused():
     encoder = make_encoder("transformer", num_layers=1, exit_layers=[1])
     state, _ = encoder.advance(encoder.start(torch.randn(1, 9, N_MELS), torch.tensor([9])))
     assert state.segments_run == 1
-    with pytest.raises(ValueError, match="all 1 segments have run"):
+    with pytest.raises(ValueError, match="all 1 segments were run"):
         encoder.advance(state)
 
 

@@ -125,7 +125,7 @@ def test_missing_files_are_refused(folder, tmp_path):
         ("features", {"n_mels": 1_000_000}, "n_mels is 1000000: it must be above 0 and at most 1024"),
         ("features", {"n_fft": 10**9}, "n_fft is 1000000000: it must be above 0 and at most 16384"),
         ("features", {"sample_rate": 10**9}, "sample_rate is 1000000000: it must be above 0 and at most 400000"),
-        ("features", {"hop_length_ms": 1e-9}, "hop_length_ms=1e-09 is no whole sample"),
+        ("features", {"hop_length_ms": 1e-9}, "hop_length_ms=1e-09 is less than a sample"),
         (None, {"heads": None}, "describes no 'heads'"),
         (None, {"heads": "CTCHeads"}, "describes no 'heads'"),
     ],

@@ -111,7 +111,7 @@ def test_whisper_frames_are_averaged():
 
 @pytest.mark.parametrize("factor", [0, 1.5, True])
 def test_no_whole_factor_is_refused(factor):
-    with pytest.raises(ValueError, match="give a whole number, 1 for none"):
+    with pytest.raises(ValueError, match="give an integer >= 1"):
         WhisperLogMel(downsample=factor)
 
 
