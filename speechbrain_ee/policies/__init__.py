@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exit scores and exit policies: decide after each exit whether an utterance stops.
 
-A policy sees what was scored and spent so far, never the model, and this package needs only the standard library: the
-same object runs live, in a replay, and on a device. The last exit always stops, whatever the policy says.
+A policy reads scores and costs, never the model, and this package needs only the standard library. The same object
+therefore runs live, in a replay of cached scores, and on a device. Every utterance stops at the last exit, whatever the
+policy decides.
 
-A threshold policy compares one number per exit with its threshold: a score (:class:`ScoreThreshold`, the rules of
-Wright et al., arXiv 2309.09546), how often exits agreed (:class:`Patience`), or a prediction
-(:class:`LearnedThreshold`). :class:`Capped` puts limits for one utterance around any policy, :class:`RunningBudget` one
-for a stream of them.
+A threshold policy compares one value per exit with its threshold: a score (:class:`ScoreThreshold`, the rules of
+Wright et al., arXiv 2309.09546), the number of successive exits that agree (:class:`Patience`), or a prediction
+(:class:`LearnedThreshold`). :class:`Capped` limits the cost of each utterance under any policy, :class:`RunningBudget`
+the average cost of a stream of utterances.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ POLICIES: dict[str, type[Policy]] = {
 
 
 def policy_from_dict(values: Mapping) -> Policy:
-    """Build a policy from the plain values of its ``to_dict``.
+    """Build a policy from plain values, as written by ``to_dict``.
 
     Arguments
     ---------
@@ -55,7 +56,7 @@ def policy_from_dict(values: Mapping) -> Policy:
     Returns
     -------
     Policy
-        A policy equal to the one that was written.
+        The policy.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def policy_from_dict(values: Mapping) -> Policy:
     name = options.pop("policy", None)
     if name not in POLICIES:
         raise ValueError(f"unknown exit policy {name!r}; known: {', '.join(POLICIES)}")
-    if "of" in options:  # the policy inside
+    if "of" in options:  # the inner policy of Capped and RunningBudget
         options["policy"] = policy_from_dict(options.pop("of"))
     try:
         return POLICIES[name](**options)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy sees, what every policy has, and the simplest one. Needs only the standard library."""
+"""The inputs of a policy, the base class of all policies, and the static exit. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Look:
-    """What a policy sees of one utterance when an exit has been reached.
+    """Inputs of a policy for one utterance at one exit.
 
     Arguments
     ---------
     exit_index : int
         Position of the current exit in ``exit_layers``.
     exit_layers : tuple of int
-        All exits of the model.
+        Exit layers of the model.
     scores : list of dict
-        One dict of score values per exit whose head was computed so far, the current exit last.
+        Score values by name, one dict for each exit whose head was computed so far; the current exit is last.
     macs : list of float
-        Cost up to each exit of the model, the heads of all exits on the way included; empty if costs are unknown.
+        MACs up to each exit of the model, the heads of all earlier exits included; empty if they are unknown.
     facts : dict
-        Facts about the utterance that hold at every exit, such as ``duration`` in seconds.
+        Facts about the utterance that are the same at every exit, such as ``duration`` in seconds.
     clock : callable, optional
-        Seconds since some moment; passed in so that a recorded run can be replayed.
+        Returns the time in seconds; passed in so that a recorded run can be replayed.
     started : float
-        What the clock said when the utterance came in.
+        Time of the clock when the utterance arrived.
     """
 
     exit_index: int
@@ -39,15 +39,15 @@ class Look:
 
     @property
     def is_last(self) -> bool:
-        """Whether no deeper exit is left."""
+        """Whether the current exit is the last one."""
         return self.exit_index == len(self.exit_layers) - 1
 
 
 class Policy:
-    """What every policy has; by itself it runs the full encoder.
+    """Base class of policies; runs the full encoder.
 
-    ``score_names`` are the scores that must be in every look; ``to_dict`` gives plain values for JSON, read back by
-    :func:`policy_from_dict`.
+    ``score_names`` are the scores that every :class:`Look` must have. ``to_dict`` returns plain values for JSON, which
+    :func:`~speechbrain_ee.policies.policy_from_dict` reads.
     """
 
     name = "policy"
@@ -59,45 +59,51 @@ class Policy:
         return self.name
 
     def stop(self, look: Look) -> bool:
-        """Whether the utterance stops at the exit just reached; at the last one it does in any case."""
+        """Decide whether the utterance stops at the current exit; it stops at the last one in any case."""
         return look.is_last
 
     def cuts(self, look: Look) -> bool:
-        """Whether an utterance must stop at an exit whose head is not needed; the head is then computed after all.
+        """Decide whether a limit stops the utterance at an exit whose head is not needed.
 
-        Asked in the place of :meth:`stop`, before the head is computed: ``scores`` has none of this exit.
+        Called instead of :meth:`stop`, before the head is computed; ``scores`` lacks this exit. If it returns True, the
+        head is computed.
         """
         del look
         return False
 
     def ended(self, look: Look) -> None:
-        """Take note that an utterance ends here without having asked: a policy around this one stopped it."""
+        """Note that an outer policy has stopped the utterance here, without a call of :meth:`stop`."""
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
         """Whether the exit's head must be computed."""
         return exit_index == len(exit_layers) - 1
 
     def value(self, look: Look) -> float | None:
-        """What the decision was made on, for reports; None where it is made on no score."""
+        """Return the value that is compared with the threshold; None for a policy without one."""
         del look
         return None
 
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"policy": self.name}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
 class FixedExit(Policy):
-    """Every utterance stops at the same exit; no other head is computed.
+    """The static exit: every utterance stops at the same exit, and no other head is computed.
 
     Arguments
     ---------
     layer : int, optional
-        Exit layer, one of the model's exits; None is the last exit, the full encoder.
+        Exit layer, one of the model's exits; None is the last exit, which is the full encoder.
 
     Example
     -------
     >>> policy = FixedExit(4)
+    >>> policy
+    FixedExit(4)
     >>> [policy.needs_head(i, (2, 4, 6)) for i in range(3)]
     [False, True, False]
     """
@@ -125,3 +131,6 @@ class FixedExit(Policy):
     def to_dict(self) -> dict:
         """See :meth:`Policy.to_dict`."""
         return {"policy": self.name, "layer": self.layer}
+
+    def __repr__(self) -> str:
+        return f"FixedExit({'' if self.layer is None else self.layer})"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrated confidence: from raw scores to the chance of being right. Needs only the standard library."""
+"""Calibrated confidence: apply isotonic maps from scores to probabilities. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 
-def isotonic_value(knots: Mapping[str, Sequence[float]], value: float) -> float:
-    """Evaluate an isotonic map; constant outside its knots, NaN at NaN. Standard library alone.
+def isotonic_value(isotonic_map: Mapping[str, Sequence[float]], value: float) -> float:
+    """Evaluate an isotonic map: linear between its knots, constant outside them, NaN at NaN.
+
+    Arguments
+    ---------
+    isotonic_map : mapping
+        ``x`` and ``y`` of its knots, in rising order of ``x``.
+    value : float
+        A score.
+
+    Returns
+    -------
+    float
+        The probability or error rate.
 
     Example
     -------
@@ -18,7 +30,7 @@ def isotonic_value(knots: Mapping[str, Sequence[float]], value: float) -> float:
     >>> isotonic_value({"x": [0.0, 1.0], "y": [0.2, 0.6]}, 7)
     0.6
     """
-    x, y = knots["x"], knots["y"]
+    x, y = isotonic_map["x"], isotonic_map["y"]
     if math.isnan(value):
         return math.nan
     right = bisect_right(x, value)
@@ -31,23 +43,24 @@ def isotonic_value(knots: Mapping[str, Sequence[float]], value: float) -> float:
 
 
 def confidence_map(confidence: Mapping, kind: str, layer: int, *, is_calibrated: bool) -> dict | None:
-    """Choose the map for an exit.
+    """Return the isotonic map of an exit.
 
     Arguments
     ---------
     confidence : mapping
-        What :func:`fit_confidence` gave, or part of it.
+        The maps of :func:`~speechbrain_ee.calibration.confidence.fit_confidence`.
     kind : str
-        ``words`` or ``wer``.
+        ``words`` (probability that a word is right) or ``wer`` (expected WER of an utterance).
     layer : int
         Exit layer.
     is_calibrated : bool
-        Whether the calibrated policy decided to stop there; the utterances that another one stops are others.
+        Whether the calibrated policy stopped the utterance. Only then the map is used that was fitted on the
+        utterances which this policy stops at the exit.
 
     Returns
     -------
     dict or None
-        For :func:`isotonic_value`; None where nothing was fitted.
+        The map, for :func:`isotonic_value`; None if none was fitted.
 
     Example
     -------

@@ -1,40 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learned exit score: the word errors that going on would still save for its cost, predicted from the other scores.
+"""A learned exit score: the word errors that deeper exits are predicted to save per cost. Standard library only.
 
-A ridge regression per exit and deeper exit, saved as plain numbers and evaluated with the standard library alone, so
-that it is the same live, in a replay and on a device. Only :func:`fit_learned_score` needs scikit-learn.
+There is one ridge regression per exit and deeper exit. Its input features are computed from the other scores. The
+weights are plain numbers, so the score is the same live, in a replay and on a device.
+:func:`~speechbrain_ee.calibration.fit_learned.fit_learned_score` fits it.
 
-At exit k the score is the largest, over the deeper exits j, of E[errors at k - errors at j] / cost from k to j: the
-best rate at which compute buys words. Cost is layers times seconds of audio, as MACs are, or layers alone. Stopping
-where that rate falls under one threshold at every exit is the index rule of optimal stopping, with the expectations
-taken now and not revised on the way.
+At exit k the score is the maximum over the deeper exits j of E[errors at k - errors at j] / cost from k to j. Cost is
+layers times seconds of audio, which is proportional to MACs, or layers. A policy that stops when this rate falls below
+the same threshold at every exit is an index policy of optimal stopping, without a revision of the expectations at later
+exits.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from speechbrain_ee.policies.scores import check_score_names, score_value
 
-SMALLEST, SMALLEST_REST = 1e-6, 1e-4  # before a logarithm of a score, and of 1 - score
+SMALLEST, SMALLEST_REST = 1e-6, 1e-4  # lower limits of a score and of 1 - score, before the logarithm
 
 
 @dataclass(frozen=True)
 class ExitRegression:
-    """The regressions of one exit; features are standardised first.
+    """The regressions of one exit, on standardised input features.
 
     Arguments
     ---------
     mean : list of float
-        Of each feature.
+        Mean of each feature.
     scale : list of float
-        Deviation of each feature; 1 where it does not vary.
+        Standard deviation of each feature; 1 if it is constant.
     weights : list of list of float
-        One row per deeper exit.
+        Weights of the features, one row per deeper exit.
     bias : list of float
-        One per deeper exit: the mean errors saved at this cost.
+        Mean errors saved per cost, one per deeper exit.
     """
 
     mean: list[float]
@@ -45,20 +46,20 @@ class ExitRegression:
 
 @dataclass(frozen=True)
 class LearnedScore:
-    """Errors saved per cost of going on, from the scores of this exit and the one before, and the utterance's length.
+    """Predict errors saved per cost from the scores of the current and the previous exit, and the duration.
 
     Arguments
     ---------
     score_names : list of str
-        The scores that it reads.
+        Scores that the features are computed from.
     exit_layers : list of int
-        Exits of the model that it was fitted for.
+        Exit layers of the model that it was fitted for.
     exits : list of ExitRegression
-        One per exit but the last.
+        One per exit except the last.
     per_second : bool
-        Whether cost is layers times seconds of audio; else layers.
+        Whether cost is layers times seconds of audio; otherwise layers.
     reads_duration : bool
-        Whether the logarithm of the seconds is a feature.
+        Whether the logarithm of the duration is a feature.
 
     Example
     -------
@@ -70,7 +71,7 @@ class LearnedScore:
 
     score_names: list[str]
     exit_layers: list[int]
-    exits: list[ExitRegression]
+    exits: list[ExitRegression] = field(repr=False)
     per_second: bool = False
     reads_duration: bool = False
 
@@ -78,13 +79,14 @@ class LearnedScore:
         check_score_names(self.score_names)
         if len(self.exits) != len(self.exit_layers) - 1:
             raise ValueError(
-                f"a learned score for exits {self.exit_layers} has {len(self.exits)} regressions: fit it again"
+                f"a learned score for exits {self.exit_layers} needs {len(self.exit_layers) - 1} regressions, and has "
+                f"{len(self.exits)}: fit it again"
             )
 
     def __call__(self, scores: Sequence[Mapping[str, float]], exit_index: int, duration: float | None = None) -> float:
-        """Score an exit from the dicts of all exits up to it, the current one last; NaN if one is NaN."""
+        """Return the score of an exit from the scores of all exits up to it; NaN if one of them is NaN."""
         if self.reads_duration and not duration:
-            raise ValueError("this learned score reads the utterance's duration, and it is not known here")
+            raise ValueError("this learned score needs the utterance's duration, which is unknown")
         one = self.exits[exit_index]
         found = exit_features(scores, self.score_names, duration if self.reads_duration else None)
         z = [(value - mean) / scale for value, mean, scale in zip(found, one.mean, one.scale, strict=True)]
@@ -95,32 +97,33 @@ class LearnedScore:
         return math.nan if any(map(math.isnan, rates)) else max(rates)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON, read back by :meth:`from_dict`."""
+        """Return plain values for JSON, which :meth:`from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping) -> LearnedScore:
-        """Build from the plain values of :meth:`to_dict`.
+        """Build from plain values, as written by :meth:`to_dict`.
 
         Raises
         ------
         ValueError
-            If a value is missing or of a wrong form.
+            If a value is missing or has the wrong type.
         """
         try:
             exits = [ExitRegression(**one) for one in values["exits"]]
             flags = (bool(values["per_second"]), bool(values["reads_duration"]))
             return cls(list(values["score_names"]), list(values["exit_layers"]), exits, *flags)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a learned score: {error}; fit it again") from error
+            raise ValueError(f"invalid learned score: {error}; fit it again") from error
 
 
 def exit_features(
     scores: Sequence[Mapping[str, float]], names: Sequence[str], duration: float | None = None
 ) -> list[float]:
-    """What the regression sees: logarithms of each score and of its distance from 1, here and one exit before.
+    """Compute the input features of the regressions.
 
-    The logarithm of the seconds of audio comes last, where they are given.
+    For each score of the current exit, then of the previous one: the logarithm of the score, the logarithm of
+    1 - score, and whether the score is 1. The logarithm of the duration in seconds is last, if it is given.
 
     Example
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies that put limits around others, for one utterance or a stream of them. Needs only the standard library."""
+"""Policies that limit the cost of another policy, per utterance or on average. Standard library only."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from speechbrain_ee.policies.thresholds import ThresholdPolicy, plain_threshold
 
 
 class Capped(Policy):
-    """Another policy within limits for each utterance: it stops earlier where going on would break one.
+    """Stop an utterance before the next exit would exceed a limit; otherwise follow another policy.
 
-    An utterance whose first exit breaks a limit stops there all the same. Only heads that the other policy needs are
-    computed, and that of the exit where a limit stops the utterance.
+    If the first exit already exceeds a limit, the utterance stops there. Only the heads that the other policy needs are
+    computed, and the head of the exit where a limit stops the utterance.
 
     Arguments
     ---------
     policy : Policy
-        What decides within the limits.
+        The policy that decides within the limits.
     max_layer : int, optional
-        No exit deeper than this layer.
+        Deepest exit layer.
     macs_per_s : float, optional
-        Budget in MACs per second of the utterance's audio; an attention decoder's, known only afterwards, aside.
+        Budget in MACs per second of the utterance's audio. MACs of an attention decoder are known only afterwards and
+        are not counted.
     deadline_ms : float, optional
-        Milliseconds from the moment the utterance came in.
+        Time limit in milliseconds after the utterance arrived.
     seconds_to_exit : sequence of (float, float), optional
-        With ``deadline_ms``: per exit an offset in seconds and seconds per second of audio, until its head's output is
-        there, measured on the machine.
+        Required by ``deadline_ms``: measured time until the output of each exit's head is available, as an offset in
+        seconds and seconds per second of audio.
     seconds_to_text : (float, float), optional
-        The same for turning that output into text at the end; None means no time.
+        The same for decoding that output into text; None counts no time.
 
     Raises
     ------
     ValueError
-        If a limit is not above 0, or a deadline comes without measured times.
+        If a limit is not above 0, or ``deadline_ms`` is given without ``seconds_to_exit``.
 
     Example
     -------
@@ -42,6 +43,8 @@ class Capped(Policy):
     >>> look = Look(exit_index=0, exit_layers=(2, 4), scores=[{}], macs=[100, 200], facts={"duration": 2.0})
     >>> Capped(FixedExit(), macs_per_s=99).stop(look), Capped(FixedExit(), macs_per_s=100).stop(look)
     (True, False)
+    >>> Capped(FixedExit(), macs_per_s=99)
+    Capped(FixedExit(), macs_per_s=99)
     """
 
     name = "capped"
@@ -60,7 +63,7 @@ class Capped(Policy):
         limits = {"max_layer": max_layer, "macs_per_s": macs_per_s, "deadline_ms": deadline_ms}
         _check_above_0(limits)
         if deadline_ms is not None and seconds_to_exit is None:
-            raise ValueError("a deadline needs seconds_to_exit, measured on this machine: give two numbers per exit")
+            raise ValueError("deadline_ms needs seconds_to_exit: measure it on this machine, two numbers per exit")
         self.limits = limits
         self.seconds_to_exit = None if seconds_to_exit is None else [_line(pair) for pair in seconds_to_exit]
         self.seconds_to_text = None if seconds_to_text is None else _line(seconds_to_text)
@@ -78,17 +81,17 @@ class Capped(Policy):
         return self.policy.stop(look)
 
     def cuts(self, look: Look) -> bool:
-        """See :meth:`Policy.cuts`: where going on would break a limit."""
+        """See :meth:`Policy.cuts`: if the next exit would exceed a limit."""
         if not look.is_last and self._would_break_a_limit(look):
             self.policy.ended(look)
             return True
         return self.policy.cuts(look)
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
-        """See :meth:`Policy.needs_head`: where the other policy needs it."""
+        """See :meth:`Policy.needs_head`: if the inner policy needs it."""
         max_layer = self.limits["max_layer"]
         if max_layer is not None and max_layer < exit_layers[0]:
-            raise ValueError(f"max_layer={max_layer} is above no exit; the first one is layer {exit_layers[0]}")
+            raise ValueError(f"max_layer is {max_layer}: give at least the first exit layer, {exit_layers[0]}")
         return self.policy.needs_head(exit_index, exit_layers)
 
     def value(self, look: Look) -> float | None:
@@ -101,6 +104,10 @@ class Capped(Policy):
         given = {name: value for name, value in limits.items() if value is not None}
         return {"policy": self.name, "of": self.policy.to_dict()} | given
 
+    def __repr__(self) -> str:
+        limits = [f"{name}={value}" for name, value in self.limits.items() if value is not None]
+        return f"Capped({', '.join([repr(self.policy), *limits])})"
+
     def _would_break_a_limit(self, look: Look) -> bool:
         index = look.exit_index + 1
         max_layer, macs_per_s, deadline_ms = self.limits.values()
@@ -111,13 +118,13 @@ class Capped(Policy):
         return deadline_ms is not None and self._expected_end(look) > deadline_ms / 1000
 
     def _expected_end(self, look: Look) -> float:
-        """Seconds after the start at which the text of the next exit would be there."""
+        """Estimate when the text of the next exit would be available, in seconds after the start."""
         if look.clock is None:
-            raise ValueError("a deadline needs a clock; give one with every look")
+            raise ValueError("a deadline needs a clock: give one with every Look")
         if len(self.seconds_to_exit) != len(look.exit_layers):
             raise ValueError(
-                f"got seconds_to_exit for {len(self.seconds_to_exit)} exits, the model has {len(look.exit_layers)}: "
-                "measure them again"
+                f"got seconds_to_exit for {len(self.seconds_to_exit)} exits, but the model has "
+                f"{len(look.exit_layers)}: measure it again"
             )
         audio = look.facts.get("batch_duration", _duration(look))
         before, after = (_at(pair, audio) for pair in self.seconds_to_exit[look.exit_index : look.exit_index + 2])
@@ -126,22 +133,25 @@ class Capped(Policy):
 
 
 class RunningBudget(Policy):
-    """Hold the average cost of a stream of utterances, as deep as it allows, by moving a threshold.
+    """Keep the average cost of a stream of utterances at a budget by moving a threshold.
 
-    Each utterance that ends moves the place on ``thresholds`` by how far its cost was from the budget; no step is taken
-    that would bring the average above the budget, so only a budget below the first exit's cost is ever exceeded. The
-    object remembers the stream: make a new one, or :meth:`reset` it, for a new stream.
+    After each utterance, the position in ``thresholds`` moves in proportion to the difference between its cost and the
+    budget. An utterance stops where the next exit would bring the average above the budget, so only a budget below the
+    first exit's cost is exceeded. The object has state: create a new one, or call :meth:`reset`, for a new stream.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose threshold is moved.
+        The policy whose threshold is moved.
     thresholds : sequence of float
-        From never stopping early to always stopping at the first exit, such as quantiles of the scores on dev.
+        Thresholds in order, from never stopping early to always stopping at the first exit; for example quantiles of
+        the scores on dev.
     macs_per_s : float
-        The average to hold, in MACs per second of audio; an attention decoder's, known only afterwards, aside.
+        Average budget in MACs per second of audio. MACs of an attention decoder are known only afterwards and are not
+        counted.
     step : float
-        How much of ``thresholds`` one utterance at twice the budget moves; more = faster, less steady.
+        Share of ``thresholds`` by which one utterance at twice the budget moves the position; higher = faster, less
+        steady.
 
     Raises
     ------
@@ -153,9 +163,9 @@ class RunningBudget(Policy):
 
     def __init__(self, policy: ThresholdPolicy, *, thresholds: Sequence[float], macs_per_s: float, step: float = 0.02):
         if not isinstance(policy, ThresholdPolicy):
-            raise ValueError(f"a running budget moves a threshold, and {policy.name} has none")
+            raise ValueError(f"a running budget moves a threshold, but {policy.name} has none: give a threshold policy")
         if len(thresholds) < 2:
-            raise ValueError(f"got {len(thresholds)} thresholds: give at least two, from never to always stopping")
+            raise ValueError(f"got {len(thresholds)} thresholds: give at least 2, from never to always stopping early")
         _check_above_0({"macs_per_s": macs_per_s, "step": step})
         self.thresholds = [plain_threshold(one) for one in thresholds]
         self.policy = policy.with_threshold(self.thresholds[0])
@@ -163,8 +173,8 @@ class RunningBudget(Policy):
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new stream."""
-        self._place, self._spent, self._seconds = 0.5, 0.0, 0.0
+        """Start a new stream."""
+        self._position, self._spent, self._seconds = 0.5, 0.0, 0.0
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -172,7 +182,7 @@ class RunningBudget(Policy):
         return self.policy.score_names
 
     def stop(self, look: Look) -> bool:
-        """See :meth:`Policy.stop`; counts what is spent."""
+        """See :meth:`Policy.stop`; adds the cost to the sum of the stream."""
         macs = _macs(look)
         if look.exit_index == 0:
             self._seconds += _duration(look)
@@ -196,13 +206,13 @@ class RunningBudget(Policy):
 
     def _move(self, look: Look) -> None:
         excess = _macs(look)[look.exit_index] / (self.macs_per_s * _duration(look)) - 1
-        self._place = min(1.0, max(0.0, self._place + self.step * excess))
+        self._position = min(1.0, max(0.0, self._position + self.step * excess))
 
     def _threshold(self) -> float:
-        return self.thresholds[round(self._place * (len(self.thresholds) - 1))]
+        return self.thresholds[round(self._position * (len(self.thresholds) - 1))]
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
-        """See :meth:`Policy.needs_head`: every head, as an utterance may have to stop at any exit."""
+        """See :meth:`Policy.needs_head`: every head, because an utterance may stop at any exit."""
         self.policy.needs_head(exit_index, exit_layers)
         return True
 
@@ -211,9 +221,12 @@ class RunningBudget(Policy):
         return self.policy.value(look)
 
     def to_dict(self) -> dict:
-        """See :meth:`Policy.to_dict`; what the stream was like is not in it."""
+        """See :meth:`Policy.to_dict`; the state of the stream is not saved."""
         settings = {"thresholds": self.thresholds, "macs_per_s": self.macs_per_s, "step": self.step}
         return {"policy": self.name, "of": self.policy.with_threshold(self.thresholds[0]).to_dict()} | settings
+
+    def __repr__(self) -> str:
+        return f"RunningBudget({self.policy!r}, macs_per_s={self.macs_per_s}, step={self.step})"
 
 
 def _check_above_0(limits: Mapping[str, float | None]) -> None:
@@ -227,7 +240,7 @@ def _line(pair: Sequence[float]) -> list[float]:
     try:
         offset, slope = map(float, pair)
     except (TypeError, ValueError):
-        raise ValueError(f"{pair!r} is no time: give an offset in seconds and seconds per second of audio") from None
+        raise ValueError(f"invalid time {pair!r}: give an offset in seconds and seconds per second of audio") from None
     return [offset, slope]
 
 
@@ -238,11 +251,11 @@ def _at(line: Sequence[float], audio_s: float) -> float:
 
 def _macs(look: Look) -> Sequence[float]:
     if len(look.macs) != len(look.exit_layers):
-        raise ValueError("a budget needs the MACs of every exit, and they are not known here")
+        raise ValueError("a budget needs the MACs of every exit, which are unknown")
     return look.macs
 
 
 def _duration(look: Look) -> float:
     if "duration" not in look.facts:
-        raise ValueError("a budget or a deadline needs the utterance's duration, and it is not known here")
+        raise ValueError("a budget or a deadline needs the utterance's duration, which is unknown")
     return look.facts["duration"]

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit scores: numbers per utterance and exit that say how sure the model is.
+"""Exit scores: one number per utterance and exit that measures how sure the model is. Standard library only.
 
-The registry ``SCORES`` says of every name whether higher or lower is surer. No torch here: policies and replay read
-it too. :mod:`speechbrain_ee.inference.ctc_scores` computes them.
+The registry ``SCORES`` states for every name whether a higher or a lower value is surer.
+:mod:`speechbrain_ee.inference.ctc_scores` computes the values.
 
-Sources: the mean frame entropy and the n-best posterior are the rules of Wright et al., arXiv 2309.09546.
-Their code divides the summed entropy by ``frames * tokens``; here it is divided by ``frames * log(tokens)``,
-the entropy of a uniform guess, so that a score lies in [0, 1] and a threshold keeps its meaning when the
-vocabulary changes. Tsallis and Renyi entropies with order 1/3 are those of Laptev and Ginsburg, "Fast
-entropy-based methods of word-level confidence estimation for end-to-end ASR", arXiv 2212.08703. Agreement of
-successive exits is what PABEE counts (Zhou et al., "BERT loses patience", arXiv 2006.04152).
+Sources: the mean frame entropy and the n-best posterior are the rules of Wright et al., arXiv 2309.09546. Their code
+divides the summed entropy by ``frames * tokens``. Here it is divided by ``frames * log(tokens)``, the entropy of a
+uniform distribution: the score is in [0, 1], and a threshold does not depend on the vocabulary size. Tsallis and Renyi
+entropies of order 1/3 are from Laptev and Ginsburg, "Fast entropy-based methods of word-level confidence estimation for
+end-to-end ASR", arXiv 2212.08703. Agreement of successive exits is the criterion of PABEE (Zhou et al., "BERT loses
+patience", arXiv 2006.04152).
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """What a score's name means.
+    """Definition of a score.
 
     Arguments
     ---------
     name : str
-        The key in ``utterances.jsonl``, in policies and in reports.
+        Its name in ``utterances.jsonl``, in policies and in tables.
     higher_is_surer : bool | None
-        Direction: True if a policy stops at or above its threshold, False if at or below; None for a fact about the
-        utterance, which only a learned score uses.
+        Direction: True if a policy stops at or above its threshold, False if it stops at or below; None if the value
+        does not measure how sure the model is. Only a learned score uses it then.
     description : str
-        One line for reports and error messages.
+        One line for tables and error messages.
     needs_previous : bool
-        Whether it compares an exit with the one before, whose head must then have been run.
+        Whether it compares an exit with the previous one, whose head must then be computed.
     from_decoder : str | None
-        Which decoding gives it, where :func:`~speechbrain_ee.inference.ctc_scores.compute_scores` does not.
+        The decoding that computes it; None if it is computed from the CTC head alone.
     """
 
     name: str
@@ -51,32 +51,32 @@ SCORES: dict[str, ScoreInfo] = {
     info.name: info
     for info in (
         ScoreInfo("entropy", False, "mean Shannon entropy of a frame / log(vocabulary size)"),
-        ScoreInfo("entropy_nonblank", False, "the same over the frames whose best token is not blank"),
+        ScoreInfo("entropy_nonblank", False, "the same over frames whose best token is not blank"),
         ScoreInfo("tsallis", False, "mean Tsallis entropy of a frame / its largest value"),
-        ScoreInfo("tsallis_nonblank", False, "the same over the frames whose best token is not blank"),
+        ScoreInfo("tsallis_nonblank", False, "the same over frames whose best token is not blank"),
         ScoreInfo("renyi", False, "mean Renyi entropy of a frame / log(vocabulary size)"),
-        ScoreInfo("renyi_nonblank", False, "the same over the frames whose best token is not blank"),
+        ScoreInfo("renyi_nonblank", False, "the same over frames whose best token is not blank"),
         ScoreInfo("confidence", True, "mean probability of the best token of each frame"),
-        ScoreInfo("confidence_min", True, "the lowest probability of the best token of a frame"),
+        ScoreInfo("confidence_min", True, "lowest probability of the best token over all frames"),
         ScoreInfo("agreement", True, "1 - token edit distance to the previous exit's text / longer length", True),
         ScoreInfo("change", False, "mean total variation distance to the previous exit's frames", True),
         ScoreInfo("token_rate", None, "recognised tokens per frame"),
         ScoreInfo(
             "attention_entropy",
             False,
-            "mean entropy of a token of the attention decoder / log(vocabulary size)",
+            "mean entropy of the attention decoder's tokens / log(vocabulary size)",
             from_decoder=_ATTENTION,
         ),
         ScoreInfo(
             "attention_confidence",
             True,
-            "exp of the mean log-probability of a token, EOS included, of the attention decoder",
+            "exp of the mean log-probability of the attention decoder's tokens, EOS included",
             from_decoder=_ATTENTION,
         ),
         ScoreInfo(
             "ctc_attention_agreement",
             True,
-            "1 - token edit distance between the CTC head's text and the attention decoder's / longer length",
+            "1 - token edit distance between the texts of CTC head and attention decoder / longer length",
             from_decoder=_ATTENTION,
         ),
         ScoreInfo(
@@ -89,7 +89,7 @@ COMPUTED = tuple(name for name, info in SCORES.items() if info.from_decoder is N
 
 
 def check_score_names(names: Iterable[str]) -> None:
-    """Refuse score names that the registry does not know.
+    """Check that score names are in the registry.
 
     Arguments
     ---------
@@ -99,7 +99,7 @@ def check_score_names(names: Iterable[str]) -> None:
     Raises
     ------
     ValueError
-        If a name is unknown; the message lists the known ones.
+        If a name is unknown; the message lists the known names.
 
     Example
     -------
@@ -111,14 +111,14 @@ def check_score_names(names: Iterable[str]) -> None:
 
 
 def score_value(scores: Mapping[str, float | None], name: str) -> float:
-    """One score of an exit that was looked at; null in a file is NaN.
+    """Return one score of an exit; null in a file is NaN.
 
     Arguments
     ---------
     scores : mapping of str to float
         All scores of the exit.
     name : str
-        The one wanted.
+        Name of the score.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def score_value(scores: Mapping[str, float | None], name: str) -> float:
     Raises
     ------
     ValueError
-        If the score was not computed; the message lists those that were.
+        If the score was not computed; the message lists the computed ones.
 
     Example
     -------

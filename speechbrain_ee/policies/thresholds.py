@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies that compare one number per exit with a threshold. Needs only the standard library."""
+"""Policies that compare one value per exit with a threshold. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from speechbrain_ee.policies.scores import SCORES, check_score_names, score_valu
 
 
 class ThresholdPolicy(Policy):
-    """Stop at the first exit where :meth:`value` is at least as sure as the threshold; NaN never stops.
+    """Stop at the first exit where :meth:`value` reaches the threshold; NaN never stops.
 
     Arguments
     ---------
     threshold : float or sequence
-        One for all exits, or one per exit; None in a sequence never stops at that exit. The last exit stops whatever
-        its threshold.
+        One for all exits, or one per exit. None in a sequence never stops at that exit. The last exit always stops.
     """
 
     higher_is_surer = False
@@ -28,7 +27,7 @@ class ThresholdPolicy(Policy):
         self.threshold = plain_threshold(threshold)
 
     def with_threshold(self, threshold: float | Sequence[float | None]) -> ThresholdPolicy:
-        """Make the same policy with another threshold."""
+        """Return a copy with another threshold."""
         other = copy(self)
         other.threshold = plain_threshold(threshold)
         return other
@@ -44,7 +43,7 @@ class ThresholdPolicy(Policy):
         return value >= threshold if self.higher_is_surer else value <= threshold
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
-        """See :meth:`Policy.needs_head`: every head, as values look back at earlier exits."""
+        """See :meth:`Policy.needs_head`: every head, because a value may depend on earlier exits."""
         self._threshold_at(exit_index, exit_layers)
         return True
 
@@ -53,23 +52,24 @@ class ThresholdPolicy(Policy):
             return self.threshold
         if len(self.threshold) != len(exit_layers):
             raise ValueError(
-                f"got {len(self.threshold)} thresholds for the {len(exit_layers)} exits "
+                f"got {len(self.threshold)} thresholds for {len(exit_layers)} exits "
                 f"{', '.join(map(str, exit_layers))}; give one number or one per exit"
             )
         return self.threshold[exit_index]
 
 
 class ScoreThreshold(ThresholdPolicy):
-    """Stop at the first exit whose score is at least as sure as the threshold.
+    """Stop at the first exit whose score reaches the threshold.
 
     Arguments
     ---------
     score : str
-        A name of ``speechbrain_ee.policies.scores.SCORES``, which also knows the direction.
+        A name of ``speechbrain_ee.policies.scores.SCORES``, which also defines the direction.
     threshold : float or sequence
-        See :class:`ThresholdPolicy`. Where it is None the head is not computed, unless the score compares exits.
+        See :class:`ThresholdPolicy`. The head of an exit with None is not computed, unless the score compares exits.
     guarded : bool
-        Whether a score of exactly 1 says nothing: of an n-best posterior it means that one hypothesis survived.
+        Whether a score of exactly 1 is ignored. An n-best posterior of 1 means that the beam kept one hypothesis, not
+        that the model is sure.
 
     Raises
     ------
@@ -81,6 +81,8 @@ class ScoreThreshold(ThresholdPolicy):
     >>> look = Look(exit_index=0, exit_layers=(2, 4), scores=[{"entropy": 0.02}])
     >>> ScoreThreshold("entropy", 0.03).stop(look), ScoreThreshold("entropy", 0.01).stop(look)
     (True, False)
+    >>> ScoreThreshold("entropy", 0.03)
+    ScoreThreshold('entropy', threshold=0.03)
     """
 
     name = "score_threshold"
@@ -89,7 +91,7 @@ class ScoreThreshold(ThresholdPolicy):
         check_score_names([score])
         if SCORES[score].higher_is_surer is None:
             directed = [name for name, info in SCORES.items() if info.higher_is_surer is not None]
-            raise ValueError(f"exit score {score!r} does not say how sure the model is; use {', '.join(directed)}")
+            raise ValueError(f"exit score {score!r} does not measure how sure the model is; use {', '.join(directed)}")
         super().__init__(threshold)
         self.score = score
         self.guarded = guarded
@@ -121,18 +123,22 @@ class ScoreThreshold(ThresholdPolicy):
         guard = {"guarded": True} if self.guarded else {}
         return {"policy": self.name, "score": self.score, "threshold": self.threshold} | guard
 
+    def __repr__(self) -> str:
+        guard = ", guarded=True" if self.guarded else ""
+        return f"ScoreThreshold({self.score!r}, threshold={self.threshold}{guard})"
+
 
 class Patience(ThresholdPolicy):
-    """Stop when so many exits in a row have read the same tokens as the exit before.
+    """Stop after a number of successive exits whose tokens agree with the previous exit's.
 
     Reference: Zhou et al., "BERT loses patience", arXiv 2006.04152.
 
     Arguments
     ---------
     threshold : float or sequence
-        Agreements in a row, 1 or more; see :class:`ThresholdPolicy`.
+        Number of successive agreements, 1 or more; see :class:`ThresholdPolicy`.
     level : float
-        Agreement (1 - edit distance / longer length) that counts as the same.
+        Smallest score ``agreement`` (1 - edit distance / longer length) that counts, in (0, 1].
 
     Example
     -------
@@ -149,11 +155,11 @@ class Patience(ThresholdPolicy):
     def __init__(self, threshold: float | Sequence[float | None], *, level: float = 1.0):
         super().__init__(threshold)
         if not 0 < level <= 1:
-            raise ValueError(f"level is {level!r}: an agreement lies above 0 and at most at 1")
+            raise ValueError(f"level is {level!r}: give an agreement above 0 and at most 1")
         self.level = level
 
     def value(self, look: Look) -> float:
-        """See :meth:`Policy.value`: agreements in a row up to this exit."""
+        """See :meth:`Policy.value`: the number of successive agreements up to this exit."""
         row = 0
         for one in reversed(look.scores):
             if not score_value(one, "agreement") >= self.level:
@@ -165,9 +171,12 @@ class Patience(ThresholdPolicy):
         """See :meth:`Policy.to_dict`."""
         return {"policy": self.name, "threshold": self.threshold, "level": self.level}
 
+    def __repr__(self) -> str:
+        return f"Patience({self.threshold}, level={self.level})"
+
 
 class LearnedThreshold(ThresholdPolicy):
-    """Stop when going on is predicted to save no more word errors for its cost than the threshold.
+    """Stop when deeper exits are predicted to save at most ``threshold`` word errors per cost.
 
     Arguments
     ---------
@@ -179,7 +188,7 @@ class LearnedThreshold(ThresholdPolicy):
     Raises
     ------
     ValueError
-        If the plain values are no learned score.
+        If the plain values are invalid.
     """
 
     name = "learned"
@@ -194,28 +203,31 @@ class LearnedThreshold(ThresholdPolicy):
         return tuple(self.learned.score_names)
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
-        """See :meth:`Policy.needs_head`: every head, and only on the model that the score was fitted for."""
+        """See :meth:`Policy.needs_head`: every head; checks that the score was fitted for this model's exits."""
         if tuple(exit_layers) != tuple(self.learned.exit_layers):
             raise ValueError(
-                f"a learned score for exits {self.learned.exit_layers} does not fit a model with exits "
+                f"the learned score was fitted for exits {self.learned.exit_layers}, but the model has exits "
                 f"{list(exit_layers)}; fit it again"
             )
         return super().needs_head(exit_index, exit_layers)
 
     def value(self, look: Look) -> float | None:
-        """See :meth:`Policy.value`: predicted errors saved for the cost; None at the last exit."""
+        """See :meth:`Policy.value`: predicted errors saved per cost; None at the last exit."""
         return None if look.is_last else self.learned(look.scores, look.exit_index, look.facts.get("duration"))
 
     def to_dict(self) -> dict:
         """See :meth:`Policy.to_dict`."""
         return {"policy": self.name, "learned": self.learned.to_dict(), "threshold": self.threshold}
 
+    def __repr__(self) -> str:
+        return f"LearnedThreshold({self.learned!r}, threshold={self.threshold})"
+
 
 def paper_entropy(threshold: float, vocab_size: int) -> ScoreThreshold:
-    """The first rule of Wright et al., arXiv 2309.09546, for a threshold as published.
+    """Return the entropy rule of Wright et al., arXiv 2309.09546, for a published threshold.
 
-    Their code divides the entropy summed over frames and tokens by ``frames * tokens``, and counts padding as frames;
-    here the padding is left out and the threshold is brought to our scale, ``frames * log(tokens)``.
+    Their code divides the entropy summed over frames and tokens by ``frames * tokens`` and includes padding. This
+    package excludes padding and divides by ``frames * log(tokens)``; the threshold is rescaled.
 
     Example
     -------
@@ -226,9 +238,10 @@ def paper_entropy(threshold: float, vocab_size: int) -> ScoreThreshold:
 
 
 def paper_posterior(threshold: float, *, as_published: bool = False) -> ScoreThreshold:
-    """The second rule of Wright et al., arXiv 2309.09546: the best hypothesis' share of the n-best list.
+    """Return the posterior rule of Wright et al., arXiv 2309.09546: the best hypothesis' share of the n-best list.
 
-    As published, an utterance of which the beam kept a single hypothesis has share 1 and stops; else that says nothing.
+    If the beam kept a single hypothesis, the share is 1. As published, the utterance then stops; by default, the share
+    is ignored.
 
     Example
     -------
@@ -240,8 +253,8 @@ def paper_posterior(threshold: float, *, as_published: bool = False) -> ScoreThr
 
 
 def plain_threshold(threshold: float | Sequence[float | None]) -> float | list[float | None]:
-    """Check a threshold and turn arrays into lists."""
-    # An array is asked for its own list: NumPy need not be there.
+    """Check a threshold and convert arrays to lists."""
+    # tolist() works without an import of NumPy.
     values = threshold.tolist() if hasattr(threshold, "tolist") else threshold
     if isinstance(values, Sequence) and not isinstance(values, str):
         return [None if value is None else plain_threshold(value) for value in values]

@@ -170,7 +170,7 @@ def test_lengths_that_are_not_relative_are_refused(asr, shape, wav_lens):
 def test_a_policy_for_other_exits_is_refused_when_it_is_given(tmp_path):
     with pytest.raises(ValueError, match="exit layer 3 is not an exit of this model; choose one of 1, 2, 4"):
         make_asr(tmp_path, policy=FixedExit(3))
-    with pytest.raises(ValueError, match="got 2 thresholds for the 3 exits"):
+    with pytest.raises(ValueError, match="got 2 thresholds for 3 exits"):
         make_asr(tmp_path, policy=ScoreThreshold("entropy", [0.1, 0.2]))
 
 
@@ -418,7 +418,7 @@ def test_limits_of_a_call(asr):
     assert take(deadline_ms=1e9) == [4, 4]
     assert take(deadline_ms=1e-6) == [1, 1]
     assert take(policy=FixedExit(1), deadline_ms=1e9) == [1, 1]
-    with pytest.raises(ValueError, match="max_layer=0.5 is above no exit|max_layer is"):
+    with pytest.raises(ValueError, match="max_layer is"):
         take(max_layer=0.5)
     with pytest.raises(TypeError):
         take(max_layers=3)

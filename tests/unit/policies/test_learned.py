@@ -72,7 +72,7 @@ def test_a_rate_per_second_is_one_of_audio():
     hard = [{"entropy": 0.5, "confidence": 0.5}]
     assert learned(hard, 0, 2.0) == pytest.approx(0.5, abs=0.1)  # 2 errors in 2 layers, 2 s
     assert learned(hard, 0, 4.0) == pytest.approx(0.5, abs=0.1)
-    with pytest.raises(ValueError, match="reads the utterance's duration, and it is not known here"):
+    with pytest.raises(ValueError, match="needs the utterance's duration, which is unknown"):
         learned(hard, 0)
     per_layer = fit_learned_score(utterances, ["entropy", "confidence"])
     assert per_layer(hard, 0, 4.0) > 1.2 * per_layer(hard, 0, 2.0)

@@ -74,7 +74,7 @@ class TestScoreThreshold:
         assert [policy.needs_head(i, LAYERS) for i in range(3)] == [False, True, True]
 
     def test_wrong_number_of_thresholds_is_refused(self):
-        with pytest.raises(ValueError, match="2 thresholds for the 3 exits 2, 4, 6"):
+        with pytest.raises(ValueError, match="2 thresholds for 3 exits 2, 4, 6"):
             ScoreThreshold("entropy", [0.1, 0.2]).stop(_look(0, 0.1))
 
     @pytest.mark.parametrize("threshold", [NAN, None, "0.1", [0.1, NAN]])
@@ -92,7 +92,7 @@ class TestScoreThreshold:
 
 
 def test_a_score_without_a_direction_has_no_threshold():
-    with pytest.raises(ValueError, match="'token_rate' does not say how sure the model is; use entropy,"):
+    with pytest.raises(ValueError, match="'token_rate' does not measure how sure the model is; use entropy,"):
         ScoreThreshold("token_rate", 0.1)
 
 
@@ -144,7 +144,7 @@ class TestLearnedThreshold:
         assert [policy.stop(_look(0, score)) for score in (0.1, 0.3, NAN)] == [True, False, False]
 
     def test_another_model_is_refused(self):
-        with pytest.raises(ValueError, match=r"for exits \[2, 4, 6\] does not fit a model with exits \[1, 2, 3\]"):
+        with pytest.raises(ValueError, match=r"for exits \[2, 4, 6\], but the model has exits \[1, 2, 3\]"):
             LearnedThreshold(learned_score(), 0.0).needs_head(0, (1, 2, 3))
 
     def test_the_last_exit_has_no_value(self):
@@ -167,7 +167,7 @@ class TestCapped:
         for max_layer in (4, 5):  # the exits are at 2, 4, 6
             policy = Capped(FixedExit(), max_layer=max_layer)
             assert [policy.stop(_costly_look(i)) for i in range(3)] == [False, True, True]
-        with pytest.raises(ValueError, match="max_layer=1 is above no exit; the first one is layer 2"):
+        with pytest.raises(ValueError, match="max_layer is 1: give at least the first exit layer, 2"):
             Capped(FixedExit(), max_layer=1).needs_head(0, LAYERS)
 
     def test_law5_a_budget_is_exceeded_by_the_first_exit_only(self):
@@ -215,7 +215,7 @@ class TestCapped:
 
     @pytest.mark.parametrize("seconds", [[0.1, 0.2, 0.3], [(1, 2, 3)] * 3, [("a", 1)] * 3])
     def test_times_that_are_no_lines_are_refused(self, seconds):
-        with pytest.raises(ValueError, match="is no time: give an offset in seconds and seconds per second of audio"):
+        with pytest.raises(ValueError, match="give an offset in seconds and seconds per second of audio"):
             Capped(FixedExit(), deadline_ms=5, seconds_to_exit=seconds)
 
     def test_a_deadline_that_is_just_met_is_met(self):
@@ -237,7 +237,7 @@ class TestCapped:
         ("limits", "message"),
         [
             ({"macs_per_s": 0}, "macs_per_s is 0: give a number above 0"),
-            ({"deadline_ms": 5}, "a deadline needs seconds_to_exit"),
+            ({"deadline_ms": 5}, "deadline_ms needs seconds_to_exit"),
             ({"max_layer": "all"}, "max_layer is 'all'"),
         ],
     )
@@ -328,7 +328,7 @@ class TestRunningBudget:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ({"policy": FixedExit()}, "moves a threshold, and fixed_exit has none"),
+            ({"policy": FixedExit()}, "moves a threshold, but fixed_exit has none"),
             ({"thresholds": [0.1]}, "got 1 thresholds"),
             ({"macs_per_s": -1}, "macs_per_s is -1"),
         ],
@@ -385,3 +385,27 @@ print(ScoreThreshold("entropy", 0.2).stop(Look(0, (2, 4), [{"entropy": 0.1}])))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (FixedExit(), "FixedExit()"),
+        (Patience(2), "Patience(2.0, level=1.0)"),
+        (
+            ScoreThreshold("posterior", [0.9, None], guarded=True),
+            "ScoreThreshold('posterior', threshold=[0.9, None], guarded=True)",
+        ),
+        (
+            RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.1, 0.2], macs_per_s=5.0),
+            "RunningBudget(ScoreThreshold('entropy', threshold=0.1), macs_per_s=5.0, step=0.02)",
+        ),
+    ],
+)
+def test_a_repr_says_what_a_policy_is(policy, expected):
+    assert repr(policy) == expected
+
+
+def test_the_repr_of_a_learned_policy_is_short():
+    assert repr(LearnedThreshold(learned_score(), 0.5)).endswith(", threshold=0.5)")
+    assert len(repr(LearnedThreshold(learned_score(), 0.5))) < 200
