@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ids of the special tokens, which the tokenizer fixes for every part of a model.
+"""Ids of the special tokens; every tokenizer of this package uses them.
 
-``BLANK_INDEX`` is the blank of CTC (SentencePiece's ``<unk>``, which a recogniser never emits). ``BOS_INDEX`` and
-``EOS_INDEX`` begin and end the text of an attention decoder.
+``BLANK_INDEX`` is the CTC blank (SentencePiece's ``<unk>``, which a recogniser never emits). ``BOS_INDEX`` and
+``EOS_INDEX`` mark the beginning and the end of a text for an attention decoder.
 """
 
 BLANK_INDEX, BOS_INDEX, EOS_INDEX = 0, 1, 2

@@ -24,16 +24,17 @@ from speechbrain_ee.startup import prepare_process
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, bundle, or name on the HuggingFace Hub with --out.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, bundle, or (with --out) name on the HuggingFace Hub.")],
     manifest: Annotated[
-        list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be repeated.")
+        list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be given several times.")
     ],
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder that audio paths and $data_root start from; that of the manifest by default."),
+        typer.Option(help="Folder of relative audio paths and of $data_root; default: the folder of the manifest."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to; by default RUN/eval/<manifest's stem>, with -beam etc. behind it.")
+        Path | None,
+        typer.Option(help="Output folder; default: RUN/eval/<manifest's stem>, with a suffix such as -beam."),
     ] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
@@ -43,10 +44,10 @@ def evaluate(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Run every exit over a test set: a table here; utterances.jsonl, exits.json, .csv and .png in the folder.
+    """Evaluate every exit on a test set: print a table; write utterances.jsonl, exits.json, exits.csv and exits.png.
 
-    Results are written as they come: the same command continues what was stopped. An utterance that cannot be evaluated
-    is named and left out, with exit status 1; once it is mended, the same command computes only what is missing.
+    Results are saved while the command runs: run the same command again to resume. An utterance that cannot be
+    evaluated is reported and left out, and the exit status is 1; run the same command again to evaluate only those.
     """
     prepare_process(threads)
     from speechbrain_ee.calibration.shift import shift_warning
@@ -59,10 +60,12 @@ def evaluate(
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
-        raise typer.BadParameter("--out takes the results of one manifest; leave it away, or give one --manifest")
+        raise typer.BadParameter("--out takes the results of one manifest: leave it out, or give one --manifest")
     stems = [path.stem for path in manifest]
     if len(set(stems)) < len(stems):
-        raise typer.BadParameter(f"manifests {', '.join(stems)}: results go by the stem, give each its own name")
+        raise typer.BadParameter(
+            f"manifests {', '.join(stems)}: results are named by the stem, so give each manifest its own name"
+        )
     if decoding in (Decoding.greedy, Decoding.ctc):
         for name, value in (
             ("--lm", lm),
@@ -72,9 +75,11 @@ def evaluate(
         ):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
-    if out is None and not run.is_dir():  # made here, it would hide the name from then on
-        raise typer.BadParameter(f"{run} is no folder here; for a model on the Hub, say with --out where results go")
-    # All of them, before hours are spent on the first.
+    if out is None and not run.is_dir():  # a new folder of this name would hide the model on the Hub
+        raise typer.BadParameter(
+            f"{run} is not a folder: for a model on the Hub, give the folder of results with --out"
+        )
+    # All manifests are read before the first one is evaluated, which can take hours.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=device_options(device))
     asr.decoder = asr.make_decoder(
@@ -84,16 +89,19 @@ def evaluate(
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or run / "eval" / (path.stem + suffix)
-        exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+        try:
+            exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+        except KeyboardInterrupt:
+            print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
+            raise typer.Exit(130) from None
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
-        if warning := unwritable_warning(utterances, asr.hparams.tokenizer):
+        warnings = [unwritable_warning(utterances, asr.hparams.tokenizer)]
+        if asr.calibration:
+            warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
+        for warning in filter(None, warnings):
             print(f"warning: {path.stem}: {warning}", file=sys.stderr)
-        if asr.calibration and (
-            warning := shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl"))
-        ):
-            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
-        print(f"{folder}: tables, plot and every hypothesis", file=sys.stderr)
+        print(f"{folder}: tables, plot and hypotheses", file=sys.stderr)
         if exits.get("missing"):
             print_error(PROGRAM, ValueError(missing_line(exits, folder)))
             failed = True

@@ -34,33 +34,34 @@ logger = logging.getLogger(__name__)
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, ogg, mp3, ..., or /dev/stdin.")],
+    files: Annotated[list[Path], typer.Argument(help="Audio files (wav, flac, ogg, mp3, ...) or /dev/stdin.")],
     model: ModelOption,
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
     entropy: Annotated[
-        float | None, typer.Option(help="Stop where the mean frame entropy is at most this; 0 to 1, more is earlier.")
+        float | None,
+        typer.Option(help="Stop at the first exit with a mean frame entropy of at most this; 0 to 1, more = earlier."),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
-    max_layer: Annotated[int | None, typer.Option(help="Never go deeper than this layer.")] = None,
+    max_layer: Annotated[int | None, typer.Option(help="Deepest layer that is run.")] = None,
     budget: Annotated[
-        float | None, typer.Option(help="MACs that a second of audio may cost, an attention decoder's aside.")
+        float | None, typer.Option(help="Largest number of MACs per second of audio, without an attention decoder.")
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(help="Milliseconds that a file, or four parts of a long one, may take.")
+        float | None, typer.Option(help="Largest time in ms for a file, or for four parts of a long file.")
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(help="A calibration.json; the model's own by default.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="A calibration.json; default: that of the model.")] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Transcribe files: FILE<tab>text a line, each stopped as early as the policy allows.
+    """Transcribe audio files; print one line FILE<tab>TEXT per file. Each file stops at an exit chosen by the policy.
 
-    Without --layer, --entropy or --full: the policy of the model's calibration.json, else the full encoder.
+    The policy is set by --layer, --entropy or --full; default: the policy of calibration.json, else the full encoder.
     """
     prepare_process(threads)
     from speechbrain_ee.inference.asr import EarlyExitASR
@@ -72,14 +73,14 @@ def transcribe(
         decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
     )
     if deadline_ms is not None:
-        asr.time_exits()  # here, not in the first file's time
+        asr.time_exits()  # now, so that it does not count as time of the first file
     print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
     failed = False
     for file in files:
         begin = time.perf_counter()
         try:
             result = asr.transcribe_file(file, **limits)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # the other files are still worth having
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # continue with the other files
             logger.debug("%s failed", printable(file), exc_info=True)
             print_error(PROGRAM, _of_file(file, error))
             failed = True
@@ -96,17 +97,17 @@ def transcribe(
 
 
 def _of_file(file: Path, error: Exception) -> Exception:
-    """An error that names the file, as those of reading it do."""
+    """Return an error that names the file; errors of reading it do already."""
     if isinstance(error, AudioError):
         return error
     name, text = printable(file), str(error)
     if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
-        return ValueError(f"{name}: there is not enough memory to transcribe it: close other programs, or cut it")
+        return ValueError(f"{name}: not enough memory to transcribe it: close other programs, or cut the file")
     return ValueError(f"{name}: {text or type(error).__name__}")
 
 
 def _json_line(row: dict) -> str:
-    """As it is where standard output can show it, else with escapes."""
+    """Return a row as JSON, with escapes if standard output cannot show a character."""
     line = json.dumps(row, ensure_ascii=False, allow_nan=False)
     try:
         line.encode(sys.stdout.encoding or "utf-8")
@@ -116,7 +117,7 @@ def _json_line(row: dict) -> str:
 
 
 def _without_nan(value):
-    """Null where a number is none: NaN is not JSON."""
+    """Replace NaN, which is not JSON, by null."""
     if isinstance(value, dict):
         return {name: _without_nan(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -129,7 +130,7 @@ def _rounded(word) -> dict:
 
 
 def _policy_line(asr, limits: dict) -> str:
-    """The policy as JSON, without the numbers of a learned score."""
+    """Return the policy as JSON, without the numbers of a learned score."""
     policy = asr.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
     return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cut long recordings at pauses, so that memory does not grow with their length."""
+"""Cut long recordings at pauses, so that memory use does not grow with the length."""
 
 from collections.abc import Iterable, Iterator
 
@@ -15,30 +15,30 @@ def cut_at_pauses(
     search_seconds: float = 10.0,
     pause_seconds: float = 0.2,
 ) -> list[torch.Tensor]:
-    """Cut a waveform into parts of at most ``max_seconds``, each cut in the quietest place near the limit.
+    """Cut a waveform into parts of at most ``max_seconds``, at the quietest position before each limit.
 
     Arguments
     ---------
     waveform : torch.Tensor
         (samples,).
     sample_rate : int
-        In Hz.
+        Sample rate in Hz.
     max_seconds : float
-        Longest part.
+        Length of the longest part.
     search_seconds : float
-        A part ends in the quietest place of its last ``search_seconds`` (of the whole part where that is shorter).
+        A part ends at the quietest position of its last ``search_seconds``, or of the whole part if it is shorter.
     pause_seconds : float
-        Loudness is measured over windows of this length.
+        Length of the windows over which the energy is measured.
 
     Returns
     -------
     list[torch.Tensor]
-        The parts in order; together they are the waveform.
+        The parts in order; concatenated they are the waveform.
 
     Raises
     ------
     ValueError
-        If the pause does not fit into the search, or a part has room for no sample.
+        If ``pause_seconds`` is not shorter than ``search_seconds`` and ``max_seconds``, or shorter than a sample.
 
     Example
     -------
@@ -65,12 +65,12 @@ def cut_stream(
     search_seconds: float = 10.0,
     pause_seconds: float = 0.2,
 ) -> Iterator[torch.Tensor]:
-    """Cut as :func:`cut_at_pauses` does while blocks (samples,) come in; holds one part and one block.
+    """Cut a stream of blocks (samples,) as :func:`cut_at_pauses` does; one part and one block are in memory.
 
     Yields
     ------
     torch.Tensor
-        The parts in order, the same however the waveform comes in blocks.
+        The parts in order; they do not depend on the sizes of the blocks.
 
     Example
     -------
@@ -100,7 +100,7 @@ def cut_stream(
 
 
 def _quietest(waveform: torch.Tensor, window: int) -> int:
-    """The middle of the window with the least energy."""
-    # NumPy's double, on the CPU: a pause after loud speech would drown in the rounding of a running sum of float32.
+    """Return the middle of the window with the least energy."""
+    # In float64, on the CPU: in a float32 running sum, the energy of a pause after loud speech is lost in rounding.
     energy = np.square(waveform.cpu().numpy(), dtype=np.float64).cumsum()
     return int((energy[window:] - energy[:-window]).argmin()) + 1 + window // 2

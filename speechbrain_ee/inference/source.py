@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a trained model comes from: a run folder, a bundle, or a name on the HuggingFace Hub."""
+"""Files of a trained model in a run folder, a bundle, or on the HuggingFace Hub."""
 
 import filecmp
 import json
@@ -16,7 +16,7 @@ from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, ModelError
 
 logger = get_logger(__name__)
 
-SOURCE_FILE = ".source.json"  # in a savedir: what its files are of
+SOURCE_FILE = ".source.json"  # in a savedir: the source of its files
 
 
 class ModelSource:
@@ -25,18 +25,18 @@ class ModelSource:
     Arguments
     ---------
     source : str | Path
-        Folder of a run or a bundle, or a name on the Hub.
+        Run folder, bundle, or name on the Hub.
     savedir : str | Path | None
-        Where to put links to (or copies of) the files; None means nowhere, or the Hub's own cache.
+        Folder for links to (or copies of) the files; None means none, or the cache of the Hub.
     local_strategy : LocalStrategy
-        SpeechBrain's: link or copy into ``savedir``.
+        SpeechBrain's option: link or copy into ``savedir``.
     fetch_config : FetchConfig | None
-        SpeechBrain's: revision, token, overwriting.
+        SpeechBrain's options: revision, token, overwriting.
 
     Raises
     ------
     ModelError
-        If the source is neither a folder nor what a name on the Hub can be.
+        If the source is neither a folder nor a possible name on the Hub, or ``savedir`` holds another model.
 
     Example
     -------
@@ -63,14 +63,14 @@ class ModelSource:
             raise ModelError(f"{source}: {_why_not(str(source))}")
         if self.is_local and _is_hub_name(str(source)) and not os.path.lexists(Path(source) / CONFIG_FILE):
             raise ModelError(
-                f"{source}: this folder has no {CONFIG_FILE}, and hides a model of that name on the Hub: give a run "
-                "folder or a bundle, or for the Hub rename the folder or run from another one"
+                f"{source}: this folder has no {CONFIG_FILE} and hides a model of the same name on the Hub: give a run "
+                "folder or a bundle, or for the Hub rename the folder or use another working folder"
             )
         if self.savedir is not None:
             self._take_savedir()
 
     def _take_savedir(self) -> None:
-        """Note in ``savedir`` what it holds, and refuse one that holds another model: its files would be used."""
+        """Record the source in ``savedir``; refuse a ``savedir`` with files of another model, as they would be used."""
         where = str(Path(self.source).resolve()) if self.is_local else str(self.source)
         own = {"source": where, "revision": self.fetch_config.revision}
         note = self.savedir / SOURCE_FILE
@@ -85,7 +85,7 @@ class ModelSource:
         if there and not self.fetch_config.overwrite and not all(self._is_own(name) for name in there):
             what = found.get("source", "another model") if isinstance(found, dict) else "another model"
             raise ModelError(
-                f"{self.savedir} holds {there[0]} of {what}, not of {self.source}: give another savedir, or empty it"
+                f"savedir {self.savedir} has {there[0]} of {what}, not of {self.source}: empty it or give another one"
             )
         try:
             self.savedir.mkdir(parents=True, exist_ok=True)
@@ -94,14 +94,14 @@ class ModelSource:
             raise ModelError(f"savedir {self.savedir} cannot be written: {error.strerror or error}") from None
 
     def _is_own(self, name: str) -> bool:
-        """Whether a file that is in ``savedir`` is the one of the source."""
+        """Return whether a file in ``savedir`` equals that of the source."""
         try:
             return _are_equal(self._original(name), self.savedir / name)
         except (OSError, ValueError, EntryNotFoundError):
             return False
 
     def _original(self, name: str) -> Path:
-        """The file where it is without a ``savedir``."""
+        """Return the path of the file without a ``savedir``."""
         if self.is_local:
             return Path(self.source) / name
         return Path(fetch(name, str(self.source), fetch_config=self.fetch_config))
@@ -113,22 +113,24 @@ class ModelSource:
             options = {"local_strategy": self.local_strategy, "fetch_config": self.fetch_config}
             return Path(fetch(name, str(self.source), self.savedir, **options))
         original, place = self._original(name), self.savedir / name
-        if original.is_file() and not _are_equal(original, place):  # it may have changed since
+        if original.is_file() and not _are_equal(original, place):  # the original may have changed
             link_with_strategy(original, place, self.local_strategy)
         return place
 
     def get(self, name: str) -> Path:
-        """Path of a file that the model needs.
+        """Return the path of a file of the model; download it if needed.
 
         Raises
         ------
         ModelError
-            If it cannot be had, or is no file.
+            If the file is missing or cannot be downloaded.
         """
         try:
             path = self._fetch(name)
             if not path.is_file():
-                raise FileNotFoundError(f"{path} does not exist" if not os.path.lexists(path) else f"{path} is no file")
+                raise FileNotFoundError(
+                    f"{path} does not exist" if not os.path.lexists(path) else f"{path} is not a file"
+                )
             check_not_pointer(path)
             return path
         except (OSError, ValueError) as error:
@@ -138,19 +140,20 @@ class ModelSource:
             ) from None
 
     def calibration(self, model: str, *, is_needed: bool) -> dict | None:
-        """Read the ``calibration.json`` that travels with the model, if there is one.
+        """Read the ``calibration.json`` of the model, if there is one.
 
         Arguments
         ---------
         model : str
             Fingerprint of the model's files.
         is_needed : bool
-            Whether one that does not belong to the model is an error; else it is not used, with a warning.
+            Whether a calibration that is broken or belongs to another model is an error; otherwise it is ignored with a
+            warning.
 
         Raises
         ------
         ValueError
-            If it is needed and not of this model, or broken.
+            If it is needed, and broken or of another model.
         """
         if self.is_local and not (Path(self.source) / CALIBRATION_FILE).exists():
             return None
@@ -158,15 +161,17 @@ class ModelSource:
             path = self._fetch(CALIBRATION_FILE)
             check_not_pointer(path)
             return read_calibration(path, model)
-        except EntryNotFoundError as error:  # a model on the Hub without one, or one that is out of reach
-            if isinstance(error, LocalEntryNotFoundError):  # a ValueError too, up to huggingface_hub 0.36
+        except EntryNotFoundError as error:  # the model on the Hub has none, or the Hub cannot be reached
+            if isinstance(error, LocalEntryNotFoundError):  # also a ValueError up to huggingface_hub 0.36
                 logger.warning(
-                    "%s: %s is not in the cache and the Hub is out of reach: full depth", self.source, CALIBRATION_FILE
+                    "%s: %s is not in the cache and the Hub cannot be reached: the full encoder is used",
+                    self.source,
+                    CALIBRATION_FILE,
                 )
         except ValueError as error:
             if is_needed:
                 raise
-            logger.warning("%s; it is not used", error)
+            logger.warning("%s; the calibration is ignored", error)
         return None
 
 
@@ -179,23 +184,23 @@ def _is_same(one: str | Path, other: str | Path) -> bool:
 
 
 def _is_hub_name(source: str) -> bool:
-    """Whether a source has the form ``user/model``."""
+    """Return whether a source has the form ``user/model``."""
     user, _, model = source.partition("/")
     return bool(user not in ("", ".", "..", "~") and model and "/" not in model)
 
 
 def _may_be_on_the_hub(source: str) -> bool:
-    """Whether a source that is no folder here is looked for on the Hub; a mistyped path is not."""
+    """Return whether a source that is not a folder is looked up on the Hub; a mistyped path is not."""
     return _is_hub_name(source) and not Path(source).parent.is_dir()
 
 
 def _why_not(source: str) -> str:
-    """Why a source is neither a folder nor looked for on the Hub."""
+    """Return why a source is neither a folder nor looked up on the Hub."""
     if os.path.lexists(source):
-        return "it is no folder, or a link that leads nowhere; give a run folder, a bundle or a Hub name (user/model)"
+        return "not a folder, or a broken link; give a run folder, a bundle or a Hub name (user/model)"
     if _is_hub_name(source):
         return (
-            "no such folder; give a run folder, a bundle or a Hub name (user/model), which is looked up from a folder "
-            f"that has no {Path(source).parent}/ of its own"
+            "no such folder; give a run folder, a bundle or a Hub name (user/model), which is looked up only if "
+            f"there is no folder {Path(source).parent}/"
         )
     return "no such folder; give a run folder, a bundle or a Hub name (user/model)"

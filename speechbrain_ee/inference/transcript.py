@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of a recording: text, words, the exit taken, the cost."""
+"""Transcripts: text, words with times and confidences, the exit taken and its cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,12 @@ class Word:
     text : str
         The word.
     start : float
-        Seconds from the beginning of the recording.
+        Start in seconds from the beginning of the recording.
     end : float
-        Seconds from the beginning of the recording.
+        End in seconds from the beginning of the recording.
     confidence : float
-        In [0, 1]: the chance that the word is right where the model was calibrated, else the lowest probability of its
-        tokens.
+        In [0, 1]: the probability that the word is right if the model was calibrated, else the lowest probability of
+        its tokens.
     """
 
     text: str
@@ -31,30 +31,30 @@ class Word:
     confidence: float
 
     def later(self, seconds: float) -> "Word":
-        """Move the word."""
+        """Return the word shifted by ``seconds``."""
         return replace(self, start=self.start + seconds, end=self.end + seconds)
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """What became of one utterance.
+    """Result of one utterance.
 
     Arguments
     ---------
     text : str
-        The words.
+        The recognised words, separated by spaces.
     exit_layer : int
-        Encoder layers that ran; of a recording that was cut, the most that any part took.
+        Number of encoder layers that ran; for a recording that was cut, the largest number of any part.
     policy_value : float | None
         The value that the policy compared with its threshold at that exit; None for a policy without one.
     macs : int
-        Multiply-accumulates spent: front-end, layers, the heads that were run and the attention decoder.
+        Multiply-accumulates of the front-end, the layers, the heads that were run and the attention decoder.
     words : list[Word]
-        Each with its start and end in seconds and its confidence.
+        The words with start, end and confidence.
     expected_wer : float | None
-        Percent, predicted from the exit taken; None where the model was not calibrated.
+        Word error rate in percent, predicted from the confidence at the exit taken; None without a calibration.
     parts : list[Transcript]
-        One per part where a long recording was cut, else empty.
+        Transcripts of the parts of a long recording that was cut, else empty.
     """
 
     text: str
@@ -67,19 +67,19 @@ class Transcript:
 
 
 def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> Transcript:
-    """Join the parts of a recording that was cut.
+    """Join the transcripts of the parts of a recording.
 
     Arguments
     ---------
     parts : sequence of Transcript
-        In order.
+        Transcripts in order.
     seconds : sequence of float
-        How long each part is.
+        Length of each part.
 
     Returns
     -------
     Transcript
-        Texts and words in order, costs added; exit and policy value of the part that went deepest.
+        Texts and words in order, and the sum of the costs; exit and policy value of the part with the deepest exit.
     """
     starts = [sum(seconds[:index]) for index in range(len(seconds))]
     known = all(part.expected_wer is not None for part in parts)
@@ -99,23 +99,23 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
 def make_words(
     spans: Sequence[Span], *, seconds_per_frame: float, duration: float, calibration: Mapping | None = None
 ) -> list[Word]:
-    """Give words their times in seconds and calibrated confidences.
+    """Convert spans to words with times in seconds and calibrated confidences.
 
     Arguments
     ---------
     spans : sequence of Span
-        What a decoder found.
+        Words of a decoder.
     seconds_per_frame : float
-        Of the encoder's output.
+        Length of a frame of the encoder output.
     duration : float
-        Seconds of audio, where the last word ends at the latest.
+        Seconds of audio; no word ends later.
     calibration : mapping, optional
-        Knots of :func:`~speechbrain_ee.calibration.confidence.fit_isotonic` for this exit.
+        Confidence map of this exit, see :func:`~speechbrain_ee.calibration.confidence.fit_isotonic`.
 
     Returns
     -------
     list of Word
-        In order.
+        Words in order.
     """
     return [
         Word(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveforms as callers have them: tensors and arrays, floating point and integers."""
+"""Convert waveforms of callers (tensors or arrays, floating point or integers) to float32 tensors."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ Waveform = torch.Tensor | np.ndarray
 
 
 def as_float32(waveform: Waveform) -> torch.Tensor:
-    """Turn samples of any type into float32 from -1 to 1.
+    """Convert samples to float32 from -1 to 1.
 
     Arguments
     ---------
     waveform : torch.Tensor | np.ndarray
-        Floating point from -1 to 1, where a peak up to 4 is clipped as in files, or integers of 16 or 32 bits, which
-        are divided by 2 ** 15 or 2 ** 31; any shape.
+        Any shape. Floating point from -1 to 1; peaks up to 4 are clipped, as in files. Integers of 16 or 32 bits, which
+        are divided by 2 ** 15 or 2 ** 31.
 
     Returns
     -------
     torch.Tensor
-        Of the same shape and device; the same tensor where it is float32 from -1 to 1 already.
+        Same shape and device; the input itself if it is float32 from -1 to 1.
 
     Raises
     ------
     ValueError
-        If the type is another, a sample is NaN or infinite, or floating point and beyond 4.
+        If the type is not supported, a sample is NaN or infinite, or a floating-point sample is beyond 4.
 
     Example
     -------
@@ -43,7 +43,7 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
         if waveform.dtype.kind not in "fi" or waveform.dtype in (np.int8, np.int64):
             raise ValueError(f"got a waveform of type {waveform.dtype}: {TYPES}")
         native = waveform.dtype.newbyteorder("=")
-        # A copy where need be: torch takes no negative strides, foreign byte orders or long doubles.
+        # Copied if needed: torch takes no negative strides, foreign byte orders or long doubles.
         waveform = torch.from_numpy(np.array(waveform, dtype=np.float32 if native.kind == "f" else native, order="C"))
     if not isinstance(waveform, torch.Tensor):
         raise ValueError(f"got a waveform that is a {type(waveform).__name__}: {TYPES}")
@@ -61,12 +61,12 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
 
 
 def as_list(waveforms: Sequence[Waveform]) -> list[torch.Tensor]:
-    """Check waveforms (samples,) of any lengths, and turn each into float32.
+    """Check waveforms (samples,) of any lengths, and convert each to float32.
 
     Raises
     ------
     ValueError
-        If there is none, one is empty, has channels, or is of a wrong type.
+        If there is no waveform, or one is empty, has channels, or has an unsupported type.
 
     Example
     -------
@@ -83,7 +83,7 @@ def as_list(waveforms: Sequence[Waveform]) -> list[torch.Tensor]:
 
 
 def as_batch(wavs: Waveform, wav_lens: Waveform | Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Check a padded batch, and turn relative lengths into numbers of samples.
+    """Check a padded batch, and convert relative lengths to numbers of samples.
 
     Arguments
     ---------
@@ -100,7 +100,7 @@ def as_batch(wavs: Waveform, wav_lens: Waveform | Sequence[float]) -> tuple[torc
     Raises
     ------
     ValueError
-        If the shapes are wrong, the lengths not relative, or the samples of a wrong type.
+        If shapes are wrong, lengths are not relative, or samples have an unsupported type.
 
     Example
     -------

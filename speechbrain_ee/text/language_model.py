@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SpeechBrain's TransformerLM over a model's tokens, for the joint beam of an attention decoder."""
+"""SpeechBrain's TransformerLM over the tokens of a recogniser, for the beam search with attention."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from speechbrain.lobes.models.transformer.TransformerLM import TransformerLM
 from speechbrain_ee.files import check_not_pointer
 from speechbrain_ee.lobes.state_dicts import load_strict
 
-HEAD_SIZE = 64  # of SpeechBrain's published models; a checkpoint does not tell
+HEAD_SIZE = 64  # of SpeechBrain's published models; it cannot be read from a checkpoint
 
 
 def make_language_model(*, vocab_size: int, d_model: int, num_layers: int, d_ffn: int) -> TransformerLM:
-    """A TransformerLM of the kind that SpeechBrain publishes for LibriSpeech.
+    """Make a TransformerLM in the form of SpeechBrain's LibriSpeech models.
 
     Arguments
     ---------
     vocab_size : int
-        Tokens, those of the recogniser.
+        Number of tokens of the recogniser.
     d_model : int
-        Width; a head has 64 of it.
+        Width; each attention head has 64 of it.
     num_layers : int
-        Layers.
+        Number of layers.
     d_ffn : int
-        Width of the feed-forward part.
+        Width of the feed-forward networks.
 
     Returns
     -------
     TransformerLM
-        With fresh weights.
+        Randomly initialised.
 
     Example
     -------
@@ -53,7 +53,7 @@ def make_language_model(*, vocab_size: int, d_model: int, num_layers: int, d_ffn
 
 
 def load_language_model(file: str | Path) -> TransformerLM:
-    """Load a language model; its shape is that of the weights.
+    """Load a TransformerLM; its sizes are read from the weights.
 
     Arguments
     ---------
@@ -63,12 +63,12 @@ def load_language_model(file: str | Path) -> TransformerLM:
     Returns
     -------
     TransformerLM
-        On the CPU, in evaluation mode.
+        The model on the CPU in evaluation mode.
 
     Raises
     ------
     ValueError
-        If the file is missing or no checkpoint of a TransformerLM.
+        If the file is missing or not a checkpoint of a TransformerLM.
     """
     if Path(file).is_file():
         check_not_pointer(file)
@@ -78,9 +78,9 @@ def load_language_model(file: str | Path) -> TransformerLM:
         d_ffn = len(state["encoder.layers.0.pos_ffn.ffn.0.weight"])
     except FileNotFoundError:
         raise ValueError(f"language model {file} does not exist; give a checkpoint of a TransformerLM") from None
-    except Exception as error:  # pickle and zip fail in many ways
+    except Exception as error:  # pickle and zip raise errors of many classes
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"language model {file} is no checkpoint of a TransformerLM: {reason}") from None
+        raise ValueError(f"language model {file} is not a checkpoint of a TransformerLM: {reason}") from None
     num_layers = len({name.split(".")[2] for name in state if name.startswith("encoder.layers.")})
     model = make_language_model(vocab_size=vocab_size, d_model=d_model, num_layers=num_layers, d_ffn=d_ffn)
     load_strict(model, state, what=f"the language model {file}")

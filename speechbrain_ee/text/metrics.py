@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Word and character error rates, pooled, with bootstrap intervals.
 
-Errors are counted with kaldialign, whose C++ edit distance gives SpeechBrain's counts (a test
-compares them) some twenty times faster than its pure Python: characters at every exit of a test
-set like LibriSpeech's are 150 million cells.
-Intervals are ours: kaldialign's bootstrap draws utterances only, and utterances of one speaker are
-not independent.
+Errors are counted with kaldialign: its edit distance in C++ gives the same counts as SpeechBrain (a test compares them)
+and is faster than SpeechBrain's pure Python. kaldialign's bootstrap is not used, because it resamples utterances only,
+and utterances of one speaker are not independent.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from speechbrain_ee.replay.speakers import sum_by_speaker
 
 
 def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
-    """Count word errors of one utterance; words are what whitespace separates.
+    """Count the word errors of one utterance; words are separated by whitespace.
 
     Arguments
     ---------
     reference : str
-        What was said.
+        Reference text.
     hypothesis : str
-        What was recognised.
+        Recognised text.
 
     Returns
     -------
@@ -42,14 +40,14 @@ def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
 
 
 def words_right(reference: str, hypothesis: str) -> list[bool]:
-    """Whether each recognised word is right, by a shortest alignment.
+    """Return whether each recognised word is right in a shortest alignment.
 
     Arguments
     ---------
     reference : str
-        What was said.
+        Reference text.
     hypothesis : str
-        What was recognised.
+        Recognised text.
 
     Returns
     -------
@@ -61,20 +59,20 @@ def words_right(reference: str, hypothesis: str) -> list[bool]:
     >>> words_right("the cat sat", "the cap sat down")
     [True, False, True, False]
     """
-    gap = "\0"  # no word
+    gap = "\0"  # occurs in no text
     pairs = align(reference.split(), hypothesis.split(), gap)
     return [said == heard for said, heard in pairs if heard != gap]
 
 
 def char_errors(reference: str, hypothesis: str) -> dict[str, int]:
-    """Count character errors of one utterance; the one space between two words is a character.
+    """Count the character errors of one utterance; a single space between two words is a character.
 
     Arguments
     ---------
     reference : str
-        What was said.
+        Reference text.
     hypothesis : str
-        What was recognised.
+        Recognised text.
 
     Returns
     -------
@@ -90,12 +88,12 @@ def char_errors(reference: str, hypothesis: str) -> dict[str, int]:
 
 
 def num_chars(reference: str) -> int:
-    """Characters of a reference as ``char_errors`` counts them.
+    """Count the characters of a reference as :func:`char_errors` does.
 
     Arguments
     ---------
     reference : str
-        What was said.
+        Reference text.
 
     Returns
     -------
@@ -111,7 +109,7 @@ def num_chars(reference: str) -> int:
 
 
 def wer(errors: Sequence[int], words: Sequence[int]) -> float:
-    """Pooled error rate in percent: all errors over all reference words (or characters).
+    """Compute the pooled error rate in percent: all errors over all reference words (or characters).
 
     Arguments
     ---------
@@ -123,12 +121,12 @@ def wer(errors: Sequence[int], words: Sequence[int]) -> float:
     Returns
     -------
     float
-        Percent; above 100 if there are more insertions than correct words.
+        Error rate in percent; above 100 if there are more insertions than correct words.
 
     Raises
     ------
     ValueError
-        If there is no reference word, or the two do not belong together.
+        If there is no reference word, or the lengths differ.
 
     Example
     -------
@@ -205,5 +203,5 @@ def _check_counts(errors: Sequence[int], words: Sequence[int]) -> tuple[np.ndarr
     if len(errors) != len(words):
         raise ValueError(f"got errors of {len(errors)} and words of {len(words)} utterances; give one each")
     if words.sum() == 0:
-        raise ValueError("an error rate needs reference words, and there are none")
+        raise ValueError("an error rate needs reference words, but the references are empty")
     return errors, words

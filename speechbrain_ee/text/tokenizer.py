@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to token ids and back, over SentencePiece."""
+"""Convert text to token ids and back with SentencePiece."""
 
 import io
 import re
@@ -15,9 +15,9 @@ MODEL_TYPES = ("bpe", "unigram", "char")
 
 
 class Tokenizer:
-    """A trained SentencePiece model whose id 0, `<unk>`, serves as the CTC blank.
+    """A trained SentencePiece model whose id 0, ``<unk>``, is used as the CTC blank; BOS is 1, EOS is 2.
 
-    A recogniser never emits `<unk>`, so its place costs nothing; BOS is 1, EOS is 2.
+    A recogniser never emits ``<unk>``, so no id is lost.
 
     Arguments
     ---------
@@ -27,8 +27,7 @@ class Tokenizer:
     Raises
     ------
     ValueError
-        If the file is missing or no SentencePiece model, or its ids 0, 1, 2 are not
-        `<unk>`, BOS and EOS.
+        If the file is missing or not a SentencePiece model, or its ids 0, 1, 2 are not ``<unk>``, BOS and EOS.
 
     Example
     -------
@@ -49,7 +48,7 @@ class Tokenizer:
         data = self.path.read_bytes()
         try:
             if not data:
-                raise RuntimeError("empty, which SentencePiece takes for a model of no pieces")
+                raise RuntimeError("SentencePiece accepts an empty file as a model without pieces")
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=data)
         except RuntimeError:
             raise ValueError(f"{path} is not a SentencePiece model: train it again") from None
@@ -66,31 +65,32 @@ class Tokenizer:
         vocab_size: int | None = None,
         alphabet: str = "",
     ) -> "Tokenizer":
-        """Trains a model, writes it in one step, and loads it; the same texts give the same file.
+        """Train a model, write it atomically, and load it; the same texts give the same file.
 
         Arguments
         ---------
         texts : Iterable[str]
-            All characters in them become part of the alphabet; case is kept.
+            Training texts. All their characters become part of the alphabet; case is kept.
         path : str | Path
-            The model file to write; its folder is made.
+            The model file to write; its folder is created.
         model_type : str
-            `bpe`, `unigram` or `char`.
+            ``bpe``, ``unigram`` or ``char``.
         vocab_size : int | None
-            Tokens with `<unk>`, BOS and EOS; for `char` only an upper limit, and None is none.
+            Number of tokens, including ``<unk>``, BOS and EOS. For ``char`` it is an upper limit, and None means no
+            limit.
         alphabet : str
-            Characters to know even if no text has them.
+            Further characters of the alphabet.
 
         Returns
         -------
         Tokenizer
-            Its `vocab_size` is the real one.
+            The trained tokenizer; its ``vocab_size`` is the actual number of tokens.
 
         Raises
         ------
         ValueError
-            If there is no text, the model type is unknown, or the vocabulary size is too large or
-            too small for the texts; says what is possible.
+            If there is no text, the model type is unknown, or the vocabulary size is too large or too small for the
+            texts; the message gives the possible range.
 
         Example
         -------
@@ -103,7 +103,7 @@ class Tokenizer:
         sentences = [sentence for text in texts if (sentence := _one_line(text))]
         if not sentences:
             raise ValueError("there is no text to train the tokenizer on: give non-empty texts")
-        # SentencePiece cuts rare characters from a small `char` model in silence; we never do.
+        # SentencePiece silently removes rare characters from a small `char` model: refuse such a size.
         smallest = len(set("".join(sentences)) | set(alphabet) | {" "}) + 3
         if model_type == "char" and vocab_size is None:
             vocab_size = smallest
@@ -119,35 +119,35 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, with `<unk>`, BOS and EOS: an exit head's outputs."""
+        """Number of tokens, including ``<unk>``, BOS and EOS; the output size of an exit head."""
         return self.processor.vocab_size()
 
     @property
     def vocab_list(self) -> list[str]:
-        """The pieces by id, as SpeechBrain's CTC beam searchers take them (`▁` starts a word)."""
+        """Pieces by id (``▁`` starts a word), the format of SpeechBrain's CTC beam searchers."""
         return [self.processor.id_to_piece(index) for index in range(self.vocab_size)]
 
     def encode(self, text: str) -> list[int]:
-        """Turns text into ids without BOS and EOS.
+        """Convert text to ids, without BOS and EOS.
 
-        Characters outside the alphabet are left out, since their id is the blank's, which is never
-        a label: look for them first with `unknown_characters`.
+        Characters outside the alphabet are dropped, because their id is that of the blank, which is never a label.
+        Check for them with :meth:`unknown_characters`.
         """
         ids = self.processor.encode(_one_line(text), out_type=int)
         return [index for index in ids if index != BLANK_INDEX]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Turns ids into text; blank, BOS and EOS are skipped, CTC repeats are not merged."""
+        """Convert ids to text; blank, BOS and EOS are skipped, repetitions are kept."""
         return _one_line(self.processor.decode([int(i) for i in ids if i not in SPECIAL_TOKENS]))
 
     def unknown_characters(self, text: str) -> set[str]:
-        """Gives the characters of a text that have no token; white space always has one."""
+        """Return the characters of a text that have no token; white space always has one."""
         return {character for character in set(_one_line(text)) if not self._knows(character)}
 
     def _knows(self, character: str) -> bool:
         if character not in self._is_known:
             ids = self.processor.encode(character, out_type=int)
-            # A text's own "▁" would come back as a space.
+            # A "▁" in a text would be decoded as a space.
             self._is_known[character] = BLANK_INDEX not in ids and character != "▁"
         return self._is_known[character]
 
@@ -175,9 +175,9 @@ def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str
             vocab_size=vocab_size,
             character_coverage=1.0,
             required_chars=alphabet,
-            # What a manifest says is what is learnt and scored: no Unicode folding in between.
+            # No Unicode normalisation: texts are learnt and scored as they stand in the manifest.
             normalization_rule_name="identity",
-            # In bytes; longer sentences are left out in silence.
+            # In bytes; SentencePiece silently drops longer sentences.
             max_sentence_length=max(10, *(len(sentence.encode()) for sentence in sentences)),
             unk_id=BLANK_INDEX,
             bos_id=BOS_INDEX,

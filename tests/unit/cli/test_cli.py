@@ -138,9 +138,9 @@ def test_a_bad_file_among_good_ones(run, model, audio, tmp_path):
     ("raised", "message"),
     [
         (RuntimeError("a kernel\nfailed"), "{}: a kernel failed"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "{}: there is not enough memory"),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "{}: there is not enough memory"),
-        (MemoryError(), "{}: there is not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "{}: not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "{}: not enough memory"),
+        (MemoryError(), "{}: not enough memory"),
     ],
 )
 def test_one_file_that_fails_does_not_take_the_others_along(run, model, audio, monkeypatch, raised, message):
@@ -217,8 +217,11 @@ def test_failures_are_one_line_and_status_1(run, model, audio, arguments, messag
         (["evaluate", "m", "--manifest", "a.jsonl", "--lm", "a.arpa"], "--lm needs --decoding beam"),
         (["evaluate", "m", "--manifest", "a.jsonl", "--word-bonus", "1"], "--word-bonus needs --decoding beam"),
         (["evaluate", "m", "--manifest", "a.jsonl", "--manifest", "b.jsonl", "--out", "o"], "--out takes"),
-        (["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"], "results go by the stem"),
-        (["evaluate", "user/m", "--manifest", "a.jsonl"], "on the Hub, say with --out where results go"),
+        (
+            ["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"],
+            "results are named by the stem",
+        ),
+        (["evaluate", "user/m", "--manifest", "a.jsonl"], "give the folder of results with --out"),
     ],
 )
 def test_bad_calls_are_status_2(run, arguments, message):
@@ -236,6 +239,16 @@ def test_ctrl_c_is_status_130(run, monkeypatch, model):
     status, _, err = run("transcribe", "--model", model, "a.wav")
     assert status == 130
     assert "Traceback" not in err
+
+
+def test_evaluate_interrupted_by_ctrl_c_says_how_to_resume(run, monkeypatch, model, audio, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("speechbrain_ee.evaluation.evaluate.evaluate_batch", interrupted)
+    status, _, err = run("evaluate", model, "--manifest", manifest(tmp_path / "test.jsonl", audio))
+    assert status == 130
+    assert "speechbrain-ee: interrupted: run the same command again to resume\n" in err and "Traceback" not in err
 
 
 def manifest(path, audio):

@@ -268,7 +268,7 @@ def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_toke
     assert [one.text for one in fused.decode(output)] != [one.text for one in make().decode(output)]
     with pytest.raises(ValueError, match="the language model has 5 tokens, the recogniser 12"):
         make(lm=folder / "5.ckpt")
-    with pytest.raises(ValueError, match="is no checkpoint of a TransformerLM"):
+    with pytest.raises(ValueError, match="is not a checkpoint of a TransformerLM"):
         make(lm=tokenizer.path)
 
 

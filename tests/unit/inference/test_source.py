@@ -37,7 +37,7 @@ def other(folder, tmp_path):
 @pytest.mark.parametrize("strategy", [LocalStrategy.SYMLINK, LocalStrategy.COPY])
 def test_a_savedir_of_another_model_is_refused(folder, other, tmp_path, strategy):
     EarlyExitASR.from_hparams(folder, savedir=tmp_path / "d", local_strategy=strategy)
-    with pytest.raises(ModelError, match="d holds config.json of .*model, not of .*other: give another savedir"):
+    with pytest.raises(ModelError, match="d has config.json of .*model, not of .*other: empty it"):
         EarlyExitASR.from_hparams(other, savedir=tmp_path / "d", local_strategy=strategy)
     again = EarlyExitASR.from_hparams(folder, savedir=tmp_path / "d", local_strategy=strategy)
     assert again.fingerprint == EarlyExitASR.from_hparams(folder).fingerprint
@@ -57,7 +57,7 @@ def test_one_foreign_file_in_a_savedir_is_enough(folder, tmp_path, there, state)
         place.symlink_to(tmp_path / "gone")
     else:
         place.mkdir()
-    with pytest.raises(ModelError, match=f"d holds {there} of another model, not of"):
+    with pytest.raises(ModelError, match=f"d has {there} of another model, not of"):
         EarlyExitASR.from_hparams(folder, savedir=tmp_path / "d")
 
 
@@ -102,10 +102,12 @@ def test_a_link_to_itself_a_folder_and_an_empty_file_are_named(folder, name):
 def test_a_folder_that_hides_a_hub_name_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "user" / "model" / "eval").mkdir(parents=True)
-    with pytest.raises(ModelError, match="user/model: this folder has no config.json, and hides a model of that name"):
+    with pytest.raises(
+        ModelError, match="user/model: this folder has no config.json and hides a model of the same name"
+    ):
         ModelSource("user/model")
-    with pytest.raises(ModelError, match="user/another: no such folder; .* from a folder that has no user/ of its own"):
+    with pytest.raises(ModelError, match="user/another: no such folder; .* only if there is no folder user/"):
         ModelSource("user/another")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(ModelError, match="loop: it is no folder, or a link that leads nowhere"):
+    with pytest.raises(ModelError, match="loop: not a folder, or a broken link"):
         ModelSource("loop")
