@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parse, without running it, any command that our documentation or a yaml's header shows."""
+"""Parse the commands in the documentation and in yaml headers without running them."""
 
 import argparse
 import contextlib
@@ -30,18 +30,18 @@ class BadCommand(ValueError):
 
 
 def yaml_keys(path: Path) -> set[str]:
-    """Top-level keys of a HyperPyYAML file, nothing built."""
+    """Return the top-level keys of a HyperPyYAML file without building objects."""
     node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     return {key.value for key, _ in node.value}
 
 
 def check_command(command: str) -> None:
-    """Parse one line of shell; whatever is not one of `PROGRAMS` is not looked at.
+    """Parse one line of shell; programs that are not in `PROGRAMS` are ignored.
 
     Raises
     ------
     BadCommand
-        If a file, option, key, target or extra that it names does not exist.
+        If a file, option, key, target or extra in it does not exist.
     """
     for part in re.split(r"\s(?:&&|\||>|;)\s", command):
         words = shlex.split(part, comments=True)
@@ -72,12 +72,12 @@ def _python(words: list[str]) -> None:
             raise BadCommand(f"{words[0]} does not exist")
         own, _, overrides = _cut(words[1:])
         _parse(_parser_of(ROOT / words[0]), own)
-        if overrides:  # what follows `--` is for train.py, with the first argument as its yaml
+        if overrides:  # words after `--` are options of train.py, whose yaml is the first argument
             _train([own[0], *overrides])
 
 
 def _cut(words: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Words before `--`, it, and after it."""
+    """Return the words before `--`, `--` itself, and the words after it."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at : at + 1], words[at + 1 :]
 
@@ -115,7 +115,7 @@ def _ours(words: list[str]) -> None:
         raise BadCommand(f"{PROGRAM} has no command {words[0]}")
     try:
         commands[words[0]].make_context(words[0], list(words[1:]))
-    except Exception as error:  # click's, whose place depends on typer's release
+    except Exception as error:  # click's exceptions; their module depends on typer's version
         raise BadCommand(f"{PROGRAM} {words[0]}: {error}") from None
 
 
@@ -127,14 +127,14 @@ class _Caught(Exception):
 
 
 def _parser_of(script: Path) -> argparse.ArgumentParser:
-    """The argument parser that a script's `main` makes; `main` gets no further."""
+    """Return the argument parser that the `main` of a script creates; `main` is stopped there."""
     spec = importlib.util.spec_from_file_location(f"shown_{script.stem}", script)
     module = importlib.util.module_from_spec(spec)
 
     def catch(self, *_):
         raise _Caught(self)
 
-    sys.modules[spec.name] = module  # dataclasses look there
+    sys.modules[spec.name] = module  # needed by dataclasses
     sys.path.insert(0, str(script.parent))
     try:
         with mock.patch.object(argparse.ArgumentParser, "parse_args", catch):

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every test shares: no network, and the same random numbers in any order of the tests."""
+"""Settings of all tests: no network, and random seeds that do not depend on the order of the tests."""
 
 import os
 import random
 
 from speechbrain_ee.startup import prepare_process
 
-# Before torch is imported; processes that share the tests have one thread each.
+# Must run before torch is imported. Parallel test processes use one thread each.
 prepare_process(threads=1 if "PYTEST_XDIST_WORKER" in os.environ else None)
 
 import numpy as np
 import pytest
 import torch
 
-# Read when huggingface_hub is imported, so set before the tests are collected.
+# huggingface_hub reads it at import, so it is set before the tests are collected.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A HuggingFace Hub on this machine: folders served as repositories, as far as downloading asks."""
+"""A local HuggingFace Hub server that serves folders as repositories for downloads."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Repository information, and files with the headers by which the client caches them."""
+    """Serves repository information, and files with the headers that the client needs for its cache."""
 
     def do_HEAD(self):
         self._answer(with_body=False)
@@ -53,12 +53,12 @@ class _Handler(BaseHTTPRequestHandler):
         return None, {"X-Error-Code": "RepoNotFound"}
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Disable the log."""
 
 
 @contextmanager
 def serve(**repositories):
-    """Serve folders as repositories, ``user__name=folder``; gives the server, whose ``asked`` lists the requests."""
+    """Serve folders as repositories (``user__name=folder``); yields the server, whose ``asked`` lists the requests."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.repositories = {name.replace("__", "/"): Path(folder) for name, folder in repositories.items()}
     server.asked = []
@@ -71,7 +71,7 @@ def serve(**repositories):
 
 
 def run_with(server, cache, code):
-    """Run Python in a process that takes the server for the Hub, with a cache of its own."""
+    """Run Python code in a process that uses the server as the Hub, with a separate cache."""
     environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(cache)}
     environment |= {"PYTHONPATH": str(Path(__file__).parent)}
     environment.pop("HF_HUB_OFFLINE", None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmark scripts compute by themselves."""
+"""Computations of the benchmark scripts."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_padding_weighs_in_the_mean_over_a_batch_and_in_its_cost(tmp_path):
     assert batch.of_batch[0] != pytest.approx(sum(one.of_batch[0] for one in alone) / 2, abs=1e-5)
     full = exit_macs(asr.mods.encoder, asr.mods.heads, int(batch.frames[0]))
     assert batch.cost([2, 2]) == 2 * full[2]
-    assert batch.cost([2, 0]) == 2 * full[0] + (full[2] - full[0]), "what has left costs nothing more"
+    assert batch.cost([2, 0]) == 2 * full[0] + (full[2] - full[0]), "utterances that left the batch cost nothing"
 
 
 def test_ways_differ_in_options_alone(tmp_path):
@@ -127,7 +127,7 @@ def test_the_learned_score_is_judged_on_speakers_that_it_was_not_fitted_on(monke
 
 def test_a_promise_is_simulated_as_it_is_made():
     population = promise.Population("made", many(300, speakers=30), by_speaker=True)
-    assert promise.simulate(population, 20, 50) == {}, "refused, as calibrate refuses them"
+    assert promise.simulate(population, 20, 50) == {}, "calibrate refuses this size"
     counts = population.draw(40, 5)
     p = p_values(LossSums.of(population.extra, population.words, counts), epsilon=2.0, by_speaker=True)
     for row, steps in zip(counts.astype(int), furthest_safe(p, promise.DELTA), strict=True):
@@ -171,7 +171,7 @@ def test_a_score_is_judged_where_texts_were_decoded_as_those_it_is_fitted_to(tmp
 
 
 def demo_run(folder):
-    """Two utterances of 10 words and 1 s, exits 1 and 2: the first is sure at exit 1, where it has one error."""
+    """Write a run with two utterances of 10 words and 1 s; the first stops at exit 1, with one error."""
     test = folder / "eval" / "test"
     test.mkdir(parents=True)
     lines = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every yaml: no key that nothing reads, no key that means something else, a header whose commands parse."""
+"""All yaml files: every key is used, no key is a run option by accident, and header commands parse."""
 
 import ast
 import dataclasses
@@ -18,14 +18,14 @@ YAMLS = sorted([*ROOT.glob("hparams/*.yaml"), *ROOT.glob("recipes/*/hparams/*.ya
 READERS = [ROOT / "train.py", *sorted((ROOT / "speechbrain_ee" / "training").glob("*.py"))]
 OTHER_SCRIPTS = {"lm": ROOT / "recipes" / "LibriSpeech" / "train_lm.py"}  # by the stem of the yaml
 RUN_OPTIONS = {field.name for field in dataclasses.fields(RunOptions)}
-# SpeechBrain's Brain reads these from the yaml; on the command line they are its options, which parse_arguments knows
+# SpeechBrain's Brain reads these from the yaml; on the command line they are its options, see parse_arguments
 INTENDED_RUN_OPTIONS = {"max_grad_norm", "grad_accumulation_factor", "ckpt_interval_minutes", "precision"}
 
 every_yaml = pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def referenced(text: str) -> set[str]:
-    """Keys that another key takes by !ref or !copy."""
+    """Return the keys that other keys refer to by !ref or !copy."""
     nodes, found = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
     while nodes:
         node = nodes.pop()
@@ -39,7 +39,7 @@ def referenced(text: str) -> set[str]:
 
 
 def read_in(source: str) -> set[str]:
-    """Keys that a script reads: hparams["key"], hparams.get("key"), self.hparams.key, or hparams[key] in a loop."""
+    """Return the keys that a script reads, by subscript, `get`, attribute of self.hparams, or in a loop over names."""
     found, tree = set(), ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and getattr(node.value, "attr", None) == "hparams":
@@ -73,7 +73,7 @@ def unused(text: str, sources: list[str]) -> set[str]:
 
 
 def header_commands(path: Path) -> list[str]:
-    """Commands in a yaml's header; two spaces end one, `...` stands for training with this yaml."""
+    """Return the commands in a yaml's header; two spaces end a command, `...` is the training command of the yaml."""
     script = OTHER_SCRIPTS.get(path.stem, ROOT / "train.py").relative_to(ROOT)
     header = re.match(r"(?:#.*\n)+", path.read_text(encoding="utf-8")).group()
     train = f"python {script} {path.relative_to(ROOT)}"

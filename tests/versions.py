@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Run the tests with the oldest, the locked and the newest packages, and write README's table "tried with".
+"""Run the tests with the oldest, the locked and the newest packages, and write README's table of tested versions.
 
 python tests/versions.py [oldest] [locked] [newest] [--folder FOLDER]
 
-Each column gets an environment of its own in FOLDER (.venv/versions), made anew, and runs beside the others: the lowest
-versions that setup.py allows on the oldest Python, the lock files, and the newest versions on the newest Python. The
-slow tests of the recipes are left out. Python versions that are not installed are looked for, and fetched, by uv.
+Creates one environment per column in FOLDER (.venv/versions) and runs the columns in parallel: the lowest versions that
+setup.py allows on the oldest Python, the lock files, and the newest versions on the newest Python. The slow tests of
+the recipes are skipped. Missing Python versions are downloaded by uv.
 """
 
 import argparse
@@ -25,17 +25,17 @@ README = ROOT / "README.md"
 START, END = "<!-- versions: make test-versions -->", "<!-- /versions -->"
 SHOWN = ("torch", "torchaudio", "speechbrain", "transformers", "numpy", "scipy", "scikit-learn", "soundfile")
 PYTHONS = {"oldest": "3.10", "locked": "3.11", "newest": "3.13"}
-# The tools that test are the newest that fit, also beside the oldest packages: nobody's environment depends on them.
+# Packages that only the tests need; their newest versions are used, also with the oldest other packages.
 TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "playwright")
 
 
 def run(*command: str | Path, **options) -> subprocess.CompletedProcess:
-    """Run a command in the project's folder; an error ends the script."""
+    """Run a command in the project's folder; raises an error if it fails."""
     return subprocess.run([str(one) for one in command], cwd=ROOT, check=True, **options)
 
 
 def find_python(wanted: str) -> str:
-    """The newest Python of a minor version that pyenv has; else its number, for uv to look for."""
+    """Return pyenv's newest Python of a minor version, or the version itself, which uv then searches."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     releases = [path for path in versions.glob(f"{wanted}.*/bin/python") if re.fullmatch(r"[\d.]+", path.parts[-3])]
     found = sorted(releases, key=lambda path: int(path.parts[-3].split(".")[2]))
@@ -43,7 +43,7 @@ def find_python(wanted: str) -> str:
 
 
 def install(column: str, folder: Path) -> Path:
-    """Make the environment of a column; returns its Python."""
+    """Create the environment of a column; returns the path of its Python."""
     run(UV, "venv", "--quiet", "--clear", "--python", find_python(PYTHONS[column]), folder)
     python = folder / "bin" / "python"
     pip = (UV, "pip", "install", "--quiet", "--python", python)
@@ -73,9 +73,9 @@ def install(column: str, folder: Path) -> Path:
 
 
 def try_column(column: str, python: Path, folder: Path) -> dict:
-    """Run the tests of a column; its versions and counts."""
+    """Run the tests of a column; returns its versions and test counts."""
     begin = time.monotonic()
-    # A test that starts programs finds them beside the Python that runs it.
+    # Tests find the programs that they start beside their Python.
     environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     tests = [python, "-m", "pytest", "-q", "--ignore", "tests/recipes", "--deselect", "tests/test_readme.py"]
     done = subprocess.run([str(one) for one in tests], cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -93,7 +93,7 @@ def try_column(column: str, python: Path, folder: Path) -> dict:
 
 
 def table(found: dict[str, dict]) -> str:
-    """Markdown: a column each."""
+    """Return a Markdown table with a column per environment."""
     lines = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
     lines.append("| Python | " + " | ".join(row["python"] for row in found.values()) + " |")
     for name in SHOWN:
@@ -104,17 +104,17 @@ def table(found: dict[str, dict]) -> str:
 
 
 def write_table(text: str) -> None:
-    """Put the table between its marks in the README."""
+    """Write the table between its markers in the README."""
     before, _, rest = README.read_text("utf-8").partition(START)
     _, _, after = rest.partition(END)
     README.write_text(f"{before}{START}\n{text}\n{END}{after}", "utf-8")
 
 
 def main() -> int:
-    """Try the columns; the table is written where all of them were tried."""
+    """Run the columns; writes the table to the README if all columns were run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("columns", nargs="*", metavar="COLUMN", help="oldest, locked, newest; all by default")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".venv" / "versions", help="of the environments and logs")
+    parser.add_argument("columns", nargs="*", metavar="COLUMN", help="oldest, locked, newest; default: all")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".venv" / "versions", help="for environments and logs")
     args = parser.parse_args()
     if unknown := set(args.columns) - set(PYTHONS):
         parser.error(f"{', '.join(sorted(unknown))}: give some of {', '.join(PYTHONS)}")

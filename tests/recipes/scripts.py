@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts of the recipes, which are no modules, as modules."""
+"""Load the recipes' scripts, which are not in a package, as modules."""
 
 import importlib.util
 from pathlib import Path

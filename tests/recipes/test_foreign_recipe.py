@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stock SpeechBrain recipe takes our encoder, heads and loss through its yaml and a few lines, and learns."""
+"""A stock SpeechBrain recipe trains with our encoder, heads and loss after changes to its yaml and a few lines."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LibriSpeech recipe: from a LibriSpeech-shaped tree to a run folder, and the yaml at full size."""
+"""The LibriSpeech recipe: preparation and training on a small generated corpus, and the yaml at full size."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def librispeech(tmp_path_factory) -> Path:
-    """One chapter per subset: 1 to 1.5 s of noise with four or five words each."""
+    """Write one chapter per subset: utterances of 1 to 1.5 s of noise with four or five words."""
     root = tmp_path_factory.mktemp("corpora") / "LibriSpeech"
     rng = np.random.default_rng(0)
     for speaker, (subset, number) in enumerate(SUBSETS.items(), start=19):
@@ -71,7 +71,7 @@ def test_from_the_corpus_to_a_run_folder_that_transcribes(manifests, librispeech
     assert done.returncode == 0, done.stderr[-3000:]
     run = tmp_path / "run"
     steps = re.search(r"epoch: 1, .*steps: (\d+)", (run / "train_log.txt").read_text())
-    assert int(steps.group(1)) >= 2  # 12 s at least, in batches of 6 s
+    assert int(steps.group(1)) >= 2  # at least 12 s, in batches of 6 s
     for name, subset in (("dev", "dev-clean"), ("test-clean", "test-clean"), ("test-other", "test-other")):
         exits = json.loads((run / "eval" / name / "exits.json").read_text())
         assert [row["layer"] for row in exits["exits"]] == [1, 3]
@@ -157,7 +157,7 @@ def test_one_step_at_full_size(full_size):
     outputs = heads(states, lengths, tokens, token_lengths)
     loss, per_exit = full_size["loss"](outputs, tokens, token_lengths)
     assert len(per_exit) == 6
-    assert lengths.tolist() == [51, 38]  # 40 ms each
+    assert lengths.tolist() == [51, 38]  # 40 ms per frame
     loss.backward()
     assert torch.isfinite(loss)
     for module in (encoder, heads):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The LibriSpeech script on a LibriSpeech-shaped tree of noise."""
+"""The LibriSpeech preparation on a generated corpus of noise."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ def script():
 
 
 def add_chapter(root, subset, speaker, chapter, seconds):
-    """A chapter with one utterance per entry of seconds; its texts are upper case."""
+    """Write a chapter with one utterance per duration and upper-case texts."""
     folder = root / subset / speaker / chapter
     folder.mkdir(parents=True)
     rng, lines = np.random.default_rng(0), []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real training script on a corpus of tones: what it leaves behind, law 7 (resuming), and bad input."""
+"""The training script on a corpus of tones: files of a run, resuming (law 7), and bad input."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture
 def broken(corpus, tmp_path):
-    """A copy of the corpus to spoil."""
+    """Return a copy of the corpus for tests that damage it."""
     return shutil.copytree(corpus, tmp_path / "corpus")
 
 
@@ -45,12 +45,12 @@ def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-# --- from end to end ------------------------------------------------------------------------
+# --- a complete run -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def finished(corpus, tmp_path_factory):
-    """The run folder and the ended process of ``python train.py ...``."""
+    """Return the run folder and the finished process of ``python train.py ...``."""
     run = tmp_path_factory.mktemp("runs") / "conformer" / "1234"
     return run, command("train.py", *arguments(corpus, run))
 
@@ -66,7 +66,7 @@ def test_train_py_leaves_the_run_folder_of_the_contract(finished):
     evaluated = {"utterances.jsonl", "exits.json", "exits.csv", "exits.png", "policies.json"}
     assert names(run / "eval" / "test") == evaluated
     assert names(run / "eval" / "dev") == evaluated | {"calibrations.json"}
-    assert not [path for path in run.rglob(".*") if path.name != ".saving.lock"]  # nothing temporary
+    assert not [path for path in run.rglob(".*") if path.name != ".saving.lock"]  # no temporary files
     assert len(curve(run)) == tiny.OPTIONS["number_of_epochs"]
 
 
@@ -85,7 +85,7 @@ def test_exits_json_counts_the_test_set_and_its_exits(finished, corpus):
 def test_the_model_is_the_average_of_the_best_checkpoints(finished):
     run, _ = finished
     saved = [torch.load(path, weights_only=True) for path in (run / "save").glob("CKPT+*/heads.ckpt")]
-    assert len(saved) == 3  # average_checkpoints
+    assert len(saved) == 3  # as many as average_checkpoints
     model = load_file(run / "model.safetensors")
     for name in saved[0]:
         mean = sum(state[name].double() for state in saved) / 3
@@ -116,7 +116,7 @@ def test_transcribe_and_evaluate_take_the_run_folder(finished, corpus, tmp_path)
 def test_the_same_command_on_a_finished_run_trains_no_more(finished, corpus, tmp_path):
     run, _ = finished
     file = run / "calibration.json"
-    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"score": "learned"}))  # one that the user made
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"score": "learned"}))  # as if written by the user
     before = curve(run), weights(run), file.read_text("utf-8")
     ended = train(arguments(corpus, run), tmp_path)
     assert ended.status == 0, ended.stderr
@@ -167,14 +167,14 @@ def test_a_run_is_not_resumed_with_other_run_options(finished, corpus, tmp_path,
     assert_one_line(ended, f"contains a run with other settings ({option} was {before})")
 
 
-# --- law 7: stopped at any moment and resumed == uninterrupted -------------------------------
+# --- law 7: interrupted at any moment and resumed == uninterrupted ----------------------------
 
 SAVING_OFTEN = {"ckpt_interval_steps": 2, "test_manifests": "[]"}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(corpus, tmp_path_factory):
-    """Curve and weights of a run that never stopped, by the batches per step."""
+    """Return the training curve and the weights of an uninterrupted run, by the number of batches per step."""
     cache = {}
 
     def get(batches_per_step=1):
@@ -195,7 +195,7 @@ def assert_same_training(run, expected):
 
 
 def newest_checkpoint(run):
-    """Meta, epoch and step of the newest checkpoint."""
+    """Return meta, epoch and step of the newest checkpoint."""
     paths = (run / "save").glob("CKPT+*")
     metas = {path: YAML(typ="safe").load((path / "CKPT.yaml").read_text("utf-8")) for path in paths}
     newest = max(metas, key=lambda path: metas[path]["unixtime"])
@@ -210,7 +210,7 @@ def test_law_7_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupte
     ended = train(argv, tmp_path, partial(tiny.kill_at, 2, 5))
     assert ended.status == -signal.SIGKILL
     meta, epoch, step = newest_checkpoint(run)
-    assert not meta["end-of-epoch"] and (epoch, step) == (2, 4)  # step 5 is lost and done again
+    assert not meta["end-of-epoch"] and (epoch, step) == (2, 4)  # step 5 is lost and repeated
     assert len(curve(run)) == 1
     ended = train(argv, tmp_path)
     assert ended.status == 0, ended.stderr
@@ -220,7 +220,7 @@ def test_law_7_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupte
 def test_law_7_killed_in_the_middle_of_a_save_and_resumed(corpus, uninterrupted, tmp_path):
     run = tmp_path / "run"
     argv = arguments(corpus, run, **SAVING_OFTEN)
-    for _ in range(10):  # a save may end between our look and the kill: then there is another one
+    for _ in range(10):  # retries if the checkpoint is complete before the kill
         training = Training(argv, tmp_path)
         while training.process.is_alive():
             if half_written(run):
@@ -229,7 +229,7 @@ def test_law_7_killed_in_the_middle_of_a_save_and_resumed(corpus, uninterrupted,
         training.wait()
         if half_written(run):
             break
-    assert half_written(run), "no save was hit"
+    assert half_written(run), "no kill fell into a save"
     ended = train(argv, tmp_path)
     assert ended.status == 0, ended.stderr
     assert not half_written(run)
@@ -242,7 +242,7 @@ def half_written(run):
 
 
 def test_law_7_killed_again_and_again_and_resumed(corpus, uninterrupted, tmp_path):
-    """At moments that know nothing of what the run does; the last one falls into its end or after it."""
+    """Kill at moments independent of the run's progress; the last one is at its end or later."""
     run = tmp_path / "run"
     argv = arguments(corpus, run, **SAVING_OFTEN)
     for delay_s in (0.4, 0.8, 1.2, 1.6, 2.2):
@@ -270,7 +270,7 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, 
 
 
 def torchrun(corpus, run, variables=None, **options):
-    # One bucket and four utterances in a batch: six batches, which two processes can share.
+    # One bucket with four utterances per batch gives six batches, an even number for two processes.
     options |= {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
     argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
     script = ROOT / "tests" / "recipes" / "watched_train.py"
@@ -280,7 +280,7 @@ def torchrun(corpus, run, variables=None, **options):
 
 @pytest.fixture(scope="module")
 def two_processes(corpus, tmp_path_factory):
-    """The run folder of training that two processes shared."""
+    """Return the run folder of a training with two processes."""
     run = tmp_path_factory.mktemp("runs") / "two"
     ended = torchrun(corpus, run)
     assert ended.returncode == 0, ended.stderr
@@ -356,7 +356,7 @@ def assert_one_line(ended, *parts):
         ("device", "cuda:99", ["device cuda:99: ", "GPUs are here that torch can use; give cpu"]),
         ("log_config", "none.yaml", ["--log_config none.yaml does not exist"]),
         ("data_root", "none", ["data_root none is no folder"]),
-        ("blank_index", "5", ["--blank_index is neither a key of"]),  # the tokenizer fixes it
+        ("blank_index", "5", ["--blank_index is neither a key of"]),  # the tokenizer determines it
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),
         ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),
@@ -414,7 +414,7 @@ def change_row(manifest, number, **values):
     return rows[number]["id"]
 
 
-@pytest.mark.parametrize("cache_audio", [True, False])  # read by the main process, or by the loader's
+@pytest.mark.parametrize("cache_audio", [True, False])  # read by the main process or by the data loader processes
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_missing_and_corrupt_audio_is_one_line(broken, tmp_path, split, cache_audio):
     if cache_audio:
@@ -450,7 +450,7 @@ def test_a_checkpoint_with_other_heads_names_the_head(corpus, tmp_path, trained,
     assert_one_line(
         ended, f"contains a run with other settings (exit_layers was {trained}", "give another --output_folder"
     )
-    (run / "hyperparams.yaml").unlink()  # a checkpoint from elsewhere
+    (run / "hyperparams.yaml").unlink()  # as if the checkpoint came from another run
     ended = train(arguments(corpus, run, exit_layers=resumed, **SAVING_OFTEN), tmp_path)
     assert_one_line(ended, "the checkpoint ", part, "build the model with the settings it was trained with")
     assert names(run / "save") == before
@@ -461,7 +461,7 @@ def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_checkpoint(
     argv = arguments(corpus, run, **SAVING_OFTEN)
     assert train(argv, tmp_path, partial(tiny.kill_at, 2, 1)).status == -signal.SIGKILL
     diverging = {**SAVING_OFTEN, "ckpt_interval_steps": 0, "lr": "1.0e+30"}
-    (run / "hyperparams.yaml").unlink()  # or the other rate would be refused
+    (run / "hyperparams.yaml").unlink()  # else the changed learning rate would be refused
     ended = train(arguments(corpus, run, **diverging), tmp_path)
     assert_one_line(ended, " is nan in epoch 2, step ", "utterances train", "lower --lr")
     assert newest_checkpoint(run)[1] == 1
@@ -491,14 +491,14 @@ def test_a_tokenizer_that_nothing_was_trained_with_follows_the_texts(broken, tmp
     options = {"number_of_epochs": 1, "test_manifests": "[]"}
     ended = train(arguments(broken, tmp_path / "run", **options), tmp_path)
     assert_one_line(ended, "characters that the tokenizer does not know: 'z'", name)
-    change_row(broken / "train.jsonl", 2, text="no zoo")  # as the message says
+    change_row(broken / "train.jsonl", 2, text="no zoo")  # as the error message proposes
     ended = train(arguments(broken, tmp_path / "run", vocab_size=12, **options), tmp_path)
     assert ended.status == 0, ended.stderr
 
 
 def test_the_sample_rate_is_that_of_the_training_audio(broken, tmp_path):
     frames = int(12.5 * tiny.read_rows(broken / "train.jsonl")[3]["duration"])
-    text = ("nogo" * 20)[: int(1.5 * frames)]  # would fit into twice as many frames
+    text = ("nogo" * 20)[: int(1.5 * frames)]  # fits into twice as many frames
     name = change_row(broken / "train.jsonl", 3, text=text)
     run = tmp_path / "run"
     options = {"sample_rate": 8000, "n_mels": 10, "number_of_epochs": 1, "test_manifests": "[]"}
@@ -535,7 +535,7 @@ def test_bf16_trains_and_is_not_fp32(corpus, uninterrupted, tmp_path):
     ended = train(arguments(corpus, run, precision="bf16", **SAVING_OFTEN), tmp_path)
     assert ended.status == 0, ended.stderr
     assert all(0 < loss < 100 for loss in losses(run))
-    assert losses(run) == pytest.approx(losses(uninterrupted()), rel=0.1)  # 8 bits of mantissa, through 42 steps
+    assert losses(run) == pytest.approx(losses(uninterrupted()), rel=0.1)  # 8 bits of mantissa, over 42 steps
     assert losses(run) != losses(uninterrupted())
     assert {value.dtype for value in load_file(run / "model.safetensors").values()} == {torch.float32}
 
@@ -549,7 +549,7 @@ def test_select_mean_keeps_the_best_mean_over_exits_and_tensorboard_writes(corpu
         exits = [float(part.split(": ")[1]) for part in line.split(", ") if "valid wer_" in part]
         by_exit = [float(part.split(": ")[1]) for part in line.split(", ") if "valid loss_" in part]
         whole = float(re.search("valid loss: ([^,]+)", line).group(1))
-        weights = [0.5, 1.0, 1.5]  # by depth
+        weights = [0.5, 1.0, 1.5]  # weights of depth
         assert whole == pytest.approx(sum(w * one for w, one in zip(weights, by_exit, strict=True)), rel=1e-3)
         assert len(exits) == 3
         wers.append(sum(exits) / 3)
@@ -564,5 +564,5 @@ def test_the_first_step_has_the_first_rate_of_the_warm_up(corpus, tmp_path):
     assert ended.status == -signal.SIGKILL
     assert newest_checkpoint(run)[1:] == (1, 2)
     optimizer = torch.load(next((run / "save").glob("CKPT+*/optimizer.ckpt")), weights_only=True)
-    # two steps are done, the third comes next
+    # the third step follows
     assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 * 3 / 40)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real train.py on the real yaml of the attention family, tiny: from end to end, resumed, on two processes."""
+"""train.py with a tiny model of the attention yaml: a complete run, a resumed run, two processes."""
 
 import json
 import signal
@@ -56,7 +56,7 @@ def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterr
     assert train(argv, tmp_path, partial(tiny.kill_at, 2, 5)).status == -signal.SIGKILL
     ended = train(argv, tmp_path)
     assert ended.status == 0, ended.stderr
-    assert_same_training(run, uninterrupted)  # the same exits drew a decoder
+    assert_same_training(run, uninterrupted)  # the same exits were drawn
 
 
 def test_two_processes_train_with_decoders_that_are_drawn(corpus, tmp_path):

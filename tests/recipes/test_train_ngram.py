@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A language model of words out of manifests, with the tool that is installed."""
+"""train_ngram.py: a word language model from manifests, estimated by the installed tool."""
 
 import json
 import shutil

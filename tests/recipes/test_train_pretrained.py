@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real train.py on the yamls of pretrained families, over tiny sources: every way to train."""
+"""train.py with the yamls of pretrained encoders and tiny sources: all training methods."""
 
 import json
 import re
@@ -129,7 +129,7 @@ def test_two_stages_keep_the_body_and_the_last_head(corpus, sources, tmp_path):
 
     save_file({name: value + 1 for name, value in before.items()}, first / "model.safetensors")  # as if trained on
     run_of(corpus, second, **stage2, number_of_epochs=2)
-    assert len(list((tmp_path / "states").glob("*.f16"))) == 2, "the states of the body that the heads began with"
+    assert len(list((tmp_path / "states").glob("*.f16"))) == 2, "states of the encoder at the start of stage 2"
     assert torch.equal(weights_of(second)["encoder.backbone.conv1.weight"], before["encoder.backbone.conv1.weight"])
 
 

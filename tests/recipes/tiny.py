@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A corpus of tones, options that make the recipe tiny, and the real training script in a process of its own."""
+"""A corpus of tones, options for a tiny model, and train.py in a separate process."""
 
 import json
 import multiprocessing
@@ -15,9 +15,9 @@ import soundfile
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
-# All that train.py imports, early or late.
+# All modules that train.py imports, also those that it imports late.
 PRELOAD = ["recipes.tiny", "train", "torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]
-# A word sounds like its tone, in Hz: a model could learn them.
+# Every word is a tone, in Hz, so that a model can learn the words.
 WORDS = {"a": 300, "no": 500, "go": 800, "hi": 1200, "ox": 1900, "in": 3000}
 WORD_S = 0.3
 VOCAB_SIZE = 11  # <unk>, BOS, EOS, the space and 7 letters
@@ -74,7 +74,7 @@ def write_corpus(folder):
 
 
 def speak(words, rng):
-    """Make a tone per word, with noise around."""
+    """Return a waveform with a tone per word, plus noise."""
     time_s = np.arange(int(WORD_S * RATE)) / RATE
     tones = [0.3 * np.sin(2 * np.pi * WORDS[word] * time_s) * np.hanning(len(time_s)) for word in words]
     waveform = np.concatenate(tones)
@@ -90,7 +90,7 @@ def write_rows(path, rows):
 
 
 def arguments(corpus, run, yaml="conformer_ee", **options):
-    """Command line of train.py; ``options`` change ours, None leaves one out, True gives a flag."""
+    """Return a command line of train.py; ``options`` override OPTIONS, and None removes an option."""
     paths = {"output_folder": run, "train_manifest": corpus / "train.jsonl", "valid_manifest": corpus / "dev.jsonl"}
     merged = {**paths, "test_manifests": f"[{corpus / 'test.jsonl'}]", **OPTIONS, **options}
     flags = ["--noprogressbar"]
@@ -102,29 +102,29 @@ def arguments(corpus, run, yaml="conformer_ee", **options):
 
 @dataclass
 class Ended:
-    """How a process ended."""
+    """Exit status and output of a finished process."""
 
-    status: int  # as subprocess has it: negative for a signal
+    status: int  # as in subprocess: negative for a signal
     stdout: str
     stderr: str
 
     @property
     def error_lines(self):
-        """Standard error without what SpeechBrain says at its first import."""
+        """Return the lines of standard error without SpeechBrain's message at import."""
         return [line for line in self.stderr.strip().splitlines() if not line.startswith("torchvision is not")]
 
 
 class Training:
-    """The real train.py in a process of its own, forked from one that has imported everything already.
+    """train.py in a separate process, which is forked from one that has imported all modules.
 
-    ``sabotage`` is called in that process before the script starts.
+    ``sabotage`` is called in the process before train.py starts.
     """
 
     _context = None
 
     def __init__(self, argv, folder, sabotage=None):
         if Training._context is None:
-            os.environ["OMP_NUM_THREADS"] = "1"  # for those processes; more threads than cores make them crawl
+            os.environ["OMP_NUM_THREADS"] = "1"  # more threads than cores are very slow
             Training._context = multiprocessing.get_context("forkserver")
             Training._context.set_forkserver_preload(PRELOAD)
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def train(argv, folder, sabotage=None):
 
 
 def _run(argv, stdout, stderr, sabotage):
-    # As where train.py is started by hand: what forks us sets its own way for the loader's processes too.
+    # Python's default for data loader processes; the fork server sets another start method.
     multiprocessing.set_start_method("fork", force=True)
     os.chdir(ROOT)
     for path, number in ((stdout, 1), (stderr, 2)):
@@ -157,13 +157,13 @@ def _run(argv, stdout, stderr, sabotage):
     sys.argv = ["train.py", *argv]
     try:
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    except Exception as error:  # as the interpreter does it; multiprocessing would print it on its own
+    except Exception as error:  # handle it like the interpreter; multiprocessing would print it in its own format
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
 
 
 def curve(run):
-    """Every line of the training log: losses, WERs, rates and steps of each epoch."""
+    """Return the lines of the training log: losses, WERs, learning rates and steps of each epoch."""
     return (run / "train_log.txt").read_text("utf-8").splitlines()
 
 
@@ -171,16 +171,16 @@ def weights(run):
     return (run / "model.safetensors").read_bytes()
 
 
-# What is done to a run from within, before train.py starts; at module level, so that another process can be told.
+# Functions for ``sabotage``. They are at module level so that they can be pickled.
 
 
 def kill_at(epoch, step):
-    """Die, as by the kernel, right after a training step."""
+    """Kill the process with SIGKILL after a training step."""
     _at(epoch, step, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def fail_at(epoch, step):
-    """Raise what only a bug of ours raises."""
+    """Raise an exception like one of a bug."""
 
     def fail():
         raise RuntimeError("shapes do not fit")
@@ -189,15 +189,15 @@ def fail_at(epoch, step):
 
 
 def press_ctrl_c_at(epoch, step):
-    """Do what a terminal does: interrupt this process and those it started."""
-    # Python installs its handler only where the signal is not ignored at its start, as it is under nohup and `&`.
+    """Interrupt this process and its children after a training step, as a terminal does."""
+    # Python installs no handler if the signal is ignored at its start, as under nohup or `&`.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     _at(epoch, step, lambda: os.killpg(os.getpgid(0), signal.SIGINT))
 
 
 def make_gradient_infinite_at(epoch, step):
-    """Give a finite loss whose gradient is not finite."""
+    """Make the loss of a step finite and its gradient infinite."""
     from speechbrain_ee.training.brain import ExitBrain
 
     original = ExitBrain.compute_objectives

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run train.py and write down, per process, the utterances of each epoch and the weights after training."""
+"""Run train.py and record, per process, the utterances of each epoch and the weights after training."""
 
 import hashlib
 import json

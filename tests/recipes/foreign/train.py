@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A stock SpeechBrain CTC recipe with exits dropped in: letters, Fbank, InputNormalization, a Brain of its own.
+"""Example of early exits in a stock SpeechBrain CTC recipe: letters, Fbank, InputNormalization, its own Brain.
 
 python train.py train.yaml --data_folder FOLDER
 
-Lines that differ from the stock recipe have the stock line above them, after "stock:".
+Above each changed line, a comment "stock:" shows the line of the stock recipe.
 """
 
 import sys
@@ -19,7 +19,7 @@ class ASR(sb.Brain):
     """CTC over letters."""
 
     def compute_forward(self, batch, stage):
-        """Waveforms to log-probabilities, here what each exit gives."""
+        """Return the log-probabilities, here of all exits."""
         batch = batch.to(self.device)
         wavs, wav_lens = batch.sig
         feats = self.hparams.compute_features(wavs)
@@ -30,7 +30,7 @@ class ASR(sb.Brain):
         return self.modules.heads(states, lengths)
 
     def compute_objectives(self, predictions, batch, stage):
-        """CTC, here summed over the exits."""
+        """Return the CTC loss, here summed over the exits."""
         tokens, token_lens = batch.tokens
         # stock: p_ctc, lengths = predictions
         # stock: return sb.nnet.losses.ctc_loss(p_ctc, tokens, lengths, token_lens, self.hparams.blank_index)
@@ -39,7 +39,7 @@ class ASR(sb.Brain):
         return loss
 
     def on_stage_end(self, stage, stage_loss, epoch):
-        """Log; save after training."""
+        """Log and save."""
         stats = {"loss": stage_loss}
         stats |= {f"exit_{i}": float(loss) for i, loss in enumerate(self.per_exit)}  # of the last batch
         self.hparams.train_logger.log_stats({"epoch": epoch, "steps": self.optimizer_step}, train_stats=stats)
@@ -47,7 +47,7 @@ class ASR(sb.Brain):
 
 
 def dataio_prepare(hparams):
-    """Read train.json and make letters its labels."""
+    """Read train.json, with letters as labels."""
 
     @sb.utils.data_pipeline.takes("wav")
     @sb.utils.data_pipeline.provides("sig")
