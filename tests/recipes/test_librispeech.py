@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The LibriSpeech recipe: preparation and training on a small generated corpus, and the yaml at full size."""
 
-import importlib.util
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from recipes.scripts import load_script
 
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.replay.utterances import read_utterances
@@ -51,9 +51,7 @@ def librispeech(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def manifests(librispeech) -> Path:
-    spec = importlib.util.spec_from_file_location("librispeech_prepare", RECIPE / "prepare.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(RECIPE / "prepare.py")
     out = librispeech.parent / "manifests"
     assert script.main([str(librispeech), "--out", str(out), "--train", "train-clean-100", "train-other-500"]) == 0
     return out
@@ -112,9 +110,7 @@ def test_the_attention_family_with_a_language_model_of_its_own(manifests, tmp_pa
 
 
 def test_a_text_file_is_read_line_by_line_where_it_lies(manifests, tmp_path):
-    spec = importlib.util.spec_from_file_location("train_lm", RECIPE / "train_lm.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(RECIPE / "train_lm.py")
     (tmp_path / "texts.txt").write_text("ONE TWO\n\nDEUX ÉTÉ  TROIS\nEND")
     texts = script.Texts(str(manifests / "dev-clean.jsonl"), str(tmp_path / "texts.txt"))
     own = len(texts) - 4
