@@ -5,8 +5,8 @@ python benchmarks/side_by_side.py ctc=results/real/exits aed=results/real_aed/ex
     [--sets dev]
 
 Writes OUT.json and OUT-<set>.png and prints Markdown tables. A run is given as NAME=FOLDER, with the sets in
-FOLDER/eval, or as NAME=FILE.json#RUN, a run in a file written by this script, twins.py or ways.py. If an attention
-decoder produces the text, the WER of the CTC head of the same exit follows in parentheses.
+FOLDER/eval, or as NAME=FILE.json#RUN, a run in a file written by this script, twins.py or training_strategies.py. If an
+attention decoder produces the text, the WER of the CTC head of the same exit follows in parentheses.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from benchmarks import demo, promise, replay, side_by_side
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
-from benchmarks.ways import ways
+from benchmarks.training_strategies import strategies
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values
@@ -55,8 +55,8 @@ def test_padding_weighs_in_the_mean_over_a_batch_and_in_its_cost(tmp_path):
     assert batch.cost([2, 0]) == 2 * full[0] + (full[2] - full[0]), "utterances that left the batch cost nothing"
 
 
-def test_ways_differ_in_options_alone(tmp_path):
-    options = ways(tmp_path, 3)
+def test_strategies_differ_in_options_only(tmp_path):
+    options = strategies(tmp_path, 3)
     assert options["joint"] == []
     assert options["last"] == ["--exit_weights", "[0, 0, 1]"]
     assert options["two_stages"][-4:] == ["--exit_weights", "[1, 1, 0]", "--select", "mean"]
@@ -85,19 +85,19 @@ def test_a_run_that_is_none_is_refused(given):
 def test_a_run_is_read_from_what_was_published(tmp_path):
     exits = [{"layer": 1, "wer": 10.0, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9}]
     runs = {"joint": {"sets": {"dev": exits}}, "last": {"sets": {"dev": exits[-1:]}}}
-    publish({"runs": runs}, tmp_path / "ways")
-    assert (tmp_path / "ways-dev.png").exists()
-    place = f"{tmp_path / 'ways.json'}#joint"
+    publish({"runs": runs}, tmp_path / "strategies")
+    assert (tmp_path / "strategies-dev.png").exists()
+    place = f"{tmp_path / 'strategies.json'}#joint"
     assert named_runs([f"pretrained={place}"]) == {"pretrained": place}
     assert read(place) == {"dev": exits}
     with pytest.raises(ValueError, match="FILE.json#RUN"):
-        named_runs([f"pretrained={tmp_path / 'ways.json'}#nothing"])
+        named_runs([f"pretrained={tmp_path / 'strategies.json'}#nothing"])
 
 
 def test_sets_are_chosen(tmp_path, monkeypatch, capsys):
     exits = [{"layer": 1, "wer": 10.0, "wer_ci95": [9.0, 14.0], "macs_per_s": 1e9}]
-    publish({"runs": {"joint": {"sets": {"dev": exits, "test": exits}}}}, tmp_path / "ways")
-    command = ["side_by_side.py", f"a={tmp_path / 'ways.json'}#joint", "--out", str(tmp_path / "one"), "--sets"]
+    publish({"runs": {"joint": {"sets": {"dev": exits, "test": exits}}}}, tmp_path / "strategies")
+    command = ["side_by_side.py", f"a={tmp_path / 'strategies.json'}#joint", "--out", str(tmp_path / "one"), "--sets"]
     monkeypatch.setattr("sys.argv", [*command, "test"])
     side_by_side.main()
     assert json.loads((tmp_path / "one.json").read_text("utf-8")) == {"runs": {"a": {"sets": {"test": exits}}}}

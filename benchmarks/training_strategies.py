@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train exits of one pretrained encoder with several methods, and compare their WER and MACs.
+"""Train exits of one pretrained encoder with several strategies, and compare their WER and MACs.
 
-python benchmarks/ways.py hparams/whisper_ee.yaml --ways joint last two_stages retrofit --out results/whisper \
+python benchmarks/training_strategies.py hparams/whisper_ee.yaml --strategies joint last --out results/whisper \
     [--lm lm.arpa] [--jobs 2] [--compare scratch=results/real/exits] -- --source FOLDER --number_of_epochs 10
 
-Writes OUT/ways.json and OUT/ways-<set>.png and prints a Markdown table per set. The options after ``--`` are passed to
-train.py for every method. Run the same command again to resume. The methods are:
+Writes OUT/strategies.json and OUT/strategies-<set>.png and prints a Markdown table per set. The options after ``--``
+are passed to train.py for every strategy. Run the same command again to resume. The strategies are:
 
 * ``joint``: one loss over all exits (the yaml's default); ``distilled`` adds distillation from the last exit
 * ``last``: the last exit only
@@ -26,8 +26,8 @@ from pathlib import Path
 from speechbrain_ee.errors import one_line_errors
 
 
-def ways(out: Path, num_exits: int) -> dict[str, list[str]]:
-    """Return the training options of each method; a method that starts from another one comes after it."""
+def strategies(out: Path, num_exits: int) -> dict[str, list[str]]:
+    """Return the options of each strategy; a strategy that starts from another one comes after it."""
     last = ["--exit_weights", str([0] * (num_exits - 1) + [1])]
     heads_alone = ["--freeze", "encoder", "--state_cache", str(out / "states")]
     first_stage = out / "last"
@@ -58,7 +58,7 @@ def evaluate_with(lm: Path, lm_weight: float, folder: Path, manifests: list[str]
 
 
 def main() -> None:
-    """Train with all methods, decode, and publish the figures."""
+    """Train with all strategies, decode, and publish the figures."""
     from side_by_side import named_runs, publish, read
     from twins import train, without
 
@@ -68,9 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("hparams", help="yaml of a pretrained encoder")
     parser.add_argument(
-        "--ways", nargs="+", default=["joint", "last", "two_stages", "retrofit"], help="methods to train"
+        "--strategies", nargs="+", default=["joint", "last", "two_stages", "retrofit"], help="strategies to train with"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/ways"), help="folder to write")
+    parser.add_argument("--out", type=Path, default=Path("results/strategies"), help="folder to write")
     parser.add_argument("--jobs", type=int, default=1, help="models to train at a time")
     parser.add_argument("--lm", type=Path, nargs="*", default=[], help="ARPA files of word language models")
     parser.add_argument("--lm-weight", type=float, default=0.5, help="weight of each language model")
@@ -80,9 +80,9 @@ def main() -> None:
     compared = named_runs(args.compare)  # before training, so that errors are found early
     args.out.mkdir(parents=True, exist_ok=True)
     hparams = load_hparams(*parse_arguments([args.hparams, *overrides])[::2])
-    options = ways(args.out, len(hparams["exit_layers"]))
-    if unknown := set(args.ways) - set(options):
-        parser.error(f"--ways {' '.join(sorted(unknown))}: give some of {' '.join(options)}")
+    options = strategies(args.out, len(hparams["exit_layers"]))
+    if unknown := set(args.strategies) - set(options):
+        parser.error(f"--strategies {' '.join(sorted(unknown))}: give some of {' '.join(options)}")
     manifests = [hparams["valid_manifest"], *hparams["test_manifests"]]
 
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -94,7 +94,9 @@ def main() -> None:
             own = options[name]
             return train(args.hparams, args.out / name, without(overrides, own[::2]) + own, args.jobs)
 
-        for name in sorted({*args.ways, *(["last"] if "two_stages" in args.ways else [])}, key=list(options).index):
+        for name in sorted(
+            {*args.strategies, *(["last"] if "two_stages" in args.strategies else [])}, key=list(options).index
+        ):
             jobs[name] = pool.submit(run, name)
     results = {"command": " ".join(sys.argv), "runs": {}}
     places = {name: args.out / name for name in jobs} | compared
@@ -104,9 +106,9 @@ def main() -> None:
         results["runs"][name] = {"sets": read(place, last_only=name in jobs and name.endswith("last"))}
         if name in jobs:
             results["runs"][name]["minutes"] = round(jobs[name].result(), 1)
-    publish(results, args.out / "ways")
+    publish(results, args.out / "strategies")
 
 
 if __name__ == "__main__":
-    with one_line_errors("ways.py"):
+    with one_line_errors("training_strategies.py"):
         main()
