@@ -21,11 +21,10 @@ from speechbrain_ee.inference.long_audio import cut_at_pauses, cut_stream
 from speechbrain_ee.inference.segments import Stopped, UtteranceProgress, run_segments
 from speechbrain_ee.inference.source import ModelSource
 from speechbrain_ee.inference.timing import measure_times, timed_batches
-from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_words
+from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_transcripts
 from speechbrain_ee.inference.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.policies import Capped, FixedExit, Policy, policy_from_dict
-from speechbrain_ee.policies.confidence import confidence_map, isotonic_value
 
 logger = get_logger(__name__)
 
@@ -75,10 +74,8 @@ class EarlyExitASR(Pretrained):
     def __init__(self, *, policy: Policy | None = None, decoder: Decoder | None = None, **arguments):
         super().__init__(**arguments)
         self.policy = FixedExit() if policy is None else policy
-        for exit_index in range(len(self.exit_layers)):
-            self.policy.needs_head(
-                exit_index, self.exit_layers
-            )  # fails here, not in use, if it belongs to another model
+        for exit_index in range(len(self.exit_layers)):  # fails here, not later, if the policy has other exits
+            self.policy.needs_head(exit_index, self.exit_layers)
         self.decoder = decoder or self.make_decoder("greedy")
         self._times: dict[tuple, dict] = {}  # measured for deadlines, by decoder and scores
 
@@ -248,9 +245,11 @@ class EarlyExitASR(Pretrained):
             groups = self._run(wavs, num_samples, policy, started)
             for stopped in groups:
                 stopped.decode(self.decoder)
+        options = {"exit_layers": self.exit_layers, "cost": self._macs, "calibration": self.calibration}
+        options["is_calibrated"] = policy is self.calibrated_policy
         transcripts = {}
         for stopped in groups:
-            transcripts |= self._transcripts(stopped, policy)
+            transcripts |= make_transcripts(stopped, policy, **options)
         return [transcripts[position] for position in range(len(wavs))]
 
     def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float) -> list[Stopped]:
@@ -269,9 +268,8 @@ class EarlyExitASR(Pretrained):
             )
             for position, (frames, own, long) in enumerate(zip(num_frames.tolist(), seconds, padded, strict=True))
         ]
-        modules = (self.mods.encoder, self.mods.heads)
         options = {"utterances": utterances, "policy": policy, "decoder": self.decoder}
-        return run_segments(*modules, feats, num_frames, **options)
+        return run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, **options)
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
         """Transcribe a batch, see :meth:`transcribe_batch`; SpeechBrain's convention."""
@@ -338,34 +336,3 @@ class EarlyExitASR(Pretrained):
 
     def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
-
-    def _transcripts(self, stopped: Stopped, policy: Policy) -> dict[int, Transcript]:
-        """Make the transcripts of utterances that stopped at the same exit, by position in the call."""
-        log_probs, _ = stopped.output.best
-        rows = zip(stopped.utterances, log_probs, stopped.output.lengths.tolist(), strict=True)
-        return {one.position: self._transcript(one, best[:frames], policy) for one, best, frames in rows}
-
-    def _transcript(self, utterance: UtteranceProgress, best_log_probs: torch.Tensor, policy: Policy) -> Transcript:
-        """Make a transcript; ``best_log_probs`` (frames,) are those of the best tokens at the exit taken."""
-        layer, duration = self.exit_layers[utterance.exit_index], utterance.facts["duration"]
-        decoded = utterance.decoded[-1]
-        words = make_words(
-            decoded.spans,
-            seconds_per_frame=utterance.facts["padded_duration"] / len(best_log_probs),
-            duration=duration,
-            calibration=self._confidence_map("words", layer, policy),
-        )
-        to_wer = self._confidence_map("wer", layer, policy)
-        macs = self._macs(utterance.num_frames, heads_run=len(utterance.scores))[utterance.exit_index]
-        return Transcript(
-            text=decoded.text,
-            exit_layer=layer,
-            policy_value=policy.value(utterance.look(utterance.exit_index, self.exit_layers)),
-            macs=macs + sum(one.macs for one in utterance.decoded if one is not None),
-            words=words,
-            expected_wer=None if to_wer is None else isotonic_value(to_wer, float(best_log_probs.exp().mean())),
-        )
-
-    def _confidence_map(self, kind: str, layer: int, policy: Policy) -> dict | None:
-        confidence = (self.calibration or {}).get("confidence", {})
-        return confidence_map(confidence, kind, layer, is_calibrated=policy is self.calibrated_policy)

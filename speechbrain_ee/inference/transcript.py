@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transcripts: text, words with times and confidences, the exit taken and its cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from speechbrain_ee.policies.confidence import isotonic_value
+from speechbrain_ee.inference.segments import Stopped
+from speechbrain_ee.policies import Policy
+from speechbrain_ee.policies.confidence import confidence_map, isotonic_value
 from speechbrain_ee.text.spans import Span
 
 
@@ -66,6 +68,60 @@ class Transcript:
     parts: list["Transcript"] = field(default_factory=list)
 
 
+def make_transcripts(
+    stopped: Stopped,
+    policy: Policy,
+    *,
+    exit_layers: tuple[int, ...],
+    cost: Callable[[int, int], Sequence[int]],
+    calibration: Mapping | None = None,
+    is_calibrated: bool = False,
+) -> dict[int, Transcript]:
+    """Make the transcripts of utterances that stopped at the same exit and are decoded.
+
+    Arguments
+    ---------
+    stopped : Stopped
+        The utterances and the output of the exit.
+    policy : Policy
+        The policy that stopped them.
+    exit_layers : tuple of int
+        Exit layers of the model.
+    cost : callable
+        ``cost(num_frames, heads_run)`` returns the MACs up to each exit.
+    calibration : mapping, optional
+        Contents of ``calibration.json``.
+    is_calibrated : bool
+        Whether the policy is that of the calibration.
+
+    Returns
+    -------
+    dict of int to Transcript
+        Transcripts by position in the call.
+    """
+    exit_index = stopped.utterances[0].exit_index
+    layer, confidence = exit_layers[exit_index], (calibration or {}).get("confidence", {})
+    word_map, wer_map = (
+        confidence_map(confidence, kind, layer, is_calibrated=is_calibrated) for kind in ("words", "wer")
+    )
+    best_log_probs, _ = stopped.output.best
+    transcripts = {}
+    for one, best, frames in zip(stopped.utterances, best_log_probs, stopped.output.lengths.tolist(), strict=True):
+        decoded = one.decoded[-1]
+        seconds_per_frame, duration = one.facts["padded_duration"] / frames, one.facts["duration"]
+        words = make_words(decoded.spans, seconds_per_frame, duration=duration, confidences=word_map)
+        decoding_macs = sum(text.macs for text in one.decoded if text is not None)
+        transcripts[one.position] = Transcript(
+            text=decoded.text,
+            exit_layer=layer,
+            policy_value=policy.value(one.look(exit_index, exit_layers)),
+            macs=cost(one.num_frames, len(one.scores))[exit_index] + decoding_macs,
+            words=words,
+            expected_wer=None if wer_map is None else isotonic_value(wer_map, float(best[:frames].exp().mean())),
+        )
+    return transcripts
+
+
 def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> Transcript:
     """Join the transcripts of the parts of a recording.
 
@@ -97,7 +153,7 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
 
 
 def make_words(
-    spans: Sequence[Span], *, seconds_per_frame: float, duration: float, calibration: Mapping | None = None
+    spans: Sequence[Span], seconds_per_frame: float, *, duration: float, confidences: Mapping | None = None
 ) -> list[Word]:
     """Convert spans to words with times in seconds and calibrated confidences.
 
@@ -109,7 +165,7 @@ def make_words(
         Length of a frame of the encoder output.
     duration : float
         Seconds of audio; no word ends later.
-    calibration : mapping, optional
+    confidences : mapping, optional
         Confidence map of this exit, see :func:`~speechbrain_ee.calibration.confidence.fit_isotonic`.
 
     Returns
@@ -122,7 +178,7 @@ def make_words(
             text=span.text,
             start=min(span.start * seconds_per_frame, duration),
             end=min(span.end * seconds_per_frame, duration),
-            confidence=span.confidence if calibration is None else isotonic_value(calibration, span.confidence),
+            confidence=span.confidence if confidences is None else isotonic_value(confidences, span.confidence),
         )
         for span in spans
     ]

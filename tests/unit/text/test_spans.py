@@ -51,7 +51,7 @@ def test_times_and_confidence_by_hand(tmp_path):
     assert [(word.text, word.start, word.end) for word in words] == [("ab", 0.04, 0.2), ("c", 0.32, 0.36)]
     assert [word.confidence for word in words] == pytest.approx([0.7, 0.5])  # the blank in between does not count
     knots = {"x": [0.0, 1.0], "y": [0.0, 0.5]}
-    halved = make_words(spans, seconds_per_frame=0.04, duration=99.0, calibration=knots)
+    halved = make_words(spans, seconds_per_frame=0.04, duration=99.0, confidences=knots)
     assert [word.confidence for word in halved] == pytest.approx([0.35, 0.25])
     assert words[1].later(10.0) == Word("c", 10.32, 10.36, words[1].confidence)
 
