@@ -22,7 +22,7 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.decoders.attention_search import Growing, Limit
+from speechbrain_ee.decoders.attention_search import GrowingText, Limit
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
@@ -87,7 +87,7 @@ def decode(decoder: AttentionDecoder, states, threshold: float, max_layer: int) 
     layers = list(decoder.transformer.layers)
     memory = [project(layer.multihead_attn.att, states, "kv") for layer in layers]
     past = [tuple(one[:, :, :0] for one in pair) for pair in memory]
-    growing, depths, token = Growing(Limit(frames, frames)), [], BOS_INDEX
+    growing, depths, token = GrowingText(Limit(frames, frames)), [], BOS_INDEX
     while True:
         x = decoder.embed(torch.tensor([[token]]), len(depths))
         stopped = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``speechbrain-ee``. Results go to standard output, progress and notes to standard error."""
+"""The command ``speechbrain-ee``: results are printed to standard output, progress and notes to standard error."""
 
 import logging
 from typing import Annotated
@@ -42,7 +42,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def main_callback(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Early-exit speech recognition."""
@@ -50,6 +50,6 @@ def main_callback(
 
 
 def main() -> None:
-    """Run the command; an error of the user's making is one line and status 1, a wrong call status 2."""
+    """Run the command; the exit status is 1 for an error (printed in one line) and 2 for a usage error."""
     with one_line_errors(PROGRAM):
         app(prog_name=PROGRAM)

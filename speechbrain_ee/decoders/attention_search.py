@@ -90,7 +90,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
         One per utterance.
     """
     attention_decoder = output.attention_decoder
-    growing = [Growing(limit) for limit in limits]
+    growing = [GrowingText(limit) for limit in limits]
     state = attention_decoder.start(output.state, output.lengths)
     alive = list(range(len(growing)))
     tokens = torch.full((len(alive), 1), BOS_INDEX, device=output.state.device)
@@ -113,7 +113,7 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
     return [one.hypothesis(spent) for one, spent in zip(growing, macs, strict=True)]
 
 
-class Growing:
+class GrowingText:
     """A text that grows token by token."""
 
     def __init__(self, limit: Limit):

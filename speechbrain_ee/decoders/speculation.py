@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from speechbrain_ee.decoders.attention_search import Growing, Hypothesis, Limit
+from speechbrain_ee.decoders.attention_search import GrowingText, Hypothesis, Limit
 from speechbrain_ee.decoders.score_formulas import shannon_entropy
 from speechbrain_ee.special_tokens import BOS_INDEX
 
@@ -44,7 +44,7 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
         attention decoder, draft tokens ``offered`` to it, and draft tokens ``accepted``.
     """
     attention_decoder, frames = output.attention_decoder, int(output.lengths)
-    growing, state = Growing(limit), attention_decoder.start(output.state, output.lengths)
+    growing, state = GrowingText(limit), attention_decoder.start(output.state, output.lengths)
     counts = {"passes": 0, "offered": 0, "accepted": 0}
     macs = attention_decoder.start_macs(frames)
     last, draft, window = BOS_INDEX, list(draft), FIRST_WINDOW
@@ -57,9 +57,9 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
         counts["offered"] += len(offered)
         macs += attention_decoder.text_macs(frames, state.num_tokens) - attention_decoder.text_macs(frames, before)
         best = log_probs[0].max(-1)
-        said = zip(best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs[0]).tolist(), strict=True)
+        chosen = zip(best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs[0]).tolist(), strict=True)
         accepted = 0
-        for place, (token, log_prob, entropy) in enumerate(said):
+        for place, (token, log_prob, entropy) in enumerate(chosen):
             if not growing.read(token, log_prob, entropy):
                 counts["accepted"] += accepted
                 return growing.hypothesis(macs), counts
@@ -74,14 +74,14 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
         draft = _realign(draft[accepted:], last)
 
 
-def _realign(rest: list[int], said: int) -> list[int]:
-    """Return the rest of a draft after the attention decoder has chosen ``said`` instead of the next draft token.
+def _realign(rest: list[int], token: int) -> list[int]:
+    """Return the rest of a draft after the attention decoder has chosen ``token`` instead of the next draft token.
 
     Example
     -------
     >>> _realign([5, 6, 7], 6), _realign([5, 6, 7], 9)
     ([7], [6, 7])
     """
-    if said in rest[:REALIGN_WINDOW]:
-        return rest[rest.index(said) + 1 :]
+    if token in rest[:REALIGN_WINDOW]:
+        return rest[rest.index(token) + 1 :]
     return rest[1:]

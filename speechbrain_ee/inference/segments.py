@@ -97,8 +97,8 @@ def run_segments(
     encoder : ExitEncoder
         Layers above the deepest exit taken are not run.
     heads : CTCHeads
-        Heads of the exits. A head is run at the last exit, where the policy needs it, and where the policy cuts an
-        utterance off.
+        Heads of the exits. A head is run at the last exit, at exits for which the policy needs it, and at an exit at
+        which the policy cuts an utterance off.
     feats : torch.Tensor
         (batch, frames, n_mels).
     num_frames : torch.Tensor

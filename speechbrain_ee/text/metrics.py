@@ -61,7 +61,7 @@ def words_right(reference: str, hypothesis: str) -> list[bool]:
     """
     gap = "\0"  # occurs in no text
     pairs = align(reference.split(), hypothesis.split(), gap)
-    return [said == heard for said, heard in pairs if heard != gap]
+    return [expected == found for expected, found in pairs if found != gap]
 
 
 def char_errors(reference: str, hypothesis: str) -> dict[str, int]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: what it prints where, and its exit status."""
+"""The command line: output, messages and exit status."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def audio(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """The command as a shell starts it, but in this process."""
+    """Run the command as a shell does, but in this process."""
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["speechbrain-ee", *map(str, arguments)])
@@ -60,7 +60,7 @@ def run(monkeypatch, capsys):
 
 
 def one_line_error(err):
-    """Of all that went to standard error, the command's own line."""
+    """Return the error line of the command from its standard error."""
     (line,) = [line for line in err.splitlines() if line.startswith("speechbrain-ee: error: ")]
     return line
 

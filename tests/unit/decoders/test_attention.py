@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy, beam and rescoring with an attention decoder: against SpeechBrain's, each other, and at the limits."""
+"""Greedy search, beam search and rescoring with an attention decoder, compared with SpeechBrain and with each other."""
 
 import math
 from functools import partial
@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from speechbrain.decoders import S2STransformerGreedySearcher
-from unit.models import D_MODEL, make_heads, make_joint_heads, make_tokenizer
+from unit.models import D_MODEL, make_joint_heads, make_tokenizer
 
 from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
 from speechbrain_ee.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
@@ -32,7 +32,7 @@ def output(tokenizer):
 
 
 def make_output(tokenizer, seed=0, exit_index=2, **arguments):
-    """What an exit gives whose decoder listens, says this and that, and comes to an end by itself now and then."""
+    """Make an exit output whose attention decoder depends on the states, varies its tokens, and sometimes emits EOS."""
     heads = make_joint_heads(vocab_size=tokenizer.vocab_size, **arguments)
     decoder = heads.decoders[-1]
     for module in decoder.modules():
@@ -61,7 +61,7 @@ def tokens_of(output):
 
 
 class AsSpeechBrainWantsIt(torch.nn.Module):
-    """Our decoder behind the interface of TransformerASR."""
+    """An attention decoder with the interface of TransformerASR."""
 
     def __init__(self, decoder):
         super().__init__()
@@ -109,7 +109,7 @@ def test_an_utterance_alone_is_the_same_as_in_a_batch(tokenizer, output, kind):
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
 def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind, ratio, monkeypatch):
-    monkeypatch.setattr("speechbrain_ee.decoders.attention_search.MAX_REPEATS", 99)  # or a loop is cut
+    monkeypatch.setattr("speechbrain_ee.decoders.attention_search.MAX_REPEATS", 99)  # no loop is cut
     output.attention_decoder.output.bias.data[EOS_INDEX] = -1e9
     options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
     hypotheses = search(kind(tokenizer, max_decode_ratio=ratio, **options), output)
@@ -117,7 +117,7 @@ def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind
 
 
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
-def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
+def test_eos_at_once_is_an_empty_text(tokenizer, output, kind):
     output.attention_decoder.output.bias.data[EOS_INDEX] = 1e9
     for decoded in kind(tokenizer).decode(output):
         assert decoded.text == "" and decoded.spans == []
@@ -125,7 +125,7 @@ def test_nothing_said_is_an_empty_text(tokenizer, output, kind):
 
 
 @pytest.mark.parametrize(("kind", "options"), [(GreedyAttention, {}), (BeamAttention, {"ctc_weight": 0.0})])
-def test_a_loop_is_cut_and_not_trusted_where_ctc_hears_less(tokenizer, output, kind, options):
+def test_a_loop_is_cut_and_unreliable_if_the_ctc_text_is_shorter(tokenizer, output, kind, options):
     output.attention_decoder.output.weight.data.zero_()
     output.attention_decoder.output.bias.data.zero_()
     output.attention_decoder.output.bias.data[5] = 9.0  # the same token again and again
@@ -137,14 +137,18 @@ def test_a_loop_is_cut_and_not_trusted_where_ctc_hears_less(tokenizer, output, k
     assert (scores["attention_entropy"], scores["attention_confidence"]) == (1.0, 0.0)
 
 
-def test_what_people_say_again_and_again_stays_where_ctc_hears_it_too():
+def test_repeated_phrases_stay_if_the_ctc_text_is_as_long():
     said = [*[4, 5] * 9, 6, 7, 8]
     assert cut_loop(said, Limit.of(99, num_ctc_tokens=len(said))) == said
     assert cut_loop(said, Limit.of(99, num_ctc_tokens=2)) == [4, 5]
-    assert cut_loop([9, *[5] * 6, 4], Limit.of(99, num_ctc_tokens=0)) == [9, *[5] * 6, 4]  # a stutter is none
+    assert cut_loop([9, *[5] * 6, 4], Limit.of(99, num_ctc_tokens=0)) == [
+        9,
+        *[5] * 6,
+        4,
+    ]  # a short repetition is not a loop
 
 
-def test_rescoring_leaves_what_ctc_hears(tmp_path):
+def test_rescoring_keeps_a_certain_ctc_text(tmp_path):
     tokenizer = make_tokenizer(tmp_path)
     output = make_output(tokenizer)
     t, space = (tokenizer.vocab_list.index(piece) for piece in ("t", "▁"))
@@ -155,7 +159,7 @@ def test_rescoring_leaves_what_ctc_hears(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention, RescoreAttention])
-def test_nan_says_nothing_and_is_not_trusted(tokenizer, output, kind):
+def test_nan_gives_an_empty_and_unreliable_text(tokenizer, output, kind):
     broken = output._replace(state=output.state * math.nan, log_probs=output.log_probs * math.nan)
     for decoded in kind(tokenizer).decode(broken):
         assert decoded.text == "" and not decoded.scores["attention_confidence"] > 0
@@ -163,7 +167,7 @@ def test_nan_says_nothing_and_is_not_trusted(tokenizer, output, kind):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("max_tokens", "likely_tokens"), [(30, 30), (30, 8), (7, 7), (0, 0)])
-def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, max_tokens, likely_tokens):
+def test_speculative_equals_greedy_search_for_every_draft(tokenizer, seed, max_tokens, likely_tokens):
     bounds = Limit(max_tokens, likely_tokens)
     one = make_output(tokenizer, seed).row(seed)
     (greedy,) = greedy_search(one, [bounds])
@@ -182,7 +186,7 @@ def test_whatever_the_draft_speculation_says_what_greedy_says(tokenizer, seed, m
             assert found.macs == greedy.macs
 
 
-def test_told_what_it_said_the_decoder_is_as_sure(tokenizer, output):
+def test_scoring_its_own_text_gives_the_scores_of_the_search(tokenizer, output):
     one = output.row(0)
     (said,) = greedy_search(one, [limit(30)])
     (told,) = score_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), [said.tokens])
@@ -198,11 +202,11 @@ def test_scores_by_hand(tokenizer, output):
     entropy = -(3 / 14 * math.log(3 / 14) + 11 / 14 * math.log(1 / 14)) / math.log(12)
     assert decoded.scores["attention_confidence"] == pytest.approx(3 / 14)
     assert decoded.scores["attention_entropy"] == pytest.approx(entropy)
-    assert decoded.scores["ctc_attention_agreement"] == 0.0  # CTC says something, attention nothing
+    assert decoded.scores["ctc_attention_agreement"] == 0.0  # the CTC text is not empty, the attention text is
     assert decoded.ctc_text == GreedyCTC(tokenizer).decode(output)[0].text != ""
 
 
-def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, output):
+def test_rescoring_takes_the_hypothesis_with_the_best_attention_score(tokenizer, output):
     decoder = RescoreAttention(tokenizer, ctc_weight=0.0, beam_size=8)
     for row, chosen in enumerate(search(decoder, output)):
         one = output.row(row)
@@ -212,7 +216,7 @@ def test_rescoring_takes_the_hypothesis_that_the_decoder_likes_best(tokenizer, o
         assert len(texts) > 1
 
 
-def test_at_an_exit_without_a_decoder_ctc_gives_the_text(tokenizer):
+def test_ctc_decodes_exits_without_an_attention_decoder(tokenizer):
     output = make_output(tokenizer, exit_index=0, decoders_at=[4])
     expected = [one.text for one in GreedyCTC(tokenizer).decode(output)]
     (decoded, *rest) = GreedyAttention(tokenizer).decode(output)
@@ -220,7 +224,7 @@ def test_at_an_exit_without_a_decoder_ctc_gives_the_text(tokenizer):
     assert all(math.isnan(value) for value in decoded.scores.values()) and decoded.macs == 0
 
 
-def test_words_of_attention_lie_in_their_utterance_and_in_order(tokenizer, output):
+def test_words_of_attention_are_in_order_within_their_utterance(tokenizer, output):
     found = GreedyAttention(tokenizer).decode(output)
     assert any(one.spans for one in found), "else nothing is tested"
     for decoded, length in zip(found, LENGTHS.tolist(), strict=True):
@@ -230,32 +234,7 @@ def test_words_of_attention_lie_in_their_utterance_and_in_order(tokenizer, outpu
         assert all(0 < span.confidence <= 1 for span in decoded.spans)
 
 
-def test_decoders_by_name(tokenizer):
-    joint, ctc = make_joint_heads(vocab_size=tokenizer.vocab_size), make_heads(vocab_size=tokenizer.vocab_size)
-    names = {name: type(make_decoder(name, joint, tokenizer)).__name__ for name in ("greedy", "beam", "rescore", "ctc")}
-    assert list(names.values()) == ["GreedyAttention", "BeamAttention", "RescoreAttention", "GreedyCTC"]
-    assert [type(make_decoder(name, ctc, tokenizer)).__name__ for name in ("greedy", "beam", "ctc")] == [
-        "GreedyCTC",
-        "BeamCTC",
-        "GreedyCTC",
-    ]
-    with pytest.raises(ValueError, match="rescore needs attention decoders"):
-        make_decoder("rescore", ctc, tokenizer)
-    for options in ({"lm": "lm.arpa"}, {"beam_size": 3}):
-        with pytest.raises(ValueError, match="ctc uses no beam and no language model"):
-            make_decoder("ctc", joint, tokenizer, **options)
-    with pytest.raises(ValueError, match="lm.ckpt does not exist"):
-        make_decoder("beam", joint, tokenizer, lm="lm.ckpt")
-    for options in ({"lm_weight": 0.1}, {"word_bonus": 0.1}):
-        with pytest.raises(ValueError, match="lm_weight and word_bonus need a language model: give lm"):
-            make_decoder("beam", ctc, tokenizer, **options)
-    with pytest.raises(ValueError, match="word_bonus is for a KenLM over words"):
-        make_decoder("beam", joint, tokenizer, lm="lm.ckpt", word_bonus=1.0)
-    with pytest.raises(ValueError, match="'best' is not one of greedy, beam, lexicon, rescore, ctc"):
-        make_decoder("best", joint, tokenizer)
-
-
-def test_a_language_model_of_its_own_shape_steers_the_beam_and_one_of_other_tokens_is_refused(tokenizer, output):
+def test_a_language_model_of_any_size_changes_the_beam_and_one_of_other_tokens_is_refused(tokenizer, output):
     folder = tokenizer.path.parent
     torch.manual_seed(0)
     for vocab_size in (tokenizer.vocab_size, 5):

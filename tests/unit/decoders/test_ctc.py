@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy and beam: exact lengths, padding, agreement, what is refused."""
+"""Greedy and beam decoding of CTC: exact lengths, padding, agreement, invalid inputs."""
 
 import gzip
 import logging
@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from speechbrain_ee.decoders.base import frame_confidences
 from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC
 from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.text.language_model import load_language_model
@@ -58,6 +59,38 @@ def test_ctc_rules_by_hand(decoder, tokenizer, path, text):
     ids = _ids(tokenizer, path)
     padded = _peaked([*ids, *_ids(tokenizer, "cc")])  # frames beyond the length say "cc"
     assert _texts(decoder, padded.unsqueeze(0), torch.tensor([len(ids)])) == [text]
+
+
+@pytest.mark.parametrize(("model_type", "vocab_size"), [("char", None), ("bpe", 24)])
+def test_words_joined_are_the_greedy_text_for_random_paths(tmp_path, model_type, vocab_size):
+    texts = ["the cat sat on the mat", "a hat", "at the hat"]
+    tokenizer = Tokenizer.train(texts, path=tmp_path / "t.model", model_type=model_type, vocab_size=vocab_size)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        path = torch.randint(tokenizer.vocab_size, (1, 25), generator=generator)
+        log_probs = torch.nn.functional.one_hot(path, tokenizer.vocab_size).float().mul(9).log_softmax(-1)
+        decoded = GreedyCTC(tokenizer).decode(ExitOutput(log_probs, torch.tensor([25])))[0]
+        assert " ".join(span.text for span in decoded.spans) == decoded.text
+        frames = [frame for span in decoded.spans for frame in (span.start, span.end)]
+        assert frames == sorted(frames) and all(span.start < span.end for span in decoded.spans)
+        assert decoded.scores == {}
+
+
+def test_the_beam_gives_the_same_words_if_it_is_certain(tokenizer):
+    output = ExitOutput(_peaked(_ids(tokenizer, "-aa-b▁c-"), peak=0.999).unsqueeze(0), torch.tensor([8]))
+    greedy, beam = (decoder.decode(output)[0] for decoder in (GreedyCTC(tokenizer), BeamCTC(tokenizer)))
+    assert greedy.text == beam.text == "ab c"
+    assert [span.text for span in beam.spans] == ["ab", "c"]
+    assert 0 < beam.scores["posterior"] <= 1
+
+
+def test_a_blank_does_not_lower_the_confidence_of_a_word(tokenizer):
+    pairs = zip(_ids(tokenizer, "a-b"), (0.8, 0.3, 0.7), strict=True)
+    log_probs = torch.cat([_peaked([token], peak=peak) for token, peak in pairs])
+    output = ExitOutput(log_probs.unsqueeze(0), torch.tensor([3]))
+    assert frame_confidences(output)[0] == pytest.approx([0.8, 1.0, 0.7])
+    (span,) = GreedyCTC(tokenizer).decode(output)[0].spans
+    assert span.text == "ab" and span.confidence == pytest.approx(0.7)
 
 
 def test_control_tokens_are_no_text(decoder, tokenizer):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CTC beam over the words of a language model: against all paths, frames of words, what is refused."""
+"""CTC beam over the words of a language model: comparison with all paths, frames of words, invalid inputs."""
 
 import itertools
 import math
@@ -31,19 +31,19 @@ def arpa(tmp_path_factory):
     unigrams = "".join(f"{value}\t{word}\t-0.1\n" for word, value in UNIGRAMS.items())
     bigrams = "".join(f"{value}\t{' '.join(pair)}\n" for pair, value in BIGRAMS.items())
     counts = f"\\data\\\nngram 1={len(UNIGRAMS) + 3}\nngram 2={len(BIGRAMS)}\n\n"
-    strange = "-1\tcab\t0\n-1\tnaïve\t0\n-3\t<unk>\n"  # no letters of this tokenizer, no word
+    strange = "-1\tcab\t0\n-1\tnaïve\t0\n-3\t<unk>\n"  # letters that the tokenizer does not have, and a special word
     path.write_text(f"{counts}\\1-grams:\n{unigrams}{strange}\n\\2-grams:\n{bigrams}\n\\end\\\n", "utf-8")
     return path
 
 
 def language_model(words):
-    """Natural logarithm by the rules of ARPA files."""
+    """Log-probability (natural) by the rules of ARPA files."""
     pairs = itertools.pairwise(["<s>", *words, "</s>"])
     return math.log(10) * sum(BIGRAMS.get(pair, -0.1 + UNIGRAMS[pair[1]]) for pair in pairs)
 
 
 def best_by_hand(log_probs, tokenizer, alpha, beta):
-    """The text with listed words whose paths together are the likeliest, with the language model's opinion."""
+    """Return the most probable text of listed words: the sum over its paths, times the language model probability."""
     sums = {}
     for path in itertools.product(range(tokenizer.vocab_size), repeat=len(log_probs)):
         words = tokenizer.decode([token for token, _ in itertools.groupby(path)]).split()
@@ -73,7 +73,7 @@ def test_it_finds_the_text_whose_paths_are_the_likeliest(tokenizer, arpa, alpha,
     found = []
     for _ in range(25):
         log_probs = (2 * torch.randn(1, 5, tokenizer.vocab_size, generator=generator)).log_softmax(-1)
-        log_probs[..., 1:3] = -30.0  # no path goes over BOS and EOS, which are no text
+        log_probs[..., 1:3] = -30.0  # no path contains BOS or EOS
         found += texts(decoder, log_probs, [5])
         assert found[-1] == best_by_hand(log_probs[0], tokenizer, alpha, beta)
     assert len(set(found)) > 3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The class that a user loads."""
+"""EarlyExitASR: the class that a user loads."""
 
 import json
 import resource
@@ -28,7 +28,7 @@ RATE = 16000
 
 
 class StopByDuration(Policy):
-    """A policy that goes only by how long the utterance is: exit index = whole tenths of a second."""
+    """A policy that depends on the duration only: exit index = whole tenths of a second."""
 
     score_names = ("entropy", "confidence")
 
@@ -67,7 +67,7 @@ def noise(seconds, seed=0, amplitude=0.1):
 
 
 def rows_per_layer(encoder):
-    """Utterances that go through each layer, summed over calls."""
+    """Count the utterances that pass through each layer, summed over calls."""
     rows = [0] * encoder.num_layers
     for index, layer in enumerate(encoder.layers):
         layer.register_forward_hook(
@@ -266,7 +266,7 @@ def test_neither_a_folder_nor_on_the_hub_is_one_line():
 
 
 def hub_cache(folder, cache):
-    """What huggingface_hub leaves on the disk after it has downloaded nobody/tiny."""
+    """Make the cache that huggingface_hub writes when it downloads nobody/tiny."""
     snapshot = cache / "models--nobody--tiny" / "snapshots" / ("0" * 40)
     shutil.copytree(folder, snapshot)
     (cache / "models--nobody--tiny" / "refs").mkdir()
@@ -434,7 +434,7 @@ def test_heads_that_a_limit_does_not_need_are_not_run(asr):
         ({"max_layer": 3}, [(1, 2)]),
         ({"budget": 1e12}, [(2, 2)]),
         ({"budget": 1.0}, [(0, 2)]),
-        ({"budget": macs[1] / 0.3 * 1.001}, [(0, 1), (1, 1)]),  # a short one pays more per second
+        ({"budget": macs[1] / 0.3 * 1.001}, [(0, 1), (1, 1)]),  # a short utterance costs more per second
     ):
         run.clear()
         results = asr.transcribe_waveforms(waveforms, policy=FixedExit(), **limits)
@@ -484,7 +484,7 @@ def test_the_text_of_a_beam_takes_its_time_and_is_not_counted_twice(asr):
 
 def test_a_deadline_goes_by_the_measured_times(asr, monkeypatch):
     now = iter(range(100))
-    monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", lambda: next(now))  # a second a look
+    monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", lambda: next(now))  # each look takes a second
     times = {"seconds_to_exit": [(0.0, 1.0), (0.0, 2.0), (0.0, 4.0)], "seconds_to_text": [0.0, 0.2]}
     asr._times[asr.decoder.name, ()] = times
     # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s, a text 0.1 s
@@ -502,7 +502,7 @@ def test_a_calibration_of_ones_own(folder, tmp_path):
     write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": asr.fingerprint})
     assert EarlyExitASR.from_hparams(folder).calibration["model"] == asr.fingerprint
     write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": "0" * 16})
-    with pytest.raises(ValueError, match="of another model or vocabulary"):
+    with pytest.raises(ValueError, match="belongs to another model or vocabulary"):
         EarlyExitASR.from_hparams(folder)
 
 
@@ -512,7 +512,7 @@ def aed(tmp_path):
 
 
 def count_starts(asr, monkeypatch):
-    """Number of utterances that each exit's decoder has looked at."""
+    """Count the utterances that each exit's attention decoder has decoded."""
     starts = [0] * len(asr.mods.heads.decoders)
     start = AttentionDecoder.start
 

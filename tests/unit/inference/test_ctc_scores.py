@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit scores: hand-worked values, padding, batch independence, what is refused."""
+"""Exit scores: hand-worked values, padding, batch independence, invalid inputs."""
 
 import math
 
@@ -139,7 +139,7 @@ def test_blank_outside_the_vocabulary_is_refused(blank_index):
 
 
 def test_tokens_in_the_padding_are_neither_counted_nor_compared():
-    said = _log_probs([0.1, 0.9], [0.9, 0.1], [0.1, 0.9])  # a, blank, and an a behind the end
+    said = _log_probs([0.1, 0.9], [0.9, 0.1], [0.1, 0.9])  # a, blank, and an a in the padding
     rate = compute_scores(said, torch.tensor([2]), names=["token_rate"])["token_rate"]
     assert rate.item() == 0.5  # one token in two frames
     padded_otherwise = _log_probs([0.1, 0.9], [0.9, 0.1], [0.9, 0.1])

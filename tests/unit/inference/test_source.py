@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a model comes from: folders that hold another one, hide a name, or have pointers in the place of files."""
+"""Sources of models: folders with another model, folders that hide a Hub name, and pointers of Git LFS."""
 
 import json
 import shutil

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waveforms as callers have them."""
+"""Waveforms of all types that callers may give."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_a_little_beyond_full_scale_is_clipped_as_in_files(tmp_path, dtype):
     soundfile.write(tmp_path / "a.wav", samples.astype(np.float32), 16000, subtype="FLOAT")
     (block,) = read_blocks(tmp_path / "a.wav")
     assert as_float32(samples).tolist() == block.tolist() == [1.0, -1.0, 0.5, 1.0]
-    assert samples.tolist() == [1.5, -4.0, 0.5, 1.0]  # the caller's own are left alone
+    assert samples.tolist() == [1.5, -4.0, 0.5, 1.0]  # the caller's samples are not changed
 
 
 def test_an_array_that_may_not_be_written_is_left_alone():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokenizer: round trips, the blank's place, and what cannot be trained."""
+"""Tokenizer: round trips, the index of the blank, and invalid training data."""
 
 import logging
 import pickle
@@ -162,4 +162,4 @@ def test_speechbrain_beam_search_writes_the_text(tokenizer, searcher_class, text
         searcher = searcher_class(blank_index=0, vocab_list=tokenizer.vocab_list, beam_size=5, topk=1)
     hypotheses = searcher(log_probs.log_softmax(-1), torch.tensor([1.0]))
     assert hypotheses[0][0].text == text
-    assert not caplog.records  # it warns where it finds no way to write a space
+    assert not caplog.records  # it warns if no piece stands for a space
