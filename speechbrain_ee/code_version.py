@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What code computed a file: results that another version computed must not be used in silence."""
+"""A hash of the code that computes a file, to detect results of another version."""
 
 import hashlib
 from functools import cache
@@ -11,16 +11,16 @@ PACKAGE = Path(__file__).parent
 
 @cache
 def code_version(*patterns: str, libraries: tuple[str, ...] = ()) -> str:
-    """Hash of source files of this package and of the versions of libraries.
+    """Hash source files of this package and versions of libraries.
 
-    Unlike a version number it cannot be forgotten when the code is changed.
+    Unlike a version number, it changes with every change of the code.
 
     Arguments
     ---------
     *patterns : str
-        Files as glob patterns below the package.
+        Glob patterns of files, relative to the package.
     libraries : tuple[str, ...]
-        Distributions whose version counts; one that is not installed counts too.
+        Distributions whose versions are included, also if not installed.
 
     Returns
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors of the user's making in one line; our own bugs keep their traceback."""
+"""One-line errors for mistakes of the user; bugs keep their traceback."""
 
 import io
 import logging
@@ -14,22 +14,21 @@ logger = logging.getLogger(__name__)
 class CheckpointError(RuntimeError, ValueError):
     """A checkpoint cannot be saved or loaded; the message is one line and says what to do.
 
-    A ``RuntimeError`` like those of torch and SpeechBrain, and a ``ValueError`` like our others.
+    It is a ``RuntimeError``, as in torch and SpeechBrain, and a ``ValueError``, as our other errors.
     """
 
 
 @contextmanager
 def one_line_errors(program: str) -> Iterator[None]:
-    """End the process with status 1 and one line on standard error for an error that a user can mend.
+    """Exit with status 1 and one line on standard error after an error that the user can fix.
 
-    Those are ``ValueError``, ``OSError`` and ``ImportError``, which our own checks raise with what was given, what is
-    allowed and what to do, and a memory that is full; the traceback goes to the log. Ctrl-C ends it with status 130.
-    What a terminal cannot show is printed as an escape, so that no name ends the process.
+    These errors are ``ValueError``, ``OSError``, ``ImportError`` and a lack of memory; their traceback goes to the log.
+    Ctrl-C exits with status 130. Characters that a terminal cannot show are printed as escapes.
 
     Arguments
     ---------
     program : str
-        What the line starts with.
+        Start of the line.
 
     Example
     -------
@@ -55,9 +54,9 @@ def one_line_errors(program: str) -> Iterator[None]:
 
 
 def show_tracebacks() -> None:
-    """Print tracebacks of our own bugs on standard error, and write them to the log file.
+    """Print tracebacks of uncaught errors on standard error, and write them to the log file.
 
-    Call it after SpeechBrain's ``create_experiment_directory``, whose own hook prints them on standard output.
+    Call it after SpeechBrain's ``create_experiment_directory``, which installs a hook that prints on standard output.
     """
 
     def show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -82,12 +81,12 @@ def print_error(program: str, error: Exception) -> None:
     """
     message = one_line(error)
     if _is_full_memory(error):
-        message = f"the memory is full ({message[:200]}): give smaller batches, or shorter audio"
+        message = f"out of memory ({message[:200]}): use smaller batches or shorter audio"
     print(f"{program}: error: {message}", file=sys.stderr)
 
 
 def _is_full_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a CPU or a GPU, found no memory; torch is not imported for it."""
+    """Whether Python or torch, on a CPU or a GPU, is out of memory; does not import torch."""
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
 
@@ -105,7 +104,7 @@ def shortened(value: object, max_chars: int = 60) -> str:
 
 
 def one_line(error: Exception) -> str:
-    r"""Give the error's own words in one line, also where a data loader's process sent them with its traceback.
+    r"""Return the message of an error in one line, without the traceback that a data loader's worker adds to it.
 
     Example
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all, locks between processes, and disks that are full."""
+"""Atomic writes, locks between processes, full disks, and pointers of Git LFS."""
 
 import errno
 import logging
@@ -19,12 +19,12 @@ TORCH_WRITER = "PytorchStreamWriter|inline_container"  # in the messages of torc
 
 
 def lfs_hint(data: bytes) -> str:
-    """Say what to do about a file that Git LFS has not fetched; empty for any other file.
+    """Return what to do about a file that Git LFS has not fetched; empty for any other file.
 
     Arguments
     ---------
     data : bytes
-        The file's beginning.
+        The first bytes of the file.
 
     Example
     -------
@@ -39,14 +39,14 @@ def lfs_hint(data: bytes) -> str:
 
 
 def check_not_pointer(path: str | Path) -> None:
-    """Refuse what stands in the place of a file that Git LFS has not fetched.
+    """Check that a file is not a pointer of Git LFS.
 
     Raises
     ------
     ValueError
-        Names the file and says what to do.
+        If it is a pointer; the message names the file and says what to do.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     with open(path, "rb") as file:
         if hint := lfs_hint(file.read(200)):
@@ -55,19 +55,19 @@ def check_not_pointer(path: str | Path) -> None:
 
 @contextmanager
 def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
-    """Hold a lock between processes; it is released where its holder dies.
+    """Hold a lock between processes, which is released if its holder dies.
 
     Arguments
     ---------
     path : Path
-        The lock file, made if missing; its folder is made too.
+        The lock file; it and its folder are created if missing.
     waiting_for : str
-        What the log says where another process holds the lock.
+        Description of the result for the log, if another process holds the lock.
 
     Raises
     ------
     OSError
-        If the file cannot be made, or the file system has no locks.
+        If the file cannot be created, or the file system has no locks.
 
     Example
     -------
@@ -83,7 +83,9 @@ def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
             logger.info("another process holds %s: waiting for %s", path, waiting_for)
             lock.acquire()
     except NotImplementedError:
-        raise OSError(f"{path.parent} is on a file system without locks: give a folder on another one") from None
+        raise OSError(
+            f"{path.parent} is on a file system without locks: give a folder on another file system"
+        ) from None
     try:
         yield
     finally:
@@ -91,19 +93,19 @@ def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside the place, then rename: a full disk or a kill leaves the old file whole.
+    """Write a file atomically: after a full disk or a kill, the old file is intact.
 
     Arguments
     ---------
     path : Path
-        The file to make or replace, in a folder that exists.
+        The file to create or replace, in an existing folder.
     data : bytes
-        All of its contents.
+        The whole contents.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder not writable; names the file.
+        If the disk is full or the folder is not writable; the message names the file.
 
     Example
     -------
@@ -126,7 +128,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def size_and_time(path: str | Path) -> list[int]:
-    """Give size and time of a file, by which another one of the same name is known; -1 where it is not there.
+    """Return size and modification time of a file, to detect a replaced file; -1 if it does not exist.
 
     Example
     -------
@@ -141,9 +143,9 @@ def size_and_time(path: str | Path) -> list[int]:
 
 
 def fsync(path: str | Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk."""
+    """Flush the contents of a file, or the entries of a folder, to the disk."""
     if os.name == "nt" and os.path.isdir(path):
-        return  # Windows opens no folders
+        return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -152,7 +154,7 @@ def fsync(path: str | Path) -> None:
 
 
 def is_disk_full(error: BaseException, folder: Path) -> bool:
-    """Tell a full disk from other failures; ask before anything is removed."""
+    """Whether an error was caused by a full disk; call it before removing files."""
     if not isinstance(error, Exception):
         return False  # Ctrl-C stays Ctrl-C
     cause = error
@@ -160,16 +162,16 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return True
         cause = cause.__cause__ or cause.__context__
-    # torch.save hides the number: "[enforce fail at inline_container.cc:672] . unexpected pos 5".
+    # torch.save hides the error number: "[enforce fail at inline_container.cc:672] . unexpected pos 5".
     hidden = isinstance(error, RuntimeError) and re.search(TORCH_WRITER, str(error))
     return bool(hidden) and not _has_space(folder)
 
 
 def _has_space(folder: Path) -> bool:
-    """Try to write a MiB; free space as the system counts it knows nothing of a user's quota."""
+    """Try to write 1 MiB: the free space that the system reports does not include the user's quota."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(os.urandom(1 << 20))  # random, for disks that compress
+            file.write(os.urandom(1 << 20))  # random, since file systems may compress
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -178,9 +180,9 @@ def _has_space(folder: Path) -> bool:
 
 
 def printable(name: str | os.PathLike) -> str:
-    r"""Write a name in one line that every terminal, log and text file takes.
+    r"""Return a file name in a form that every terminal, log and text file can show.
 
-    Line breaks, tabs, bytes that are not UTF-8 and other characters that cannot be seen are written as escapes.
+    Line breaks, tabs, bytes that are not UTF-8 and other unprintable characters become escapes.
 
     Example
     -------

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program sets and checks at its start: threads, whether torchaudio fits torch, and the device."""
+"""Settings and checks at the start of a program: threads, torchaudio and the device."""
 
 import importlib
 import os
 from importlib.metadata import PackageNotFoundError, version
 
-# GNU's OpenMP, which torch brings on Linux, lets a waiting thread spin. With another process on one of two cores, that
-# keeps the thread that has work from its core, and a batch takes many times as long. See docs/guide/install.md.
+# Waiting threads of GNU OpenMP, which torch uses on Linux, spin. If another process uses some cores, spinning threads
+# occupy the cores that working threads need, and a batch takes many times as long. See docs/guide/install.md.
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPIN_COUNT = "1000"
 
 
 def available_cpus() -> int:
-    """Count the CPUs that this process may use: CPU affinity and a container's quota are respected.
+    """Count the CPUs that this process may use, respecting CPU affinity and the quota of a container.
 
     Returns
     -------
@@ -30,25 +30,26 @@ def available_cpus() -> int:
 
 
 def prepare_process(threads: int | None = None) -> None:
-    """Set the number of threads and how they wait, then check that torchaudio loads beside torch.
+    """Set the number of threads and how they wait, and check that torchaudio can be imported.
 
-    Call it before torch is imported: OpenMP reads these settings once. What the user has set in the environment
-    (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``) is left as it is, and passed on to child processes.
+    Call it before torch is imported: OpenMP reads these settings once. Variables that the user has set
+    (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``, ``GOMP_SPINCOUNT``) are not changed. Child processes inherit the
+    settings.
 
     Arguments
     ---------
     threads : int | None
-        Threads of one operation; None means ``OMP_NUM_THREADS``, or else :func:`available_cpus`.
+        Threads per operation; None means ``OMP_NUM_THREADS``, or else :func:`available_cpus`.
 
     Raises
     ------
     ValueError
         If the number is below 1.
     ImportError
-        If torchaudio does not load; see :func:`check_torchaudio`.
+        If torchaudio cannot be imported; see :func:`check_torchaudio`.
     """
     if threads is not None and threads < 1:
-        raise ValueError(f"{threads} threads were asked for: give 1 or more")
+        raise ValueError(f"threads={threads}: give 1 or more")
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     elif "OMP_NUM_THREADS" not in os.environ:
@@ -59,18 +60,19 @@ def prepare_process(threads: int | None = None) -> None:
 
 
 def check_torchaudio() -> None:
-    """Check that torchaudio loads beside the torch that is installed.
+    """Check that torchaudio can be imported with the installed torch.
 
-    ``import speechbrain`` imports torchaudio, which loads a library that fits only some versions of torch.
+    ``import speechbrain`` imports torchaudio, which loads a library that is compatible with some versions of torch
+    only.
 
     Raises
     ------
     ImportError
-        If it does not; one line that names both versions and what to install.
+        If the import fails; the message names both versions and what to install.
     """
     try:
         importlib.import_module("torchaudio")
-    except Exception as error:  # OSError, RuntimeError or ImportError, by the version of torchaudio
+    except Exception as error:  # OSError, RuntimeError or ImportError, depending on the version of torchaudio
         raise ImportError(_misfit(error)) from error
 
 
@@ -80,14 +82,14 @@ def _misfit(error: Exception) -> str:
         missing = " and ".join(name for name, found in (("torch", torch), ("torchaudio", torchaudio)) if found is None)
         return f"{missing} is not installed: {_remedy(torch)}"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"torchaudio {torchaudio} does not load beside torch {torch} ({reason}): {_remedy(torch)}"
+    return f"torchaudio {torchaudio} does not load with torch {torch} ({reason}): {_remedy(torch)}"
 
 
 def _remedy(torch: str | None) -> str:
-    """Name a pair of versions that fit each other; a build for one kind of device has its index."""
+    """Return the command that installs compatible versions; a build for one kind of device has its own index."""
     release, _, build = (torch or "").partition("+")
     if build:
-        return f"install the torchaudio of the index that torch {torch} came from, both in one command"
+        return f"install torch and torchaudio in one command from the index that torch {torch} came from"
     numbers = [int(part) for part in release.split(".")[:2] if part.isdigit()]
     if len(numbers) == 2 and numbers <= [2, 10]:
         return f"pip install 'torchaudio=={numbers[0]}.{numbers[1]}.*'"
@@ -104,7 +106,7 @@ def _installed(name: str) -> str | None:
 
 
 def check_device(device: str | None) -> None:
-    """Refuse a device that is not here.
+    """Check that a device is available.
 
     Arguments
     ---------
@@ -114,7 +116,7 @@ def check_device(device: str | None) -> None:
     Raises
     ------
     ValueError
-        If it is none of these, or not here.
+        If the name is invalid or the device is not available.
 
     Example
     -------
@@ -128,6 +130,6 @@ def check_device(device: str | None) -> None:
     if kind not in ("cpu", "cuda", "mps") or (colon and (kind != "cuda" or not index.isdecimal())):
         raise ValueError(f"device {device}: give cpu, cuda, cuda:<number> or mps")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device}: {torch.cuda.device_count()} GPUs are here that torch can use; give cpu")
+        raise ValueError(f"device {device}: torch finds {torch.cuda.device_count()} GPUs: give cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"device {device}: no Apple GPU is here that torch can use; give cpu")
+        raise ValueError(f"device {device}: torch finds no Apple GPU: give cpu")

@@ -205,9 +205,9 @@ def _note(found: Walk, claimed: int | None) -> str:
     if claimed is not None and (found.count - 1 - claimed) * found.head.samples > TOLERANCE_S * found.head.rate:
         notes.append(f"its header counts {claimed} frames where {found.count - 1} are: all are read")
     if found.skipped:
-        notes.append(f"{found.skipped} bytes between its frames are no audio and were skipped")
+        notes.append(f"{found.skipped} bytes between its frames are not audio and were skipped")
     if found.behind:
-        notes.append(f"{found.behind} bytes behind its last frame are no audio and are not read")
+        notes.append(f"{found.behind} bytes after its last frame are not audio and are not read")
     if claimed is None and found.is_cut:
         notes.append("it breaks off in the middle of a frame: the rest is read")
     return "; ".join(notes)

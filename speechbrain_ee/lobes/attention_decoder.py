@@ -239,12 +239,12 @@ def read(
     return x + layer.pos_ffn(layer.norm3(x))
 
 
-def project(attention: nn.MultiheadAttention, x: torch.Tensor, what: str) -> KeysAndValues:
+def project(attention: nn.MultiheadAttention, x: torch.Tensor, parts: str) -> KeysAndValues:
     """Project ``x`` (batch, positions, d_model) to queries ("q") or keys and values ("kv"), split into heads."""
     width, heads = attention.embed_dim, attention.num_heads
-    part = slice(0, width) if what == "q" else slice(width, 3 * width)
-    projected = linear(x, attention.in_proj_weight[part], attention.in_proj_bias[part])
-    by_head = projected.unflatten(-1, (len(what), heads, width // heads))  # (batch, positions, q or kv, heads, ...)
+    rows = slice(0, width) if parts == "q" else slice(width, 3 * width)
+    projected = linear(x, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+    by_head = projected.unflatten(-1, (len(parts), heads, width // heads))  # (batch, positions, q or kv, heads, ...)
     return tuple(one.transpose(1, 2) for one in by_head.unbind(2))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A stranger's model files, checked before anything is built: types, sizes, and that both files are of one model."""
+"""Checks of untrusted model files before a model is built: types, sizes, and that the files belong together."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from torch.overrides import TorchFunctionMode
 from speechbrain_ee.errors import shortened
 from speechbrain_ee.files import lfs_hint
 
-MAX_CONFIG_BYTES = 2**20  # ours have some 2 kB
-MAX_HEADER_BYTES = 2**24  # 100 bytes a tensor
+MAX_CONFIG_BYTES = 2**20  # ours have about 2 kB
+MAX_HEADER_BYTES = 2**24  # a tensor takes about 100 bytes
 MAX_INTEGER = 10**9
-UNIONS = (types.UnionType, typing.Union)  # `int | None` as it is written, and as Python 3.10 reports it
-# Sizes of features, which are in no file of weights; the bounds are far from what is of use.
+UNIONS = (types.UnionType, typing.Union)  # `int | None`, and its form in Python 3.10
+# Limits of feature settings, which no weights confirm; useful values are far below.
 FEATURE_LIMITS = {"sample_rate": 400_000, "n_mels": 1024, "n_fft": 16384, "win_length_ms": 1000, "hop_length_ms": 1000}
 FEATURE_LIMITS |= {"f_max": 200_000, "downsample": 1000}
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 OTHERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
 OTHERS |= {"BOOL": torch.bool}
 
-# What constructors compute on the way, of which only the shape matters, or not even that.
+# Functions that constructors call, with a result of the same shape as their input.
 SAME_SHAPE = {"layer_norm", "leaky_relu", "dropout", "dropout2d", "float", "exp", "sin", "cos", "mul", "__mul__"}
 
 
 def read_json_object(path: str | Path) -> dict:
-    """Read a small file of one JSON object.
+    """Read a small file with one JSON object.
 
     Raises
     ------
     ValueError
-        If it is too large, a pointer of Git LFS, not JSON, or no object.
+        If the file is too large, a pointer of Git LFS, not JSON, or not an object.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     size = Path(path).stat().st_size
     if size > MAX_CONFIG_BYTES:
-        raise ValueError(f"it has {size / 2**20:.0f} MB, and a configuration at most 1: fetch the file again")
+        raise ValueError(f"it has {size / 2**20:.0f} MB, but a configuration has at most 1: fetch the file again")
     data = Path(path).read_bytes()
     if hint := lfs_hint(data):
         raise ValueError(f"it {hint}")
@@ -61,49 +61,51 @@ def read_json_object(path: str | Path) -> dict:
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_shapes(weights: str | Path) -> dict[str, torch.Tensor]:
-    """Read the names, shapes and types that a safetensors file says it has, without its numbers.
+    """Read the names, shapes and types of the tensors in a safetensors file, without their values.
 
     Returns
     -------
     dict[str, torch.Tensor]
-        On the meta device, which allocates nothing.
+        Tensors on the meta device, which take no memory.
 
     Raises
     ------
     ValueError
-        If the file is a pointer of Git LFS, its header is longer than a model's, or it has a type that no weight has.
+        If the file is a pointer of Git LFS, its header is too long, or a tensor has a type that no weight has.
     Exception
-        Of safetensors, for a file that is broken.
+        An error of safetensors, if the file is broken.
     """
     with open(weights, "rb") as file:
         start = file.read(200)
     if hint := lfs_hint(start):
         raise ValueError(f"it {hint}")
     if int.from_bytes(start[:8], "little") > MAX_HEADER_BYTES:
-        raise ValueError("not a safetensors file: its header is longer than that of any model: fetch the file again")
+        raise ValueError("not a safetensors file: its header is too long: fetch the file again")
     shapes = {}
     with safe_open(weights, framework="pt") as opened:
-        for name in opened.keys():  # noqa: SIM118, no dict
+        for name in opened.keys():  # noqa: SIM118, not a dict
             part = opened.get_slice(name)
             kind = (FLOATS | OTHERS).get(part.get_dtype())
             if kind is None:
                 known = ", ".join(FLOATS)
-                raise ValueError(f"{name} is of type {part.get_dtype()}: weights are of {known}: save the model again")
+                raise ValueError(
+                    f"{name} is of type {part.get_dtype()}, but weights are of {known}: save the model again"
+                )
             shapes[name] = torch.empty(part.get_shape(), dtype=kind, device="meta")
     return shapes
 
 
 def check_arguments(cls: type, arguments: Mapping) -> None:
-    """Check the types of a lobe's arguments by its constructors' annotations, and that numbers are no absurd ones.
+    """Check a lobe's arguments: types by the constructor's annotations, and limits of numbers.
 
     Raises
     ------
     ValueError
-        Names the argument, its value and what it must be.
+        If an argument is invalid; the message gives its name, its value and what is allowed.
 
     Example
     -------
@@ -115,7 +117,7 @@ def check_arguments(cls: type, arguments: Mapping) -> None:
     hints = _annotations(cls)
     for name, value in arguments.items():
         if name in hints and not _fits(value, hints[name]):
-            raise ValueError(f"{name} is {shortened(value)}: it must be {_said(hints[name])}")
+            raise ValueError(f"{name} is {shortened(value)}: it must be {_type_text(hints[name])}")
         _check_numbers(name, value)
         limit = FEATURE_LIMITS.get(name) if hasattr(cls, "min_seconds") else None
         if limit is not None and value is not None and not 0 < value <= limit:
@@ -123,12 +125,12 @@ def check_arguments(cls: type, arguments: Mapping) -> None:
 
 
 def check_counts(config: Mapping, num_tensors: int) -> None:
-    """Refuse more layers, exits and channels than the weights have tensors: building them would take hours.
+    """Refuse more layers, exits and channels than the weights have tensors: building them could take hours.
 
     Raises
     ------
     ValueError
-        Says how many there are.
+        If there are too few tensors.
     """
     encoder, heads = config["encoder"], config["heads"]
     exits = heads.get("num_exits") or len(heads.get("exit_layers", ()))
@@ -139,16 +141,17 @@ def check_counts(config: Mapping, num_tensors: int) -> None:
     parts += [max(map(len, lists), default=0)]
     if sum(part for part in parts if isinstance(part, int)) > num_tensors:
         raise ValueError(
-            f"it asks for {encoder.get('num_layers')} layers and {exits} exits, and the weights have {num_tensors} "
-            "tensors: the two files are not of one model, fetch them again"
+            f"it has {encoder.get('num_layers')} layers and {exits} exits, but the weights have {num_tensors} tensors: "
+            "the two files are not of one model, fetch them again"
         )
 
 
 class ShapesOnly(TorchFunctionMode):
-    """Build modules on the meta device: names and shapes, and no memory.
+    """Build modules on the meta device, with names and shapes but without memory.
 
-    SpeechBrain's front-end runs its blocks to learn their shapes, and its tables of positions are computed. Torch's own
-    way on that device imports a library for symbolic mathematics, for some seconds; here shapes are all there is.
+    SpeechBrain's front-end runs its blocks to find their shapes, and computes its tables of positions. Torch's own
+    implementation of these functions on the meta device imports a symbolic mathematics library, which takes seconds.
+    Here they return tensors of the right shape.
     """
 
     def __enter__(self) -> ShapesOnly:
@@ -161,14 +164,14 @@ class ShapesOnly(TorchFunctionMode):
         self._device.__exit__(*error)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """See torch: called in the place of every function of torch."""
+        """Replace a function of torch; see ``TorchFunctionMode``."""
         name = getattr(func, "__name__", "")
         if name == "conv2d":
             return _convolved(*args, **kwargs or {})
         changes_numbers = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
         if name in SAME_SHAPE or changes_numbers:
             return args[0] if args else kwargs["tensor"]
-        if name == "__setitem__":  # parts of a table of positions
+        if name == "__setitem__":  # writes to a table of positions
             return None
         if name == "arange":
             return torch.empty(len(range(*args)), device="meta", dtype=(kwargs or {}).get("dtype", torch.int64))
@@ -185,7 +188,7 @@ def _convolved(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1,
 
 
 def _annotations(cls: type) -> dict:
-    """Types of the arguments, through constructors that pass others on to the class below."""
+    """Return the types of constructor arguments, including those passed on to base classes."""
     found: dict = {}
     for one in cls.__mro__:
         if "__init__" in vars(one) and one is not object:
@@ -202,7 +205,7 @@ def _fits(value: object, hint: object) -> bool:
 
 
 def _is_a(value: object, kind: object) -> bool:
-    """Whether a value of JSON is of an annotated type."""
+    """Whether a JSON value has an annotated type."""
     if kind in (None, type(None)):
         return value is None
     if typing.get_origin(kind) in (Sequence, list, tuple):
@@ -215,9 +218,9 @@ def _is_a(value: object, kind: object) -> bool:
     return isinstance(value, (int, float) if kind is float else int)
 
 
-def _said(hint: object) -> str:
+def _type_text(hint: object) -> str:
     kinds = typing.get_args(hint) if typing.get_origin(hint) in UNIONS else (hint,)
-    # Python 3.10 takes a list[int] for a type, too.
+    # In Python 3.10, list[int] is an instance of type, too.
     names = [
         kind.__name__ if typing.get_origin(kind) is None and isinstance(kind, type) else str(kind) for kind in kinds
     ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashes of large files, remembered so that a model's weights are not read twice at every load."""
+"""Fingerprints of model files, with cached hashes of large files so that loading need not hash the weights."""
 
 import hashlib
 import json
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from speechbrain_ee.files import write_whole
 
-SMALL_BYTES = 2**20  # hashed in milliseconds, never remembered
-SETTLED_S = 2.0  # a file that was changed just now may change again within one tick of its clock
+SMALL_BYTES = 2**20  # smaller files are hashed in milliseconds and not cached
+SETTLED_S = 2.0  # a file changed more recently may change again without a new time stamp
 MAX_ENTRIES = 200
 
 
 def file_digest(path: str | Path) -> bytes:
-    """Give the SHA-256 of a file.
+    """Return the SHA-256 of a file.
 
-    That of a large file is remembered in the user's cache folder with its place, size, times and inode. Programs can
-    set the time of a file's contents back, but not the time of its last change of any kind (``st_ctime``), so a file
-    that was changed is hashed again. Where nothing can be remembered, every call hashes.
+    The hash of a large file is cached in the user's cache folder with its path, size, times and inode. Programs can
+    reset the modification time of a file but not its change time (``st_ctime``), so a changed file is hashed again. If
+    the cache cannot be written, every call hashes the file.
 
     Arguments
     ---------
@@ -56,7 +56,7 @@ def file_digest(path: str | Path) -> bytes:
 
 
 def memory() -> Path:
-    """Where hashes are remembered."""
+    """Return the path of the cache of hashes."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speechbrain_ee" / "digests.json"
 
 
@@ -84,17 +84,17 @@ def _write(known: dict[str, list]) -> None:
     try:
         memory().parent.mkdir(parents=True, exist_ok=True)
         write_whole(memory(), json.dumps(known).encode())
-    except (OSError, ValueError, RuntimeError):  # read-only, full, no home: it is hashed again
+    except (OSError, ValueError, RuntimeError):  # read-only, full, or no home: the next call hashes again
         pass
 
 
 def fingerprint(files: Sequence[str | Path]) -> str:
-    """Hash of the files that make a model what it is: another model's calibration is refused.
+    """Hash the files of a model, to refuse the calibration of another model.
 
     Arguments
     ---------
     files : sequence of str or Path
-        Configuration, weights, tokenizer; all of their contents count.
+        Configuration, weights and tokenizer.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained model as files: ``config.json`` and ``model.safetensors``, and the tokenizer beside them.
+"""A trained model as files: ``config.json``, ``model.safetensors`` and the tokenizer.
 
-``config.json`` names lobes from :data:`LOBES` and their plain arguments. Nothing else can be built from it, so loading
-a stranger's model runs no code of theirs; a HyperPyYAML file would.
+``config.json`` names lobes from :data:`LOBES` and their plain arguments. No other class can be built from it, so
+loading an untrusted model does not run its code. A HyperPyYAML file can run any code.
 """
 
 import json
@@ -25,8 +25,8 @@ WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.model"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
 FORMAT = 1
-MAX_FRAMES_PER_S = 1000  # of an encoder: ten times as many as features commonly have
-MAX_REASON = 300  # characters of an error from deep within
+MAX_FRAMES_PER_S = 1000  # encoder frames; features commonly have 100
+MAX_REASON = 300  # characters of an error of a library
 LOBES = {
     part: {cls.__name__: cls for cls in classes}
     for part, classes in {
@@ -46,11 +46,11 @@ PARTS = tuple(LOBES)
 
 
 class ModelError(ValueError):
-    """A model folder that cannot be used; the message says why and what to do."""
+    """A model folder cannot be used; the message says why and what to do."""
 
 
 def to_config(modules: dict[str, nn.Module]) -> dict:
-    """Describe lobes as plain data.
+    """Return the classes and arguments of lobes as plain data.
 
     Arguments
     ---------
@@ -60,7 +60,7 @@ def to_config(modules: dict[str, nn.Module]) -> dict:
     Returns
     -------
     dict
-        What :func:`build` takes.
+        The input of :func:`build`.
 
     Example
     -------
@@ -71,12 +71,12 @@ def to_config(modules: dict[str, nn.Module]) -> dict:
 
 
 def build(config: dict) -> nn.ModuleDict:
-    """Build lobes, with fresh weights, from their description.
+    """Build lobes with random weights from their configuration.
 
     Raises
     ------
     ModelError
-        If a part is missing, its class unknown or its arguments do not fit.
+        If a part is missing, its class is unknown, or its arguments are invalid.
 
     Example
     -------
@@ -92,21 +92,23 @@ def build_lobe(name: str, description: dict | None) -> nn.Module:
     cls, arguments = check_lobe(name, description)
     try:
         return cls(**arguments)
-    except Exception as error:  # a stranger's numbers fail in many ways, deep in torch
+    except Exception as error:  # invalid arguments raise many kinds of errors in torch
         raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: {_reason(error) or type(error).__name__}") from error
 
 
 def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
-    """Check the description of one part; gives its class and arguments of the right types."""
+    """Check the configuration of one part; return its class and arguments."""
     if not isinstance(description, dict) or "class" not in description:
-        raise ModelError(f"{CONFIG_FILE} describes no {name!r}: it needs {', '.join(PARTS)}, each with a class")
+        raise ModelError(f"{CONFIG_FILE} has no {name!r}: it needs {', '.join(PARTS)}, each with a class")
     arguments = dict(description)
-    if "source" in arguments:  # it would be read, or downloaded
-        raise ModelError(f"{CONFIG_FILE} names a source for {name!r}: a saved model has none, its weights are its own")
+    if "source" in arguments:  # it would be read or downloaded
+        raise ModelError(
+            f"{CONFIG_FILE} names a source for {name!r}: a saved model must not have one, since it has its own weights"
+        )
     cls = arguments.pop("class")
     known = LOBES[name]
     if not isinstance(cls, str) or cls not in known:
-        raise ModelError(f"{CONFIG_FILE} names the class {shortened(cls)} for {name!r}: known are {', '.join(known)}")
+        raise ModelError(f"{CONFIG_FILE} names the class {shortened(cls)} for {name!r}: choose from {', '.join(known)}")
     try:
         check_arguments(known[cls], arguments)
     except ValueError as error:
@@ -115,16 +117,16 @@ def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
 
 
 def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path) -> None:
-    """Write a model folder, each file whole or not at all.
+    """Write a model folder, each file atomically.
 
     Arguments
     ---------
     folder : str | Path
-        Made if missing.
+        Folder to write; created if missing.
     modules : dict[str, nn.Module]
         The parts ``features``, ``encoder`` and ``heads``.
     tokenizer : str | Path
-        SentencePiece model, copied.
+        SentencePiece model; it is copied.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,7 @@ def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: 
     write_whole(folder / WEIGHTS_FILE, save({key: value.contiguous().cpu() for key, value in state.items()}))
     if Path(tokenizer).resolve() != (folder / TOKENIZER_FILE).resolve():
         write_whole(folder / TOKENIZER_FILE, Path(tokenizer).read_bytes())
-    # The blank is for readers without our tokenizer; the same bytes as ever keep the calibration of a saved model.
+    # blank_index is for readers without our tokenizer. Do not change these bytes: calibrations depend on their hash.
     config = {"format": FORMAT, "blank_index": BLANK_INDEX} | to_config({name: modules[name] for name in PARTS})
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
@@ -143,12 +145,12 @@ def load_config(path: str | Path) -> dict:
     Raises
     ------
     ModelError
-        If it is missing, broken, of another format, or of a model with another blank than the tokenizer.
+        If the file is missing, broken, of another format, or of a model with another blank than the tokenizer.
     """
     try:
         config = read_json_object(path)
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; give a run folder of train.py or a bundle") from None
+        raise ModelError(f"{path}: file not found: give a run folder of train.py or a bundle") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {_reason(error)}") from None
     if config.get("format") != FORMAT:
@@ -163,24 +165,24 @@ def load_config(path: str | Path) -> dict:
 
 
 def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
-    """Build the lobes of ``config`` and load their weights, every one of them.
+    """Build the lobes of ``config`` and load all of their weights.
 
-    The shapes that the two files say they have are compared first, on torch's meta device: what does not fit, or asks
-    for more than the weights have, costs no memory.
+    The shapes in both files are compared first, on torch's meta device, so that files that do not fit, or that ask for
+    huge tensors, cost no memory.
 
     Raises
     ------
     ModelError
-        If weights are missing, unreadable, too few, too many or of another shape (the first are named), or the parts
-        do not belong together.
+        If weights are missing, unreadable, unknown or of another shape (the first are named), or the parts do not
+        belong together.
     """
     try:
         given = read_shapes(weights)
     except FileNotFoundError:
-        raise ModelError(f"{weights}: no such file; the model folder is not complete") from None
+        raise ModelError(f"{weights}: file not found: the model folder is incomplete") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{weights}: {_reason(error)}") from None
-    except Exception as error:  # safetensors has one error class of its own for broken files
+    except Exception as error:  # safetensors has its own error class for broken files
         raise ModelError(f"{weights}: not a safetensors file: {_reason(error)}: fetch the file again") from None
     try:
         check_same(_planned(config, len(given)), given, what=str(weights))
@@ -195,8 +197,10 @@ def load_model(config: dict, weights: str | Path) -> nn.ModuleDict:
 
 
 def _planned(config: dict, num_tensors: int) -> dict:
-    """State that the lobes of ``config`` would have, without its numbers."""
-    features = build_lobe("features", config.get("features"))  # small, and torch cannot plan them all
+    """Return the state dict of the lobes of ``config``, with shapes but without values."""
+    features = build_lobe(
+        "features", config.get("features")
+    )  # small, and not all of them can be built on the meta device
     for name in ("encoder", "heads"):
         check_lobe(name, config.get(name))
     try:
@@ -209,18 +213,18 @@ def _planned(config: dict, num_tensors: int) -> dict:
 
 
 def _reason(error: Exception) -> str:
-    """The error's own words in one line; of the system's, without the path, which stands before it."""
+    """Return the error's message in one line, without the path of a system error."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:MAX_REASON]
 
 
 def _check_fit(modules: nn.ModuleDict) -> None:
-    """Refuse parts that were made for different models."""
+    """Check that the parts belong to one model."""
     features, encoder = modules["features"], modules["encoder"]
     heads = modules["heads"].config
     pairs = {
-        "numbers in a frame of features and encoder": (features.frame_size, encoder.frame_size),
-        "exits of encoder and heads": (len(encoder.exit_layers), modules["heads"].num_exits),
+        "frame sizes of features and encoder": (features.frame_size, encoder.frame_size),
+        "numbers of exits of encoder and heads": (len(encoder.exit_layers), modules["heads"].num_exits),
         "d_model of encoder and heads": (encoder.d_model, heads["d_model"]),
     }
     if "exit_layers" in heads:
@@ -235,13 +239,13 @@ def _check_fit(modules: nn.ModuleDict) -> None:
         frames = 0
     if not 0 < frames <= seconds * MAX_FRAMES_PER_S:
         raise ModelError(
-            f"{CONFIG_FILE}: {seconds} s of audio are {frames} frames of the encoder, and at most {MAX_FRAMES_PER_S} a "
-            "second are taken: fetch the file again"
+            f"{CONFIG_FILE}: {seconds} s of audio are {frames} encoder frames, but at most {MAX_FRAMES_PER_S} per "
+            "second are allowed: fetch the file again"
         )
 
 
 def greedy_name(config: dict) -> str:
-    """Name of the decoder that a model of this ``config.json`` has by default.
+    """Return the name of the default decoder of a model with this ``config.json``.
 
     Example
     -------

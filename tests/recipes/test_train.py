@@ -353,9 +353,9 @@ def assert_one_line(ended, *parts):
         ("eval_precision", "fp16", ["eval_precision fp16 needs a GPU"]),
         ("precision", "half", ["--precision half: choose from fp32, fp16, bf16"]),
         ("device", "gpu", ["device gpu: give cpu, cuda, cuda:<number> or mps"]),
-        ("device", "cuda:99", ["device cuda:99: ", "GPUs are here that torch can use; give cpu"]),
+        ("device", "cuda:99", ["device cuda:99: torch finds ", "GPUs: give cpu"]),
         ("log_config", "none.yaml", ["--log_config none.yaml does not exist"]),
-        ("data_root", "none", ["data_root none is no folder"]),
+        ("data_root", "none", ["data_root none is not a folder"]),
         ("blank_index", "5", ["--blank_index is neither a key of"]),  # the tokenizer determines it
         ("exit_weights", "[1, 1]", ["got 2 exit weights for 3 exits"]),
         ("grad_accumulation_factor", "1000", ["grad_accumulation_factor=1000 is more than the", "lower it"]),

@@ -179,4 +179,4 @@ def test_a_source_that_does_not_fit_is_one_line(corpus, sources, tmp_path):
     ended = train(argv, tmp_path)
     assert ended.status == 1
     assert len(ended.error_lines) == 1
-    assert "was trained on what Wav2Vec2FeatureExtractor gives" in ended.error_lines[0]
+    assert "was trained on features of Wav2Vec2FeatureExtractor" in ended.error_lines[0]

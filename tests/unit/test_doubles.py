@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some devices (Apple's GPUs) have no double precision: nothing there computes in it."""
+"""No double precision is used on devices other than the CPU, since some (Apple's GPUs) lack it."""
 
 import re
 from pathlib import Path
@@ -19,11 +19,11 @@ from speechbrain_ee.training.averaging import mix_state_dicts
 pytestmark = pytest.mark.skipif(
     torch.__version__ < "2.13", reason="older releases of torch ask the driver for the device that they imitate"
 )
-DEVICE = "cuda"  # stands for any that is not the CPU: torch can imitate it where there is none
+DEVICE = "cuda"  # represents any device but the CPU; torch can simulate it without a GPU
 
 
 class NoDoubles(TorchDispatchMode):
-    """Refuses a result of double precision on the device, as the device does."""
+    """Raise an error for results in double precision on the device, as the device does."""
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
@@ -53,7 +53,7 @@ CALLS = {
 
 @pytest.mark.parametrize("what", CALLS)
 def test_nothing_is_double_on_the_device(what):
-    with FakeTensorMode(), NoDoubles():  # tensors without values, of a device that need not be here
+    with FakeTensorMode(), NoDoubles():  # tensors without values, on a simulated device
         CALLS[what]()
 
 

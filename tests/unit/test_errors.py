@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One line for what a user can mend, a traceback for our own bugs."""
+"""Errors that the user can fix are one line; bugs keep their traceback."""
 
 import errno
 

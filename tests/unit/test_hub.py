@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models by their names on a Hub, which is a server on this machine."""
+"""Models by their Hub names, from a local server."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def test_a_name_that_is_not_there_is_one_line(tmp_path):
     with serve() as server:
         ended = run_with(server, tmp_path / "cache", ENCODER.format(family="wavlm", source="user/nothing"))
     last = ended.stderr.strip().splitlines()[-1]
-    assert "ValueError: user/nothing is no folder here, and its preprocessor_config.json" in last
+    assert "ValueError: user/nothing is not a folder, and its preprocessor_config.json" in last
 
 
 TRANSCRIBE = """

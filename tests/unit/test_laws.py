@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The laws of the project, on tiny encoders of every family. (Law 7, resuming, is in tests/recipes/test_train.py.)"""
+"""The laws of DESIGN.md, on tiny encoders of every family. Law 7 (resuming) is in tests/recipes/test_train.py."""
 
 import itertools
 import json
@@ -86,7 +86,7 @@ def test_law_2_last_exit_is_the_stock_encoder(family):
 
 
 def stock_output(encoder, feats, lengths):
-    """What the stock encoder, whose layers these are, makes of one utterance."""
+    """Return the states of the stock encoder with the same layers for one utterance."""
     if isinstance(encoder, TransformerExitEncoder):
         subsampled, _ = encoder.frontend(feats, lengths)
         return encoder.transformer.encode(subsampled, torch.ones(1))
@@ -108,7 +108,7 @@ def test_law_3_gradients_reach_the_layers_below_and_none_above(family):
         for layer, module in enumerate(encoder.layers, start=1):
             for name, parameter in module.named_parameters():
                 reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
-                # a key's bias moves all of a query's scores alike, so that softmax gives it no gradient
+                # the bias of keys shifts all scores of a query equally, so softmax gives it no gradient
                 if not name.endswith(("in_proj_bias", "k_proj.bias")):
                     assert reached == (layer <= exit_layer), f"layer {layer}, {name}"
 
@@ -184,7 +184,7 @@ def test_law_6_one_weight_is_the_single_exit_twin(family):
 def saved(tmp_path, family="conformer"):
     asr = make_asr(tmp_path, family)
     for statistics in asr.mods.features.state_dict().values():
-        statistics += 1.5  # what is measured must travel
+        statistics += 1.5  # statistics must be saved
     save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
     return asr, tmp_path / "model"
 
@@ -271,7 +271,7 @@ def test_law_10_live_equals_replay_for_every_policy_order_and_size(tmp_path, fam
             live |= {row: result.exit_layer for row, result in zip(rows, results, strict=True)}
             macs += sum(result.macs for result in results)
         assert [live[row] for row in range(12)] == expected, policy.label
-        if policy in policies:  # the others do not look at every exit
+        if policy in policies:  # the others do not read every exit
             assert macs == pytest.approx(replayed.macs_per_s * sum(line["duration"] for line in cache)), policy.label
         taken[policy.label] = set(expected)
     assert sum(len(found) > 1 for found in taken.values()) >= 8, "the thresholds must split the exits"
@@ -283,7 +283,7 @@ def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_rec
     audio = [torch.randn(int(length), generator=generator) * 0.1 for length in torch.linspace(2000, 20000, 20)]
     cache = [replay_line(asr, waveform) for waveform in audio]
     entropy = ScoreThreshold("entropy", 0.0)
-    values = np.quantile(unsureness(entropy, cache), np.linspace(0, 1, 21)) + 1e-4  # off every score
+    values = np.quantile(unsureness(entropy, cache), np.linspace(0, 1, 21)) + 1e-4  # different from every score
     rate = float(np.mean([line["exits"][1]["macs"] / line["duration"] for line in cache]))
     budget = RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1)
     deadline = Capped(FixedExit(), deadline_ms=2700, seconds_to_exit=[(0, 0.5), (0, 1), (0, 2)])
@@ -298,7 +298,7 @@ def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_rec
 
 
 def far_from_every_value(policy, cache):
-    """A threshold per exit, in the widest gap between the middle values there."""
+    """Return a threshold per exit, in the widest gap between the central scores."""
     thresholds = []
     for values in unsureness(policy, cache).T:
         values = np.unique(values)
@@ -310,7 +310,7 @@ def far_from_every_value(policy, cache):
 
 @torch.no_grad()
 def replay_line(asr, waveform):
-    """One line of utterances.jsonl for a waveform without a text."""
+    """Return the line of utterances.jsonl of a waveform without text."""
     feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
     states, lengths = asr.mods.encoder(feats, num_frames)
     outputs = asr.mods.heads(states, lengths)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What programs set and check before torch is imported."""
+"""Settings and checks before torch is imported."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ PRINT = "import os; from speechbrain_ee.startup import prepare_process; prepare_
     f"import torch; print(*(os.environ.get(name) for name in {OPENMP}), torch.get_num_threads())"
 )
 
-# Which torchaudio loads beside which torch, tried with the wheels of PyPI on Linux; what torchaudio itself asks for.
+# Compatible versions of torchaudio and torch, tested with the wheels of PyPI on Linux.
 TORCH = ("2.9.1", "2.10.0", "2.11.0", "2.12.0", "2.12.1", "2.13.0", "2.14.1", "2.15.0")
 LOADS = {
     "2.9.1": {"2.9.1"},
@@ -73,7 +73,7 @@ def test_a_limit_on_the_cpus_of_a_process_is_a_limit_on_threads():
 
 @pytest.mark.parametrize("threads", [0, -2])
 def test_a_number_of_threads_below_1_is_refused(threads):
-    with pytest.raises(ValueError, match=f"^{threads} threads were asked for: give 1 or more$"):
+    with pytest.raises(ValueError, match=f"^threads={threads}: give 1 or more$"):
         prepare_process(threads)
 
 
@@ -101,7 +101,7 @@ def test_the_pair_that_is_locked_loads():
         ("2.9.1", "pip install 'torchaudio==2.9.*'"),
         ("2.11.0", "pip install torchaudio==2.11.0, which loads with torch 2.11.0, or pip install -U torch torchaudio"),
         ("2.14.1", "pip install -U torch torchaudio"),
-        ("2.13.0+cpu", "install the torchaudio of the index that torch 2.13.0+cpu came from, both in one command"),
+        ("2.13.0+cpu", "install torch and torchaudio in one command from the index that torch 2.13.0+cpu came from"),
     ],
 )
 def test_a_pair_that_does_not_fit_is_named_with_what_to_install(monkeypatch, torch, remedy):
@@ -113,7 +113,7 @@ def test_a_pair_that_does_not_fit_is_named_with_what_to_install(monkeypatch, tor
     with pytest.raises(ImportError) as caught:
         check_torchaudio()
     reason = "undefined symbol: torch_exception_get_what_without_backtrace"
-    assert str(caught.value) == f"torchaudio 2.11.1 does not load beside torch {torch} ({reason}): {remedy}"
+    assert str(caught.value) == f"torchaudio 2.11.1 does not load with torch {torch} ({reason}): {remedy}"
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_programs_say_it_in_one_line(tmp_path, program):
     command = [sys.executable, *program]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1 and "does not load beside torch" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "does not load with torch" in done.stderr

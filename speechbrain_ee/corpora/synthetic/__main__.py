@@ -11,10 +11,10 @@ from speechbrain_ee.corpora.synthetic.espeak import SynthesisError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m speechbrain_ee.corpora.synthetic",
-        description="Make the embedded default corpus with espeak-ng.",
+        description="Make the synthetic default corpus with espeak-ng.",
         epilog="example: python -m speechbrain_ee.corpora.synthetic --out data/synthetic",
         allow_abbrev=False,
     )
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train-hours", type=float, default=1.5, help="hours of training speech")
     parser.add_argument("--num-dev", type=int, default=400, help="utterances of the dev set")
     parser.add_argument("--num-test", type=int, default=400, help="utterances of the test set")
-    parser.add_argument("--seed", type=int, default=1234, help="same seed, same samples")
+    parser.add_argument("--seed", type=int, default=1234, help="the same seed gives the same samples")
     parser.add_argument("--num-workers", type=int, help="processes (default: one per core)")
     options = vars(parser.parse_args(arguments))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped: run the same command to make the corpus again", file=sys.stderr)
+        print("stopped: run the same command again to make the corpus", file=sys.stderr)
         return 130
     return 0
 

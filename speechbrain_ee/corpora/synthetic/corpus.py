@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded default corpus: espeak-ng speaks a small closed grammar, some of it hard to hear.
+"""The synthetic default corpus: sentences of a small grammar, spoken by espeak-ng, some with noise or reverberation.
 
-More than half of the utterances are nearly clean; the rest gets noise, babble, band limits and reverb in a long tail of
-falling signal-to-noise ratios, so that an early exit suffices for some and not for others. Train, dev and test share
-no speaker and no sentence, and nothing is downloaded but the espeak-ng wheel (GPL-3, hence the extra ``[synth]``)::
+More than half of the utterances are nearly clean. The others have noise, babble, band limits and reverberation, with a
+long tail of low signal-to-noise ratios, so that an early exit suffices for some utterances and not for others. Train,
+dev and test share no speaker and no sentence. The espeak-ng wheel is GPL-3, hence the extra ``[synth]``::
 
     python -m speechbrain_ee.corpora.synthetic --out data/synthetic
 
@@ -45,22 +45,22 @@ from speechbrain_ee.startup import available_cpus
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it when the same settings would give another corpus
+VERSION = 4  # increase it when the same settings give another corpus
 SPLITS = ("train", "dev", "test")
-DONE_FILE = "corpus.json"  # the settings; written last, so that it means "complete"
-MEAN_SECONDS = 1.85  # of an utterance, measured; turns hours into a number of utterances
+DONE_FILE = "corpus.json"  # the settings; written last, it marks a complete corpus
+MEAN_SECONDS = 1.85  # measured mean of an utterance; converts hours to a number of utterances
 
-# Every accent with every variant, each at a pitch and rate of its own.
+# Every combination of accent and variant is a voice with its own pitch and rate.
 ACCENTS = "en-us en en-gb-scotland en-gb-x-rp".split()
 VARIANTS = "m1 m2 m3 m4 m5 f1 f2 f3 f4 f5".split()
 SPEAKER_SHARES = {"train": 0.65, "dev": 0.15, "test": 0.2}
 NUM_BABBLERS = 3
-FRAGMENT_SHARE = 0.3  # of the training utterances are a few words in any order, not a sentence
+FRAGMENT_SHARE = 0.3  # share of the training utterances that are a few random words, not a sentence
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that one utterance is made from: the same job gives the same samples anywhere."""
+    """All parameters of one utterance; the same job gives the same samples on every machine."""
 
     id: str
     split: str
@@ -72,7 +72,7 @@ class Job:
 
 
 def draw_speakers(rng: np.random.Generator) -> dict[str, list[Speaker]]:
-    """Gives each split voices of its own, each with its pitch and rate."""
+    """Draw disjoint sets of voices for the splits, each voice with its pitch and rate."""
     voices = [f"{accent}+{variant}" for accent in ACCENTS for variant in VARIANTS]
     speakers = [
         Speaker(voices[i], int(rng.integers(25, 76)), int(rng.integers(140, 191))) for i in rng.permutation(len(voices))
@@ -83,7 +83,7 @@ def draw_speakers(rng: np.random.Generator) -> dict[str, list[Speaker]]:
 
 
 def plan(sizes: dict[str, int], seed: int) -> list[Job]:
-    """Decides everything random about the corpus, before anything is spoken."""
+    """Draw all random parameters of the corpus before synthesis."""
     rng = np.random.default_rng(seed)
     speakers = draw_speakers(rng)
     num_fragments = round(FRAGMENT_SHARE * sizes["train"])
@@ -98,7 +98,7 @@ def plan(sizes: dict[str, int], seed: int) -> list[Job]:
             draw = np.random.default_rng([seed, split_index, i])
             speaker = voices[i % len(voices)]
             condition = draw_condition(draw)
-            # Texts and voices of the same split: nothing of the test set is heard in training.
+            # Babble uses texts and voices of the same split, so training has none of the test set.
             pairs = draw.integers(0, [len(texts), len(voices)], size=(NUM_BABBLERS, 2))
             babble = tuple((texts[t], voices[v]) for t, v in pairs)
             name = f"{split}-{i:05d}"
@@ -118,7 +118,7 @@ def _noise(job: Job, num_samples: int, espeak: Espeak, rng: np.random.Generator)
 
 
 def render(job: Job, espeak: Espeak) -> np.ndarray:
-    """Makes the samples of one utterance.
+    """Synthesize the samples of one utterance.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def render(job: Job, espeak: Espeak) -> np.ndarray:
     noise = limit_band(_noise(job, len(speech), espeak, rng), job.condition.channel)
     samples = mix_at_snr(speech, noise, job.condition.snr_db)
     level = 10 ** (rng.uniform(-30, -18) / 20) / np.sqrt(np.mean(samples**2))
-    level = min(level, 0.95 / np.abs(samples).max())  # never clipped
+    level = min(level, 0.95 / np.abs(samples).max())  # without clipping
     return np.round(samples * level * 32767).astype(np.int16)
 
 
@@ -158,20 +158,20 @@ def _render_all(jobs: list[Job], out_dir: Path, num_workers: int, progress: bool
     work = partial(_render_to_file, out_dir=out_dir)
     if num_workers == 1:
         return list(bar(map(work, jobs)))
-    # Forked workers need not import anything anew (seconds each) and use nothing that has threads.
+    # Forked workers need no imports (seconds each) and call no library with threads.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    ignore_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the parent stops them
+    ignore_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the parent process stops them
     with ProcessPoolExecutor(num_workers, context, ignore_ctrl_c) as pool:
         try:
             return list(bar(pool.map(work, jobs, chunksize=16)))
         except BrokenProcessPool:
-            raise SynthesisError("a process that speaks was killed (out of memory?): use fewer num_workers") from None
+            raise SynthesisError("a worker process was killed (out of memory?): use fewer num_workers") from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _clear_audio(out_dir: Path) -> None:
-    """Makes the audio folders; WAVs of an earlier, perhaps larger, corpus go, files of other names stay."""
+    """Make the audio folders and remove WAVs of an earlier corpus; other files are kept."""
     for split in SPLITS:
         folder = out_dir / "audio" / split
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,22 +207,22 @@ def prepare(
     num_workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Makes the corpus, or waits for the process that does, unless a complete one with the same settings is there.
+    """Make the corpus, unless a complete one with the same settings exists; wait if another process makes it.
 
     Arguments
     ---------
     out_dir : str | Path
-        Gets `train.jsonl`, `dev.jsonl`, `test.jsonl`, `conditions.jsonl` and `audio/`.
+        Folder for ``train.jsonl``, ``dev.jsonl``, ``test.jsonl``, ``conditions.jsonl`` and ``audio/``.
     train_hours : float
-        Hours of training speech, met within a few percent.
+        Hours of training speech, accurate to a few percent.
     num_dev : int
-        Utterances of the dev set.
+        Number of utterances of the dev set.
     num_test : int
-        Utterances of the test set.
+        Number of utterances of the test set.
     seed : int
         The same seed gives the same samples, with any number of workers.
     num_workers : int | None
-        Processes; None for one per available core.
+        Number of processes; None means one per available core.
     progress : bool
         Whether to show a progress bar.
 
@@ -231,7 +231,7 @@ def prepare(
     ValueError
         If a size is not above zero, or the grammar has too few sentences.
     SynthesisError
-        If espeak-ng is missing or does not work.
+        If espeak-ng is missing or fails.
 
     Example
     -------
@@ -253,9 +253,9 @@ def prepare(
         return
     num_train = max(1, round(train_hours * 3600 / MEAN_SECONDS))
     jobs = plan({"train": num_train, "dev": num_dev, "test": num_test}, seed)
-    _espeak()  # a missing wheel is found before anything is written or forked
+    _espeak()  # fails before anything is written or forked if the wheel is missing
     with locked(out_dir / ".lock", waiting_for="the corpus"):
-        if not _is_done(out_dir, settings):  # or another process has made it meanwhile
+        if not _is_done(out_dir, settings):  # another process may have made it meanwhile
             _make(out_dir, jobs, settings, num_workers=num_workers, progress=progress)
 
 

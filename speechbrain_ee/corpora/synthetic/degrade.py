@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between a speaker and the microphone: noise, band limits and reverb, and how much of them."""
+"""Recording conditions: noise, band limits and reverberation, and their random distribution."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,28 +10,28 @@ from scipy import signal as dsp
 
 SAMPLE_RATE = 16000
 
-CLEAN_SHARE = 0.55  # of the utterances are nearly clean
+CLEAN_SHARE = 0.55  # share of utterances that are nearly clean
 CLEAN_SNR_DB = (25.0, 40.0)
-HARD_SNR_DB = (2.0, 20.0)  # the others: falling off exponentially from the upper end ...
-TAIL_DB = 8.0  # ... by 1/e every so many dB; higher = more very noisy utterances
+HARD_SNR_DB = (2.0, 20.0)  # SNR of the others, with an exponential distribution from the upper end
+TAIL_DB = 8.0  # the distribution falls by 1/e per this number of dB; higher = more very noisy utterances
 NOISE_SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # amplitude ~ frequency ** -slope
 CHANNELS_HZ = {"full": None, "telephone": (300, 3400), "lowpass": (20, 2500)}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What stands between the speaker and the microphone.
+    """Recording condition of an utterance.
 
     Arguments
     ---------
     noise : str
         ``white``, ``pink``, ``brown`` or ``babble``.
     snr_db : float
-        Mean power of the speech over that of the noise, after the channel.
+        Signal-to-noise ratio of the mean powers after the band limit, in dB.
     channel : str
         Band limit: ``full``, ``telephone`` or ``lowpass``.
     rt60_s : float
-        Reverberation time; 0 for none.
+        Reverberation time in seconds; 0 for none.
 
     Example
     -------
@@ -46,14 +46,14 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Short label, `clean` for light noise and nothing else."""
+        """Short label; ``clean`` for light noise alone."""
         noise = "clean" if self.snr_db >= CLEAN_SNR_DB[0] else self.noise
         channel = f"+{self.channel}" if self.channel != "full" else ""
         return noise + channel + ("+reverb" if self.rt60_s else "")
 
 
 def draw_condition(rng: np.random.Generator) -> Condition:
-    """Draws how hard an utterance is to hear: nearly clean, or somewhere in a long tail."""
+    """Draw the condition of an utterance: nearly clean, or from a long tail of lower SNRs."""
     hard = rng.random() >= CLEAN_SHARE
     if hard:
         low, high = HARD_SNR_DB
@@ -78,20 +78,20 @@ def _channel_filter(channel: str) -> np.ndarray:
 
 
 def limit_band(samples: np.ndarray, channel: str) -> np.ndarray:
-    """Applies a band limit of `CHANNELS_HZ`."""
+    """Apply a band limit of ``CHANNELS_HZ``."""
     return samples if channel == "full" else dsp.sosfilt(_channel_filter(channel), samples)
 
 
 def coloured_noise(num_samples: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Draws noise with an amplitude spectrum of frequency ** -slope, flat below 50 Hz."""
-    size = fft.next_fast_len(num_samples, real=True)  # a prime length takes ten times as long
+    """Generate noise with an amplitude spectrum of ``frequency ** -slope``, flat below 50 Hz."""
+    size = fft.next_fast_len(num_samples, real=True)  # prime lengths are slow
     spectrum = fft.rfft(rng.standard_normal(size))
     hertz = fft.rfftfreq(size, 1 / SAMPLE_RATE)
     return fft.irfft(spectrum * np.maximum(hertz, 50.0) ** -slope, size)[:num_samples]
 
 
 def add_reverb(samples: np.ndarray, rt60_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Convolves with a direct path and exponentially decaying noise; keeps the length."""
+    """Convolve with a direct path and exponentially decaying noise, keeping the length."""
     if rt60_s == 0:
         return samples
     seconds = np.arange(int(rt60_s * SAMPLE_RATE)) / SAMPLE_RATE
@@ -102,18 +102,18 @@ def add_reverb(samples: np.ndarray, rt60_s: float, rng: np.random.Generator) -> 
 
 
 def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Adds noise, scaled so that mean speech power over mean noise power is `snr_db`.
+    """Add noise at a signal-to-noise ratio of mean powers.
 
-    In NumPy, not by torchaudio: torch's threads do not survive the fork of the processes that call this.
+    Uses NumPy, since torch's threads do not survive the fork of the worker processes that call this function.
 
     Arguments
     ---------
     speech : np.ndarray
         (num_samples,)
     noise : np.ndarray
-        (num_samples,), of any level above zero.
+        (num_samples,), of any level above 0.
     snr_db : float
-        Decibels.
+        Signal-to-noise ratio in dB.
 
     Returns
     -------

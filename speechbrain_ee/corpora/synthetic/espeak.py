@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""espeak-ng through ctypes: one sentence in one voice, at 16 kHz and the same samples every time.
+"""Speech synthesis with espeak-ng through ctypes, at 16 kHz, with reproducible samples.
 
-Needs the extra ``[synth]``: the espeakng-loader wheel is GPL-3, and only this file imports it.
+Requires the extra ``[synth]``: the espeakng-loader wheel is GPL-3, and only this module imports it.
 """
 
 import ctypes
@@ -12,16 +12,16 @@ from functools import lru_cache
 import numpy as np
 from scipy import signal as dsp
 
-SAMPLE_RATE = 16000  # of `say`
+SAMPLE_RATE = 16000  # of ``say``
 
 
 class SynthesisError(RuntimeError):
-    """The corpus cannot be made; the message is one line that says what to do."""
+    """Speech cannot be synthesized; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """One synthetic speaker: an espeak-ng voice, its pitch (0..99) and rate (words a minute)."""
+    """A synthetic speaker: an espeak-ng voice, its pitch (0 to 99) and rate (words per minute)."""
 
     voice: str
     pitch: int
@@ -29,7 +29,7 @@ class Speaker:
 
     @property
     def name(self) -> str:
-        """Label in the manifest; voices are disjoint between splits, so labels are too."""
+        """Speaker label in the manifest."""
         return f"{self.voice}-p{self.pitch}"
 
 
@@ -39,7 +39,7 @@ class Espeak:
     Raises
     ------
     SynthesisError
-        If the wheel is missing, or its library or data cannot be used.
+        If the wheel is missing, or its library or data are unusable.
 
     Example
     -------
@@ -58,18 +58,17 @@ class Espeak:
             import espeakng_loader
         except ImportError:
             raise SynthesisError(
-                "the embedded corpus is spoken by espeak-ng, which is not installed: "
-                'pip install "speechbrain_ee[synth]"'
+                'the synthetic corpus needs espeak-ng, which is not installed: pip install "speechbrain_ee[synth]"'
             ) from None
         self._library_path = str(espeakng_loader.get_library_path())
         self._data_path = str(espeakng_loader.get_data_path())
-        if len(self._data_path) > 140:  # its buffer for file names holds 160
+        if len(self._data_path) > 140:  # its buffer for file names has 160 bytes
             raise SynthesisError(
-                f"espeak-ng cannot open data at a path this long: {self._data_path}: "
-                "put the virtual environment at a shorter one"
+                f"espeak-ng cannot open its data at a path this long: {self._data_path}: "
+                "move the virtual environment to a shorter path"
             )
         self._chunks: list[np.ndarray] = []
-        self._callback = self._CALLBACK(self._collect)  # kept here, else it is freed while in use
+        self._callback = self._CALLBACK(self._collect)  # a reference, so that it is not freed while in use
 
     def _collect(self, samples, num_samples: int, _events) -> int:
         if samples and num_samples > 0:
@@ -77,9 +76,9 @@ class Espeak:
         return 0
 
     def speak(self, text: str, speaker: Speaker) -> np.ndarray:
-        """Speaks one sentence: text -> samples (num_samples,), float32 in [-1, 1] at 22050 Hz."""
-        # The library keeps hidden state from one utterance to the next, and Terminate does not
-        # clear it: only a fresh copy (about 3 ms) makes the sound depend on the arguments alone.
+        """Synthesize one sentence: text -> samples (num_samples,), float32 in [-1, 1] at 22050 Hz."""
+        # The library keeps hidden state between utterances, which espeak_Terminate does not clear. Loading it anew
+        # (about 3 ms) makes the samples depend on the arguments alone.
         library = self._open()
         try:
             if library.espeak_SetVoiceByName(speaker.voice.encode()) != 0:
@@ -88,7 +87,7 @@ class Espeak:
             library.espeak_SetParameter(self._PITCH, speaker.pitch, 0)
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             if os.name == "posix":
-                ctypes.CDLL(None).srand(1)  # breathy Klatt voices draw from C's rand()
+                ctypes.CDLL(None).srand(1)  # breathy Klatt voices use C's rand()
             self._chunks.clear()
             spoken = text.encode()
             library.espeak_Synth(spoken, len(spoken) + 1, 0, 1, 0, self._UTF8, None, None)
@@ -106,7 +105,7 @@ class Espeak:
         data = self._data_path.encode()
         rate = library.espeak_Initialize(self._SYNCHRONOUS, 200, data, self._DONT_EXIT)
         if rate != self.sample_rate:
-            self._unload(library)  # a copy left open would keep its state for all that follow
+            self._unload(library)  # an open copy would keep its state for later utterances
             raise SynthesisError(f"espeak-ng cannot use its data at {self._data_path}: reinstall espeakng-loader")
         library.espeak_SetSynthCallback(self._callback)
         return library
@@ -123,14 +122,14 @@ class Espeak:
 
 @lru_cache(maxsize=1)
 def _resampling_filter() -> tuple[int, int, np.ndarray]:
-    """22050 -> 16000 Hz is 320 / 441; the low-pass of resample_poly, designed once."""
+    """Return factors and low-pass filter of ``resample_poly`` for 22050 to 16000 Hz, which is 320 / 441."""
     up, down = 320, 441
     taps = dsp.firwin(20 * down + 1, 1 / down, window=("kaiser", 5.0))
     return up, down, taps.astype(np.float32)
 
 
 def say(espeak: Espeak, text: str, speaker: Speaker) -> np.ndarray:
-    """Speaks at 16 kHz, without the silence at both ends."""
+    """Synthesize at 16 kHz, without silence at both ends."""
     up, down, taps = _resampling_filter()
     samples = dsp.resample_poly(espeak.speak(text, speaker), up, down, window=taps)
     loud = np.flatnonzero(np.abs(samples) > 0.01 * np.abs(samples).max())

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small closed grammar that the embedded default corpus speaks."""
+"""The small grammar of the synthetic default corpus."""
 
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-# One template per line; {word} stands for every word of that class.
+# One template per line; {class} stands for every word of the class.
 WORDS = {
     "name": "alice robert maria oliver",
     "colour": "red green blue yellow",
@@ -28,7 +28,7 @@ TEMPLATES = (
 
 
 def all_sentences() -> Iterator[list[str]]:
-    """Yields every sentence of every template, template by template.
+    """Yield the sentences of each template.
 
     Example
     -------
@@ -41,18 +41,19 @@ def all_sentences() -> Iterator[list[str]]:
 
 
 def draw_sentences(number: int, rng: np.random.Generator) -> list[str]:
-    """Draws different sentences, as evenly over the templates as their sizes allow.
+    """Draw distinct sentences, as evenly over the templates as their sizes allow.
 
     Raises
     ------
     ValueError
-        If the grammar does not have so many.
+        If the grammar has fewer sentences.
     """
     shuffled = [[block[i] for i in rng.permutation(len(block))] for block in all_sentences()]
     total = sum(map(len, shuffled))
     if number > total:
         raise ValueError(
-            f"{number} utterances asked for, the grammar has {total} sentences: lower train_hours, num_dev or num_test"
+            f"{number} utterances need more sentences than the {total} of the grammar: lower train_hours, num_dev or "
+            "num_test"
         )
     rounds = itertools.zip_longest(*shuffled)
     flat = [sentence for each in rounds for sentence in each if sentence is not None]
@@ -60,10 +61,10 @@ def draw_sentences(number: int, rng: np.random.Generator) -> list[str]:
 
 
 def draw_fragments(number: int, rng: np.random.Generator) -> list[str]:
-    """Draws utterances of one to three words in any order, with repetitions.
+    """Draw utterances of one to three random words, with repetitions.
 
-    Whole sentences alone let a model learn the grammar long before it hears the words: it then writes some other
-    sentence of the right template. Where any word can follow any other, only listening helps.
+    Trained on whole sentences alone, a model learns the grammar before the acoustics and outputs wrong sentences of the
+    right template. Random words force it to learn the acoustics.
 
     Example
     -------

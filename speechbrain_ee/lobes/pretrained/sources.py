@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where pretrained models come from: folders and Hub names in the form of the transformers library."""
+"""Sources of pretrained models: folders and Hub names in the format of the transformers library."""
 
 import json
 import os
@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_ee.errors import one_line
 from speechbrain_ee.files import check_not_pointer
 
 INSTALL = "pip install 'speechbrain_ee[ssl]'"
 
 
 def import_transformers():
-    """Import the library, or say in one line how to get it."""
+    """Import the transformers library; if missing, raise an error that says how to install it."""
     try:
         import transformers
     except ImportError as error:
@@ -28,14 +29,14 @@ def import_transformers():
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep the library's tables and progress bars off the screen; what matters of them is checked here."""
+    """Silence the library's tables and progress bars; our own checks report what matters."""
     logs = import_transformers().utils.logging
     verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
     logs.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # SpeechBrain calls what is to be renamed
+            warnings.simplefilter("ignore", FutureWarning)  # SpeechBrain uses deprecated names
             yield
     finally:
         logs.set_verbosity(verbosity)
@@ -53,23 +54,23 @@ def read_source(source: str, file: str, what: str) -> dict:
     file : str
         ``config.json`` or ``preprocessor_config.json``.
     what : str
-        What is read, for the message.
+        What the file describes, for the message.
 
     Returns
     -------
     dict
-        What it says.
+        Contents of the file.
 
     Raises
     ------
     ValueError
-        If it is not there, out of reach or no JSON object.
+        If the file is missing, cannot be downloaded or is not a JSON object.
 
     Example
     -------
     >>> folder = getfixture("tmp_path")
     >>> _ = (folder / "config.json").write_text('{"model_type": "whisper"}')
-    >>> read_source(str(folder), "config.json", "the shape")
+    >>> read_source(str(folder), "config.json", "the configuration")
     {'model_type': 'whisper'}
     """
     if not source:
@@ -80,12 +81,12 @@ def read_source(source: str, file: str, what: str) -> dict:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"{source} has no {file}, which gives {what}: give the folder of a HuggingFace model"
+            f"{source} has no {file}, which describes {what}: give the folder of a HuggingFace model"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} is no JSON object: give the folder of a HuggingFace model")
+        raise ValueError(f"{path} is not a JSON object: give the folder of a HuggingFace model")
     return found
 
 
@@ -95,20 +96,20 @@ def _fetch(source: str, file: str, what: str) -> Path:
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it says every retry; what it comes to is said below
+    logging.set_verbosity_error()  # it logs every retry; the result is reported below
     try:
         return Path(hf_hub_download(source, file))
     except (OSError, HFValidationError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{source} is no folder here, and its {file}, which gives {what}, cannot be had from the Hub: {reason}"
+            f"{source} is not a folder, and its {file}, which describes {what}, cannot be downloaded from the Hub: "
+            f"{one_line(error)[:200]}"
         ) from None
     finally:
         logging.set_verbosity(verbosity)
 
 
 def check_extractor(source: str, kind: str, wanted: dict[str, tuple[object, str]]) -> dict:
-    """Check that a pretrained model was trained on such features as it will be given.
+    """Check that a pretrained model was trained on features with the given settings.
 
     Arguments
     ---------
@@ -117,18 +118,18 @@ def check_extractor(source: str, kind: str, wanted: dict[str, tuple[object, str]
     kind : str
         The library's class of the feature extractor.
     wanted : dict[str, tuple[object, str]]
-        By the library's name of a setting, its value and what to do about another. What is not said is the library's
-        default, which is ours.
+        For each setting, by the library's name: our value, and advice if the source has another. Settings that the
+        source omits have the library's default, which equals ours.
 
     Returns
     -------
     dict
-        All that is said of the extractor.
+        All settings of the extractor.
 
     Raises
     ------
     ValueError
-        If class or settings are others.
+        If the class or a setting differs.
 
     Example
     -------
@@ -138,20 +139,22 @@ def check_extractor(source: str, kind: str, wanted: dict[str, tuple[object, str]
     >>> check_extractor(str(folder), "WhisperFeatureExtractor", {"feature_size": (128, "")})["feature_size"]
     128
     """
-    said = _extractor_of(source)
-    made_for = said.get("feature_extractor_type") or _extractor_by_type(source)
+    settings = _extractor_settings(source)
+    made_for = settings.get("feature_extractor_type") or _extractor_by_type(source)
     if made_for != kind:
-        raise ValueError(f"{source} was trained on what {made_for} gives, and these are as of {kind}: take its yaml")
+        raise ValueError(
+            f"{source} was trained on features of {made_for}, but these are of {kind}: use the yaml of its type"
+        )
     for name, (value, advice) in wanted.items():
-        if said.get(name, value) != value:
+        if settings.get(name, value) != value:
             raise ValueError(
-                f"{source} was trained on features with {name}={said[name]!r}, these have {value!r}: {advice}"
+                f"{source} was trained on features with {name}={settings[name]!r}, but these have {value!r}: {advice}"
             )
-    return said
+    return settings
 
 
-def _extractor_of(source: str) -> dict:
-    """What is said of the feature extractor; newer folders have it inside of what is said of the processor."""
+def _extractor_settings(source: str) -> dict:
+    """Read the settings of the feature extractor; newer folders have them in the processor's settings."""
     what = "the features it was trained on"
     try:
         return read_source(source, "preprocessor_config.json", what)
@@ -164,22 +167,24 @@ def _extractor_of(source: str) -> dict:
 
 
 def _extractor_by_type(source: str) -> str:
-    """Older folders leave it to the model's type, as the library does."""
-    is_whisper = read_source(source, "config.json", "the encoder's shape").get("model_type") == "whisper"
+    """Return the extractor of older folders, which do not name it, by the type of the model."""
+    is_whisper = read_source(source, "config.json", "the encoder's configuration").get("model_type") == "whisper"
     return "WhisperFeatureExtractor" if is_whisper else "Wav2Vec2FeatureExtractor"
 
 
 def pretrained_source(*, source: str | None, family: str, folder: str) -> str:
-    """Name a pretrained model, or make one of random weights to try things with; nothing is downloaded here.
+    """Return the name of a pretrained model; by default make a tiny randomly initialised one for tests.
+
+    Nothing is downloaded here.
 
     Arguments
     ---------
     source : str | None
-        A folder or a name on the HuggingFace Hub; None makes ``folder``.
+        A folder or a name on the HuggingFace Hub; None uses ``folder``.
     family : str
-        The library's type: ``wav2vec2``, ``hubert``, ``wavlm`` or ``whisper``.
+        The library's model type: ``wav2vec2``, ``hubert``, ``wavlm`` or ``whisper``.
     folder : str
-        Where the tiny model is, or is to be made.
+        Folder of the tiny model; created if missing.
 
     Returns
     -------
@@ -190,7 +195,7 @@ def pretrained_source(*, source: str | None, family: str, folder: str) -> str:
     -------
     >>> folder = getfixture("tmp_path") / "tiny"
     >>> source = pretrained_source(source=None, family="whisper", folder=str(folder))
-    >>> read_source(source, "config.json", "the shape")["model_type"]
+    >>> read_source(source, "config.json", "the configuration")["model_type"]
     'whisper'
     """
     if source is not None:
@@ -208,7 +213,7 @@ TINY_WHISPER |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decod
 
 
 def _make_tiny(family: str, folder: Path) -> None:
-    """Make a folder as the Hub has them, whole or not at all."""
+    """Make a model folder in the format of the Hub, atomically."""
     transformers = import_transformers()
     is_whisper = family == "whisper"
     shape = transformers.AutoConfig.for_model(family, **(TINY_WHISPER if is_whisper else TINY))
@@ -223,7 +228,7 @@ def _make_tiny(family: str, folder: Path) -> None:
             extractor().save_pretrained(made)
         os.rename(made, folder)
     except OSError:
-        if not folder.exists():  # else another process was faster
+        if not folder.exists():  # otherwise another process made it
             raise
     finally:
         shutil.rmtree(made, ignore_errors=True)

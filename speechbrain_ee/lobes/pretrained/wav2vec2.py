@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""wav2vec 2.0, HuBERT and WavLM with exits: encoders that take the waveform itself."""
+"""wav2vec 2.0, HuBERT and WavLM encoders with exits, which take waveforms."""
 
 import warnings
 
@@ -13,11 +13,11 @@ from speechbrain_ee.lobes.pretrained.encoder import PretrainedExitEncoder
 
 
 class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
-    """wav2vec 2.0 (arXiv 2006.11477) with exits, base and large forms.
+    """wav2vec 2.0 (arXiv 2006.11477) with exits, base and large models.
 
-    A front-end with group norm has statistics over an utterance, so there every utterance goes through it by itself;
-    what follows is batched, with padding set to zero before the convolution that gives positions and masked in every
-    layer. The form with ``do_stable_layer_norm`` ends in a norm, through which every exit is seen.
+    A front-end with group norm computes statistics over the whole utterance, so it runs on one utterance at a time. The
+    rest is batched: padding is set to zero before the positional convolution, and masked in every layer. Models with
+    ``do_stable_layer_norm`` have a final norm, which is applied at every exit.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
         *("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"),
     )
     not_supported = ("add_adapter", "adapter_attn_dim")
-    # No layer is ever skipped, and the library's own masking of states is not used.
+    # Layers are never skipped, and the library's masking of states (SpecAugment) is not used.
     fixed_settings = {"layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0}
 
     @staticmethod
@@ -71,7 +71,7 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
 
     @property
     def final_norm(self) -> nn.Module | None:
-        """See :attr:`ExitEncoder.final_norm`: of the form with ``do_stable_layer_norm``."""
+        """See :attr:`ExitEncoder.final_norm`: models with ``do_stable_layer_norm`` have one."""
         return self.backbone.encoder.layer_norm if self.shape.do_stable_layer_norm else None
 
     def front_end(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,13 +117,13 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
         return self.call_layer(layer, state.x, attention_mask=state.mask)
 
     def num_output_frames(self, num_frames):
-        """See :meth:`ExitEncoder.num_output_frames`; what is shorter than one frame is padded to one."""
+        """See :meth:`ExitEncoder.num_output_frames`; shorter inputs are padded to one frame."""
         for kernel, stride in self._convolutions:
             num_frames = (num_frames - kernel) // stride + 1
         return num_frames.clamp(min=1) if isinstance(num_frames, torch.Tensor) else max(1, num_frames)
 
     def front_end_macs(self, num_frames: int) -> int:
-        """See :meth:`ExitEncoder.front_end_macs`: convolutions, the projection, and the convolution for positions."""
+        """See :meth:`ExitEncoder.front_end_macs`: convolutions, projection and positional convolution."""
         total, in_channels = 0, 1
         frames = max(num_frames, self._samples_of_one_frame)
         for (kernel, stride), channels in zip(self._convolutions, self.shape.conv_dim, strict=True):
@@ -131,7 +131,9 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
             total += frames * kernel * in_channels * channels
             in_channels = channels
         kernel, groups = self.shape.num_conv_pos_embeddings, self.shape.num_conv_pos_embedding_groups
-        positions = (frames + (kernel + 1) % 2) * kernel * self.d_model**2 // groups  # an even kernel's last is cut off
+        positions = (
+            (frames + (kernel + 1) % 2) * kernel * self.d_model**2 // groups
+        )  # with an even kernel, one more is computed
         return total + frames * in_channels * self.d_model + positions
 
     def layer_macs(self, num_output_frames: int) -> int:
@@ -153,7 +155,7 @@ class HubertExitEncoder(Wav2Vec2ExitEncoder):
 
     model_type = "hubert"
     settings = (*Wav2Vec2ExitEncoder.settings, "feat_proj_layer_norm")
-    not_supported = ("conv_pos_batch_norm",)  # an utterance would depend on its batch
+    not_supported = ("conv_pos_batch_norm",)  # an utterance would depend on the batch
 
     @staticmethod
     def stock_lobe() -> type:
@@ -169,7 +171,7 @@ class HubertExitEncoder(Wav2Vec2ExitEncoder):
 class WavLMExitEncoder(Wav2Vec2ExitEncoder):
     """WavLM (arXiv 2110.13900) with exits; see :class:`Wav2Vec2ExitEncoder`.
 
-    The bias of relative positions belongs to the first layer and all layers share it.
+    All layers share the relative position bias of the first layer.
 
     Example
     -------
@@ -182,7 +184,7 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
     model_type = "wavlm"
     settings = (*Wav2Vec2ExitEncoder.settings, "num_buckets", "max_bucket_distance")
-    attention = "eager"  # the only name the library has for it; torch's own takes the mask
+    attention = "eager"  # the only one that the library accepts; torch's attention in it takes the mask
 
     @staticmethod
     def stock_lobe() -> type:
@@ -200,17 +202,17 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
         with warnings.catch_warnings():
-            # The library's layer takes a mask of truth values beside its bias, for which torch has a warning.
+            # The library's layer passes a boolean mask with a float bias, about which torch warns.
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
             return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
 
     def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`: with the gates of the bias."""
+        """See :meth:`ExitEncoder.layer_macs`: including the gates of the position bias."""
         return super().layer_macs(num_output_frames) + num_output_frames * self.d_model * 8
 
 
 def transformer_layer_macs(frames: int, width: int, d_ffn: int) -> int:
-    """Multiply-accumulates of self-attention and feed-forward part over ``frames`` frames.
+    """Return the multiply-accumulates of self-attention and feed-forward network over ``frames`` frames.
 
     Example
     -------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The waveform itself as features, for encoders that begin with convolutions over it."""
+"""Waveforms as features, for encoders that begin with convolutions over samples."""
 
 import torch
 from speechbrain.lobes.downsampling import SignalDownsampler
@@ -9,30 +9,30 @@ from speechbrain_ee.lobes.features import Features, check_downsample
 from speechbrain_ee.lobes.padding import zero_padding
 from speechbrain_ee.lobes.pretrained.sources import check_extractor
 
-EPSILON = 1e-5  # of torch's layer_norm, with which SpeechBrain's lobes normalise
+EPSILON = 1e-5  # of torch's layer_norm, which SpeechBrain's lobes use
 
 
 class Waveform(Features):
-    """The waveform, one sample a frame, with zero mean and unit variance if the encoder was pretrained so.
+    """The waveform, one sample per frame, with zero mean and unit variance if the encoder was pretrained so.
 
-    SpeechBrain's lobe normalises a padded batch over its padding too; here it is each utterance by itself.
+    Each utterance is normalised by itself. SpeechBrain's lobe includes the padding of the batch in the normalisation.
 
     Arguments
     ---------
     sample_rate : int
-        Of the waveforms, in Hz.
+        Sample rate of the waveforms in Hz.
     normalize : bool | None
-        Over each utterance; None means as ``source`` says.
+        Whether to normalise each utterance; None means as stated by ``source``.
     source : str | None
-        Pretrained model whose ``preprocessor_config.json`` is to fit; None checks nothing.
+        Pretrained model whose ``preprocessor_config.json`` must match; None for no check.
     downsample : int
-        Sequences as many times shorter: the waveform is decimated by SpeechBrain's ``SignalDownsampler`` before the
-        encoder (arXiv 2303.06740), the cheap rival of fewer layers. 1 changes nothing.
+        Factor by which SpeechBrain's ``SignalDownsampler`` decimates the waveform before the encoder
+        (arXiv 2303.06740), a cheap alternative to fewer layers. 1 means no downsampling.
 
     Raises
     ------
     ValueError
-        If the source takes other features or another rate, or nothing says whether to normalise.
+        If the source takes other features or another sample rate, or ``normalize`` is not given.
 
     Example
     -------
@@ -56,18 +56,21 @@ class Waveform(Features):
             raise ValueError(f"downsample={downsample} does not divide the sample rate of {sample_rate} Hz")
         self.downsampler = SignalDownsampler(downsample, sample_rate) if downsample > 1 else None
         if source is not None:
-            wanted = {"sampling_rate": (sample_rate, "give that sample_rate"), "feature_size": (1, "take its yaml")}
-            said = check_extractor(source, "Wav2Vec2FeatureExtractor", wanted)
-            normalize = said.get("do_normalize", True) if normalize is None else normalize
+            wanted = {
+                "sampling_rate": (sample_rate, "set this sample_rate"),
+                "feature_size": (1, "use the yaml of its type"),
+            }
+            settings = check_extractor(source, "Wav2Vec2FeatureExtractor", wanted)
+            normalize = settings.get("do_normalize", True) if normalize is None else normalize
         if normalize is None:
-            raise ValueError("nothing says whether waveforms are to be normalised: give normalize True or False")
+            raise ValueError("normalize is neither given nor stated by a source: give True or False")
         if not isinstance(normalize, bool):
-            raise ValueError(f"normalize={normalize!r}: give True or False, or null for what the source says")
+            raise ValueError(f"normalize={normalize!r}: give True or False, or null for the setting of the source")
         self.normalize = normalize
         self.config = {"sample_rate": sample_rate, "normalize": normalize, "downsample": downsample}
 
     def num_frames(self, num_samples):
-        """See :meth:`Features.num_frames`: as many as samples."""
+        """See :meth:`Features.num_frames`: the number of samples, after downsampling."""
         return -(-num_samples // self.downsample)
 
     @fwd_default_precision

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whisper's encoder with exits, for utterances of any length up to 30 s."""
+"""Whisper's encoder with exits, for utterances of up to 30 s."""
 
 import torch
 from torch import nn
@@ -14,10 +14,9 @@ from speechbrain_ee.lobes.pretrained.wav2vec2 import transformer_layer_macs
 class WhisperExitEncoder(PretrainedExitEncoder):
     """Whisper's encoder (arXiv 2212.04356) with exits.
 
-    The library's own ``forward`` takes 30 s and nothing else, however short the utterance. Here its convolutions,
-    table of positions and layers see the utterance alone, its padding masked. On exactly 30 s the two are the same;
-    below, the encoder has not seen such input in its pretraining, and fine-tuning makes up for it. Every exit is seen
-    through the encoder's final norm.
+    The library's ``forward`` requires inputs of exactly 30 s. Here convolutions, positional encoding and layers are
+    applied to the utterance alone, with padding masked. At 30 s both are equal. The pretrained encoder has not seen
+    shorter inputs, so it must be fine-tuned on them. The encoder's final norm is applied at every exit.
 
     Arguments
     ---------
@@ -57,7 +56,7 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         return shape.num_mel_bins
 
     def random(self) -> nn.Module:
-        """See :meth:`PretrainedExitEncoder.random`; no decoder is made on the way."""
+        """See :meth:`PretrainedExitEncoder.random`; the decoder is not built."""
         from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
         with quiet_transformers():
@@ -65,13 +64,13 @@ class WhisperExitEncoder(PretrainedExitEncoder):
 
     @staticmethod
     def encoder_of(model: nn.Module) -> nn.Module:
-        """See :meth:`PretrainedExitEncoder.encoder_of`; its table of positions is no parameter to train."""
+        """See :meth:`PretrainedExitEncoder.encoder_of`; its positional encoding is not trained."""
         model.encoder.embed_positions.requires_grad_(False)
         return model.encoder
 
     @property
     def max_output_frames(self) -> int | None:
-        """See :attr:`ExitEncoder.max_output_frames`: the table of positions has an end."""
+        """See :attr:`ExitEncoder.max_output_frames`: the size of the positional encoding."""
         return self.shape.max_source_positions
 
     @property
@@ -90,7 +89,7 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         Raises
         ------
         ValueError
-            If an utterance is longer than the table of positions.
+            If an utterance is longer than the positional encoding.
         """
         lengths = self.num_output_frames(num_frames)
         x = zero_padding(feats, num_frames).transpose(1, 2)
@@ -99,7 +98,7 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         x = nn.functional.gelu(self.backbone.conv2(x)).transpose(1, 2)
         if x.shape[1] > self.max_output_frames:
             raise ValueError(
-                f"{x.shape[1]} encoder frames are more than the {self.max_output_frames} that whisper takes"
+                f"{x.shape[1]} encoder frames are more than the {self.max_output_frames} of whisper: cut the audio"
             )
         x = x + self.backbone.embed_positions.weight[: x.shape[1]]
         return nn.functional.dropout(x, p=self.backbone.dropout, training=self.backbone.training), lengths
@@ -109,7 +108,7 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         return self.call_layer(layer, state.x, attention_mask=state.mask)
 
     def num_output_frames(self, num_frames):
-        """See :meth:`ExitEncoder.num_output_frames`: half of them."""
+        """See :meth:`ExitEncoder.num_output_frames`: half of the feature frames."""
         return (num_frames - 1) // 2 + 1
 
     def front_end_macs(self, num_frames: int) -> int:

@@ -12,28 +12,27 @@ from speechbrain_ee.lobes.padding import padding_mask, zero_padding
 from speechbrain_ee.lobes.pretrained.sources import check_extractor
 
 SAMPLE_RATE, N_FFT, HOP = 16000, 400, 160  # of all Whisper models
-FLOOR = 1e-10  # of the power
-RANGE = 8.0  # what is quieter than the loudest by more than this, in powers of ten, is raised to there
+FLOOR = 1e-10  # minimum power
+RANGE = 8.0  # dynamic range below the loudest value, in powers of ten; lower values are clamped
 
 
 class WhisperLogMel(Features):
-    """Log-mel features as Whisper's own extractor makes them of one utterance without padding.
+    """Log-mel features, equal to those of Whisper's extractor for one utterance without padding.
 
-    The features are scaled by the loudest value *of the utterance*; SpeechBrain's lobe takes that of the batch, so
-    that an utterance depends on the others. Nothing is padded to 30 s, unless that is asked for.
+    The features are scaled by the loudest value *of the utterance*. SpeechBrain's lobe uses the loudest value of the
+    batch, so that an utterance depends on the others. Utterances are padded to 30 s only if ``pad_s`` is 30.
 
     Arguments
     ---------
     n_mels : int
         Number of mel bands: 80, or 128 for large-v3.
     source : str | None
-        Pretrained model whose ``preprocessor_config.json`` is to fit; None checks nothing.
+        Pretrained model whose ``preprocessor_config.json`` must match; None for no check.
     downsample : int
-        Sequences as many times shorter: the mean of so many frames is one frame, the cheap rival of fewer layers.
-        1 changes nothing.
+        Number of frames that are averaged to one, a cheap alternative to fewer layers. 1 means no downsampling.
     pad_s : float | None
-        Silence is put behind what is shorter, so that it counts as so many seconds of speech, in cost too: with 30 the
-        encoder sees what it was pretrained on. None adds nothing.
+        Shorter utterances are padded with silence to this length, which also counts in the cost. With 30 the input is
+        as in pretraining. None means no padding.
 
     Raises
     ------
@@ -53,13 +52,13 @@ class WhisperLogMel(Features):
         self.config = {"n_mels": n_mels, "downsample": downsample, "pad_s": pad_s}
         self.downsample = check_downsample(downsample)
         if pad_s is not None and not (isinstance(pad_s, Real) and 0 < pad_s <= 30):
-            raise ValueError(f"pad_s={pad_s!r}: give seconds up to the 30 that Whisper takes, or None")
+            raise ValueError(f"pad_s={pad_s!r}: give seconds above 0 and at most 30, or None")
         self.min_seconds = pad_s or 0.0
         self.min_samples = round(self.min_seconds * SAMPLE_RATE)
         if source is not None:
             fixed = {"sampling_rate": SAMPLE_RATE, "n_fft": N_FFT, "hop_length": HOP}
-            wanted = {name: (value, "no Whisper model is known to have others") for name, value in fixed.items()}
-            wanted["feature_size"] = (n_mels, "give that as n_mels")
+            wanted = {name: (value, "no known Whisper model has other values") for name, value in fixed.items()}
+            wanted["feature_size"] = (n_mels, "set this n_mels")
             check_extractor(source, "WhisperFeatureExtractor", wanted)
         filters = melscale_fbanks(
             N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, n_mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
@@ -68,7 +67,7 @@ class WhisperLogMel(Features):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def num_frames(self, num_samples):
-        """See :meth:`Features.num_frames`: one every 10 ms, at least one."""
+        """See :meth:`Features.num_frames`: one per 10 ms, at least one."""
         return -(-self._num_frames_before(num_samples) // self.downsample)
 
     def _num_frames_before(self, num_samples):
@@ -91,9 +90,9 @@ class WhisperLogMel(Features):
         return (feats, lengths) if self.downsample == 1 else average_frames(feats, lengths, self.downsample)
 
     def _reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
-        """Continue each utterance by half a window on both sides, by its own reflection."""
+        """Pad each utterance by half a window on both sides by reflection."""
         half = N_FFT // 2
-        shortest = max(self.min_samples, half + 1)  # less than half a window cannot be reflected
+        shortest = max(self.min_samples, half + 1)  # a shorter utterance cannot be reflected
         room = max(0, shortest - wavs.shape[1])
         wavs = torch.nn.functional.pad(zero_padding(wavs, num_samples), (0, room + half))
         offsets = torch.arange(half, device=wavs.device)
@@ -103,7 +102,7 @@ class WhisperLogMel(Features):
 
 
 def average_frames(feats: torch.Tensor, lengths: torch.Tensor, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take the mean of every ``factor`` frames (batch, frames, size); an utterance's last mean may be of fewer.
+    """Average every ``factor`` frames (batch, frames, size); the last average may be over fewer frames.
 
     Example
     -------

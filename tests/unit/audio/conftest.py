@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of audio share."""
+"""Fixtures of the audio tests."""
 
 import logging
 

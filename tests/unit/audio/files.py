@@ -15,7 +15,7 @@ WHOLE = SAMPLES / RATE
 
 
 def speech(num_samples=SAMPLES, channels=1):
-    """Noise and a tone: nothing that compresses well."""
+    """Noise and a tone, which do not compress well."""
     rng = np.random.default_rng(0)
     samples = 0.1 * rng.standard_normal(num_samples) + 0.3 * np.sin(0.05 * np.arange(num_samples))
     return samples if channels == 1 else np.repeat(samples[:, None], channels, 1)

@@ -207,7 +207,7 @@ def test_a_file_that_ends_anywhere_in_its_header(tmp_path, format):
 
 
 def chunk(format, name, body):
-    """A chunk as the format has it."""
+    """A chunk in a format."""
     if format == "W64":
         return name.ljust(16, b"\x5a") + struct.pack("<Q", len(body) + 24) + body
     form = {"CAF": ">q", "AIFF": ">I"}.get(format, "<I")
@@ -241,5 +241,5 @@ def test_aiff_whose_frames_were_not_counted_ends_where_its_samples_do(tmp_path, 
 
 def test_a_chunk_that_claims_more_than_any_file_holds(tmp_path):
     data = bytes_of("CAF", subtype="PCM_16")
-    struct.pack_into(">q", data, 12, (1 << 63) - 100)  # the size of the first chunk, which libsndfile knows anyway
+    struct.pack_into(">q", data, 12, (1 << 63) - 100)  # the size of the first chunk, which libsndfile ignores
     assert length(save(tmp_path, data)) == SAMPLES

@@ -52,7 +52,7 @@ def test_flac_of_open_length_before_tags(tmp_path, notes, tag):
 
 
 def flac_with_a_false_head(claimed):
-    """Noise that is stored as it is; among the samples of the last frame are six bytes that a frame begins with."""
+    """FLAC with uncompressed noise; the samples of the last frame contain the six bytes of a frame header."""
     samples = np.random.default_rng(0).integers(-32768, 32768, SAMPLES).astype(">i2")
     false = bytes.fromhex("fff8c9080100")
     false = false[:5] + bytes([flac._crc8(false[:5])])
@@ -84,7 +84,7 @@ def test_mp3_behind_a_gap_of_any_size(tmp_path, notes, between):
     path = save(tmp_path, mp3("CONSTANT", counted=False) + gap + mp3("CONSTANT", counted=False))
     assert 2 * WHOLE < audio_duration(path) < 2 * WHOLE + 0.2
     assert length(path) == round(RATE * audio_duration(path))
-    said = [] if "ape" in between else ["100000 bytes between its frames are no audio and were skipped"]
+    said = [] if "ape" in between else ["100000 bytes between its frames are not audio and were skipped"]
     assert [note.split(": ")[-1] for note in notes()] == said
 
 
@@ -98,7 +98,7 @@ def test_mp3_says_all_that_is_odd(tmp_path, notes):
     one = mp3("CONSTANT")
     path = save(tmp_path, one + NOISE[:999] + one + NOISE[:500])
     assert length(path) > 2 * SAMPLES
-    assert [part in notes()[0] for part in ("counts 72 frames where 145", "999 bytes between", "500 bytes behind")] == [
+    assert [part in notes()[0] for part in ("counts 72 frames where 145", "999 bytes between", "500 bytes after")] == [
         True
     ] * 3
 

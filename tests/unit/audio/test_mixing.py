@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Channels to one, and levels."""
+"""Mixing of channels, and levels out of range."""
 
 import numpy as np
 import pytest

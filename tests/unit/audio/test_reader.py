@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, pipes and what is neither; rates, levels and channels of files."""
+"""Files, pipes, folders and devices; sample rates, levels and channels of files."""
 
 import errno
 import io
@@ -89,7 +89,7 @@ def test_any_rate_keeps_a_tone(tmp_path, rate):
     found = read(save(tmp_path, bytes_of("WAV", tone, rate, subtype="FLOAT")))
     wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(len(found)) / RATE)
     assert len(found) == round(len(tone) * RATE / rate)
-    # The ends ring where the tone begins and ends; the resampler is good to 20 bits.
+    # The tone rings at its start and end; the resampler has a precision of 20 bits.
     np.testing.assert_allclose(found[500:-500], wanted[500:-500], atol=1e-4, rtol=0)
 
 
@@ -125,7 +125,7 @@ def test_too_little_memory_is_an_error_of_the_file(tmp_path, monkeypatch):
 
 
 class FailingDisk(io.BytesIO):
-    """Reads no further than 20000 bytes."""
+    """A file that fails after 20000 bytes."""
 
     def read(self, count=-1):
         if self.tell() >= 20_000:

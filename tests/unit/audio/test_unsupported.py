@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are not read say what they are and what to do."""
+"""Errors of unsupported files name the kind of file and the remedy."""
 
 import json
 
@@ -50,4 +50,4 @@ def test_samples_without_a_header(tmp_path, name):
     path = save(tmp_path, (speech() * 32767).astype("<i2").tobytes(), name)
     with pytest.raises(AudioError, match="has no header .* ffmpeg -f s16le -ar 16000 -ac 1 -i '?[aA]"):
         audio_duration(path)
-    assert audio_duration(save(tmp_path, bytes_of("WAV"), name)) == 2.5  # the suffix is not believed
+    assert audio_duration(save(tmp_path, bytes_of("WAV"), name)) == 2.5  # the suffix is ignored

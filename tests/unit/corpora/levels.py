@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Levels of sound, for tests of what is heard."""
+"""Sound levels."""
 
 import numpy as np
 

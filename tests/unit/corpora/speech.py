@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Utterances of noise, with and without audio files, for tests of items and batches."""
+"""Utterances of noise, with and without audio files."""
 
 import numpy as np
 import soundfile

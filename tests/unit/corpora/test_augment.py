@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation: levels and lengths measured, and no random number but the generator's."""
+"""Augmentation: levels and lengths, and no random numbers but those of the generator."""
 
 import math
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches by length, by hand; what one item's failure costs the others."""
+"""Batches by length, computed by hand; a failed item does not affect the others."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Items."""
+"""Items of the dataset, and their random seeds."""
 
 import numpy as np
 import pytest

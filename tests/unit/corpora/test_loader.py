@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batches keep their limits and follow seed and epoch; a stopped loader gives exactly the rest."""
+"""Batches respect their limits and depend on seed and epoch; a resumed loader continues exactly."""
 
 import random
 from dataclasses import replace

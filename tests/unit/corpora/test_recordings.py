@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio in: every form of bad audio is one clear line, every form of good audio is 16 kHz mono."""
+"""Good audio is loaded as 16 kHz mono, and bad audio gives a one-line error."""
 
 import logging
 import math

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The attention decoder: training and decoding are the same layers, whatever is padded, selected or cut."""
+"""The attention decoder: training and decoding give the same results, also with padding, selection and cutting."""
 
 import pytest
 import torch

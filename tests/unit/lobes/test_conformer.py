@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is particular to the Conformer and Transformer encoders; the laws are in test_laws.py."""
+"""Conformer and Transformer encoders; the laws are in test_laws.py."""
 
 import pytest
 import torch

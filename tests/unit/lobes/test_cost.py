@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Costs by formula against operations counted while the real layers run."""
+"""Costs by formula equal the operations that torch counts while the layers run."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from speechbrain_ee.lobes.cost import count_parameters, exit_macs, exit_paramete
 
 @pytest.fixture(autouse=True)
 def countable_attention():
-    """Fused attention kernels are opaque to torch's counter; the plain ones do the same products."""
+    """Disable fused attention kernels, which torch's counter does not see."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with sdpa_kernel(SDPBackend.MATH):
@@ -23,7 +23,7 @@ def countable_attention():
 
 @torch.no_grad()
 def counted_macs(encoder, heads, num_frames, exit_index, *, all_heads):
-    """Torch counts matrix products and convolutions, two operations each; norms, softmax and sums not."""
+    """Count multiply-accumulates with torch, which counts matrix products and convolutions as two operations each."""
     with FlopCounterMode(display=False) as counter:
         state = encoder.start(torch.randn(1, num_frames, encoder.frame_size), torch.tensor([num_frames]))
         for index in range(exit_index + 1):
@@ -54,7 +54,7 @@ def test_costs_rise_and_deeper_segments_cost_by_their_layers():
 
 
 def full_size():
-    """The paper's Conformer with six exits; its front-end's channels are not told."""
+    """The paper's Conformer with six exits; the paper does not give the front-end's channels."""
     encoder = ConformerExitEncoder(
         n_mels=80,
         num_layers=12,
@@ -72,7 +72,7 @@ def test_the_paper_number_of_parameters():
     with torch.device("meta"):
         encoder, heads = full_size()
     assert count_parameters(encoder) + count_parameters(heads) == pytest.approx(31.54e6, rel=0.005)
-    assert exit_parameters(encoder, heads)[-1] == pytest.approx(31.21e6, rel=0.005)  # theirs with one exit
+    assert exit_parameters(encoder, heads)[-1] == pytest.approx(31.21e6, rel=0.005)  # the paper's number with one exit
     assert count_parameters(heads) == 6 * (256 * 256 + 256)
 
 

@@ -24,7 +24,7 @@ def test_lengths_are_what_the_convolutions_give(num_blocks):
 def test_every_length_in_one_batch_equals_each_alone():
     frontend = ConvSubsampling(n_mels=11, channels=[3, 4], dropout=0.0).eval()
     lengths = torch.arange(1, 34)
-    feats = torch.full((33, 50, 11), 1e3)  # what stands in the padding must not matter
+    feats = torch.full((33, 50, 11), 1e3)  # the values in the padding must not matter
     for row, length in enumerate(lengths):
         feats[row, :length] = torch.randn(length, 11)
     x, out_lengths = frontend(feats, lengths)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which exits have a decoder, and which pay for it."""
+"""Which exits have a decoder, and which decoders are trained on a batch."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_no_targets_no_decoder_is_run():
 
 def test_drawn_exits_change_with_the_batch_and_are_the_same_on_every_rank_and_after_resuming():
     first, second = (make_joint_heads(decoders_per_batch=1).train() for _ in range(2))
-    torch.manual_seed(99)  # ranks differ in torch's own numbers
+    torch.manual_seed(99)  # ranks differ in torch's global generator
     drawn = [exits_with_attention(first) for _ in range(12)]
     assert all(len(one) == 1 for one in drawn) and {one[0] for one in drawn} == {0, 1, 2}
     assert [exits_with_attention(second) for _ in range(5)] == drawn[:5]
@@ -66,7 +66,7 @@ def test_a_drawn_decoder_stands_for_the_others():
     assert sorted(output.attention_weight for output in outputs) == [1.0, 1.5, 1.5]
 
 
-def test_more_draws_than_decoders_is_all_of_them():  # as for a twin, trained with the options of its model
+def test_more_draws_than_decoders_is_all_of_them():  # as for a single-exit twin with the options of its model
     heads = make_joint_heads(decoders_at=[4], decoders_per_batch=2).train()
     assert exits_with_attention(heads) == [2] and not heads.may_skip_parameters
     assert run(heads)[2].attention_weight == 1.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks and exact lengths."""
+"""Masks, padded batches and exact lengths."""
 
 import pytest
 import torch

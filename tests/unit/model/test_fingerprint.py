@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hashes of large files are remembered, and never those of a file that has changed since."""
+"""Hashes of large files are cached, and a changed file is hashed again."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from speechbrain_ee.model.fingerprint import SMALL_BYTES, file_digest, fingerpri
 
 @pytest.fixture
 def counted(tmp_path, monkeypatch):
-    """A large file, settled, and the list of what is hashed."""
+    """A large file that has not changed recently, and the list of hashed files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(file_digests, "SETTLED_S", -1.0)
     hashed, hash_file = [], file_digests._hash
@@ -68,7 +68,7 @@ def test_where_nothing_can_be_remembered_it_is_hashed(counted, tmp_path, monkeyp
 
 def test_a_fingerprint_that_was_recorded_before_stays_valid(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
-    (tmp_path / "b").write_bytes(b"x" * 3 * 2**20)  # large: its hash is remembered
+    (tmp_path / "b").write_bytes(b"x" * 3 * 2**20)  # large: its hash is cached
     assert fingerprint([tmp_path / "a", tmp_path / "b"]) == "f924d6ced5328cc1"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Model folders that cannot be used; that good ones load is law 8 in test_laws.py."""
+"""Unusable model folders are refused; law 8 in test_laws.py tests that good ones load."""
 
 import json
 import resource
@@ -73,10 +73,10 @@ def test_described_parts_build_again(folder):
         ("{", "not JSON"),
         ("[]", "not a JSON object but list"),
         ("[" * 200_000, "not JSON: nested too deeply"),
-        ('{"format": 1, "blank_index": NaN}', "not JSON: NaN is no number of JSON"),
+        ('{"format": 1, "blank_index": NaN}', "not JSON: NaN is not a JSON number"),
         (
             '{"format": 1, "blank_index": 0, "card": "' + "x" * 2**21 + '"}',
-            "it has 2 MB, and a configuration at most 1",
+            "it has 2 MB, but a configuration has at most 1",
         ),
         (POINTER, "is a pointer of Git LFS, not the file itself: run git lfs pull"),
         ("{}", "format None is not 1"),
@@ -97,13 +97,13 @@ def test_broken_config_is_refused(tmp_path, text, message):
 def test_missing_files_are_refused(folder, tmp_path):
     assert "give a run folder of train.py or a bundle" in refusal(load_config, tmp_path / "none" / "config.json")
     config = load_config(folder / "config.json")
-    assert "the model folder is not complete" in refusal(load_model, config, folder / "none.safetensors")
+    assert "the model folder is incomplete" in refusal(load_model, config, folder / "none.safetensors")
 
 
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("encoder", {"class": "os.system"}, "names the class 'os.system' for 'encoder': known are Conformer"),
+        ("encoder", {"class": "os.system"}, "names the class 'os.system' for 'encoder': choose from Conformer"),
         ("encoder", {"class": "CTCHeads"}, "names the class 'CTCHeads' for 'encoder'"),
         ("encoder", {"class": ["LogMel"]}, "names the class ['LogMel'] for 'encoder'"),
         ("encoder", {"__init__": 1}, "encoder cannot be built"),
@@ -126,8 +126,8 @@ def test_missing_files_are_refused(folder, tmp_path):
         ("features", {"n_fft": 10**9}, "n_fft is 1000000000: it must be above 0 and at most 16384"),
         ("features", {"sample_rate": 10**9}, "sample_rate is 1000000000: it must be above 0 and at most 400000"),
         ("features", {"hop_length_ms": 1e-9}, "hop_length_ms=1e-09 is less than a sample"),
-        (None, {"heads": None}, "describes no 'heads'"),
-        (None, {"heads": "CTCHeads"}, "describes no 'heads'"),
+        (None, {"heads": None}, "has no 'heads'"),
+        (None, {"heads": "CTCHeads"}, "has no 'heads'"),
     ],
 )
 def test_what_cannot_be_built_is_refused_by_part(folder, part, values, message):
@@ -137,8 +137,8 @@ def test_what_cannot_be_built_is_refused_by_part(folder, part, values, message):
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("encoder", {"num_layers": 100_000, "exit_layers": [1, 2, 100_000]}, "asks for 100000 layers and 3 exits"),
-        ("heads", {"num_exits": 10**6}, "asks for 4 layers and 1000000 exits, and the weights have"),
+        ("encoder", {"num_layers": 100_000, "exit_layers": [1, 2, 100_000]}, "it has 100000 layers and 3 exits"),
+        ("heads", {"num_exits": 10**6}, "it has 4 layers and 1000000 exits, but the weights have"),
         ("encoder", {"channels": [4] * 10_000}, "the two files are not of one model"),
         ("encoder", {"d_model": 10**6, "nhead": 2}, "in another shape"),
         ("encoder", {"d_ffn": 10**9}, "in another shape"),
@@ -162,8 +162,8 @@ def test_sizes_of_a_pretrained_shape_are_refused_too(tmp_path):
     for settings, message in (
         ({"intermediate_size": 10**8}, "in another shape"),
         ({"conv_dim": [6] * 100_000}, "the two files are not of one model"),
-        ({"conv_stride": [0] * 7}, "30 s of audio are 0 frames of the encoder, and at most 1000 a second"),
-        ({"conv_stride": [1] * 7}, "30 s of audio are 479981 frames of the encoder"),
+        ({"conv_stride": [0] * 7}, "30 s of audio are 0 encoder frames, but at most 1000 per second"),
+        ({"conv_stride": [1] * 7}, "30 s of audio are 479981 encoder frames"),
         ({"hidden_size": -8}, "backbone is -8: it must be from 0"),
     ):
         config = changed(tmp_path / "model", "encoder", backbone=backbone | settings)
@@ -199,7 +199,7 @@ def test_keys_of_a_later_version_beside_the_parts_are_ignored(folder):
 
 
 def rebuilt(folder, config):
-    """Weights that fit the config, so that only the parts' fit is left to refuse."""
+    """Weights that fit the configuration, so that only the check of the parts can fail."""
     save_file(build(config).state_dict(), folder / "other.safetensors")
     return refusal(load_model, config, folder / "other.safetensors")
 
@@ -207,8 +207,8 @@ def rebuilt(folder, config):
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("features", {"n_mels": 24}, "numbers in a frame of features and encoder are 24 and 20"),
-        ("heads", {"num_exits": 2}, "exits of encoder and heads are 3 and 2"),
+        ("features", {"n_mels": 24}, "frame sizes of features and encoder are 24 and 20"),
+        ("heads", {"num_exits": 2}, "numbers of exits of encoder and heads are 3 and 2"),
         ("heads", {"d_model": 8}, "d_model of encoder and heads are 16 and 8"),
     ],
 )

@@ -58,7 +58,7 @@ def test_devices_that_are_there(device):
         ("cuda:x", "device cuda:x: give cpu"),
         ("cuda:", "device cuda:: give cpu"),
         ("cpu:0", "device cpu:0: give cpu"),
-        ("cuda:99", r"device cuda:99: \d+ GPUs are here that torch can use; give cpu"),
+        ("cuda:99", r"device cuda:99: torch finds \d+ GPUs: give cpu"),
     ],
 )
 def test_devices_that_are_not(device, message):

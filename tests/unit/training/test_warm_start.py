@@ -84,5 +84,5 @@ def test_dropout_may_differ(tmp_path, trained):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="no such file"):
+    with pytest.raises(ModelError, match="file not found"):
         warm_start(fresh(12), tmp_path / "nothing", tokenizer_file=tmp_path / "tokenizer.model")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded default corpus."""
+"""The synthetic default corpus."""
 
 import json
 import multiprocessing
@@ -120,7 +120,7 @@ def test_a_smaller_corpus_leaves_no_file_of_the_larger_one(espeak, tmp_path):
 
 
 def test_two_processes_make_one_corpus_and_the_second_waits(espeak, tmp_path):
-    """The second would remove what the first writes, and find no corpus when it reads."""
+    """Without a lock, the second process would remove the files of the first."""
     context = multiprocessing.get_context("fork")
     begun, go_on = context.Event(), context.Event()
 
@@ -169,7 +169,7 @@ def test_failed_run_leaves_no_done_file(espeak, tmp_path, monkeypatch):
     assert not (tmp_path / synthetic.DONE_FILE).exists()
 
 
-# --- What is planned ---
+# --- The plan ---
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_babble_comes_from_the_same_split(jobs):
 
 
 def test_more_sentences_than_the_grammar_has(tmp_path):
-    with pytest.raises(ValueError, match="the grammar has 145056 sentences: lower train_hours"):
+    with pytest.raises(ValueError, match="than the 145056 of the grammar: lower train_hours"):
         prepare(tmp_path, train_hours=1000)
 
 
@@ -218,7 +218,7 @@ def test_bad_settings(tmp_path, settings, message):
     assert not (tmp_path / "new").exists()
 
 
-# --- What is heard ---
+# --- The sound ---
 
 
 @pytest.mark.parametrize("noise", ["white", "babble"])
@@ -230,21 +230,21 @@ def test_rendered_utterance_has_the_stated_snr(espeak, noise, channel):
     speech = synthetic.render(job, espeak).astype(float)
     noisy = replace(job, condition=replace(condition, snr_db=5.0))
     mixed = synthetic.render(noisy, espeak).astype(float)
-    # The two differ in level: take out of the mixture what is proportional to the speech.
+    # The two differ in level: subtract the part of the mixture that is proportional to the speech.
     heard = speech * (mixed @ speech) / (speech @ speech)
-    # The noise is only nearly at right angles to the speech, over a second of it
+    # Over a second, noise and speech are only nearly orthogonal
     assert level_db(heard) - level_db(mixed - heard) == pytest.approx(5.0, abs=0.6)
 
 
 def test_every_accent_and_variant_exists(espeak):
-    # espeak-ng says nothing about a variant that it lacks: it takes the plain voice
+    # espeak-ng silently uses the plain voice if a variant is missing
     folder = Path(espeak._data_path) / "voices" / "!v"
     assert set(synthetic.VARIANTS) <= set(os.listdir(folder))
     for accent in synthetic.ACCENTS:
         assert level_db(espeak.speak("stop", Speaker(accent, 50, 180))) > -60
 
 
-# --- What is said when it cannot be done ---
+# --- Errors ---
 
 
 def test_missing_wheel_is_one_line_that_says_what_to_install(tmp_path, monkeypatch, capsys):

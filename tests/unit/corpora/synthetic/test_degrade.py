@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise, band limits and reverb, by measurement."""
+"""Noise, band limits and reverberation, measured."""
 
 import numpy as np
 import pytest

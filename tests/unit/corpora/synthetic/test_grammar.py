@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The grammar of the embedded default corpus."""
+"""The grammar of the synthetic default corpus."""
 
 import string
 
@@ -25,7 +25,7 @@ def test_sentences_are_drawn_once_and_evenly_over_the_templates():
 
 
 def test_more_sentences_than_there_are():
-    with pytest.raises(ValueError, match="145057 utterances asked for, the grammar has 145056"):
+    with pytest.raises(ValueError, match="145057 utterances need more sentences than the 145056"):
         grammar.draw_sentences(145057, np.random.default_rng(0))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders of the transformers library: weights from a source, all of them or none, and a shape that travels."""
+"""Encoders of the transformers library: strict loading of weights, and a configuration that is saved."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ EXITS = {"num_layers": 4, "exit_layers": [1, 2, 4]}
 
 
 def make_source(folder, family, **extractor):
-    """Write a folder as the Hub has them: shape, weights, feature extractor."""
+    """Write a model folder in the format of the Hub: configuration, weights, feature extractor."""
     encoder = make_encoder(family)
     if family == "whisper":
         decoder = {"decoder_layers": 1, "decoder_ffn_dim": 8, "decoder_attention_heads": 1, "vocab_size": 9}
@@ -124,7 +124,7 @@ def one_line(raised):
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
     _, source = make_source(tmp_path, "whisper")
-    with pytest.raises(ValueError, match=r"is of type 'whisper' and Wav2Vec2ExitEncoder takes 'wav2vec2'") as raised:
+    with pytest.raises(ValueError, match=r"is of type 'whisper', but Wav2Vec2ExitEncoder takes 'wav2vec2'") as raised:
         from_source("wav2vec2", source)
     one_line(raised)
 
@@ -149,26 +149,26 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, family, change, message):
 def test_folder_without_weights_or_without_anything_is_refused(tmp_path):
     _, source = make_source(tmp_path, "wav2vec2")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="has no weights: a folder of the library has model.safetensors") as raised:
+    with pytest.raises(ValueError, match="has no weights: give a folder with model.safetensors") as raised:
         from_source("wav2vec2", source)
     one_line(raised)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         from_source("wav2vec2", source)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"has no config.json, which gives the encoder's shape"):
+    with pytest.raises(ValueError, match=r"has no config.json, which describes the encoder's configuration"):
         from_source("wav2vec2", source)
 
 
 def test_a_mistyped_folder_is_said_to_be_none(tmp_path):
-    with pytest.raises(ValueError, match="is no folder here, and its config.json") as raised:
+    with pytest.raises(ValueError, match="is not a folder, and its config.json") as raised:
         from_source("wav2vec2", str(tmp_path / "nothing"))
     one_line(raised)
 
 
 def test_more_layers_than_the_source_has_are_refused(tmp_path):
     _, source = make_source(tmp_path, "wav2vec2")
-    with pytest.raises(ValueError, match=r"num_layers=5 and .* has 4 layers: give 1 to 4"):
+    with pytest.raises(ValueError, match=r"num_layers=5, but .* has 4 layers: give 1 to 4"):
         from_source("wav2vec2", source, num_layers=5, exit_layers=[5])
 
 
@@ -186,9 +186,9 @@ def test_broken_weights_are_one_line(tmp_path, name, content):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_size": "abc"}, "(no wav2vec2 can have this shape|cannot load the weights of a wav2vec2)"),
+        ({"hidden_size": "abc"}, "(invalid settings of wav2vec2|cannot load the weights of a wav2vec2)"),
         ({"num_hidden_layers": None}, "num_hidden_layers is None in its config.json"),
-        ({"add_adapter": True}, "has add_adapter set, which exits do not go through"),
+        ({"add_adapter": True}, "has add_adapter set, which is not supported with exits"),
         ({"hidden_act": "evil"}, "cannot load the weights of a wav2vec2"),
     ],
 )
@@ -221,7 +221,7 @@ def test_whisper_positions_are_not_trained(tmp_path):
 
 def test_unknown_and_private_settings_are_refused():
     for name in ("hidden_sizes", "_attn_implementation", "attn_implementation", "quantization_config", "add_adapter"):
-        with pytest.raises(ValueError, match=f"backbone has {name}: wav2vec2 goes by hidden_size"):
+        with pytest.raises(ValueError, match=f"backbone has {name}: settings of wav2vec2 are hidden_size"):
             Wav2Vec2ExitEncoder(**EXITS, backbone=BASE | {name: "x"})
 
 
@@ -256,9 +256,9 @@ def test_absent_transformers_is_said_in_one_line(monkeypatch):
         (
             "wav2vec2",
             {},
-            "was trained on what Wav2Vec2FeatureExtractor gives, and these are as of WhisperFeatureExtractor",
+            "was trained on features of Wav2Vec2FeatureExtractor, but these are of WhisperFeatureExtractor",
         ),
-        ("whisper", {"feature_size": 24}, "features with feature_size=24, these have 20: give that as n_mels"),
+        ("whisper", {"feature_size": 24}, "features with feature_size=24, but these have 20: set this n_mels"),
     ],
 )
 def test_a_feature_extractor_that_does_not_fit_is_refused(tmp_path, family, extractor, message):
@@ -272,9 +272,9 @@ def test_waveform_takes_the_rate_and_the_normalisation_of_its_source(tmp_path):
     _, source = make_source(tmp_path, "wav2vec2", do_normalize=False)
     assert not Waveform(source=source).config["normalize"]
     assert Waveform(source=source, normalize=True).normalize
-    with pytest.raises(ValueError, match="sampling_rate=16000, these have 8000"):
+    with pytest.raises(ValueError, match="sampling_rate=16000, but these have 8000"):
         Waveform(source=source, sample_rate=8000)
-    with pytest.raises(ValueError, match="nothing says whether waveforms are to be normalised"):
+    with pytest.raises(ValueError, match="normalize is neither given nor stated by a source"):
         Waveform()
 
 
@@ -288,7 +288,7 @@ def test_older_and_newer_folders_say_it_elsewhere(tmp_path, family):
     )
     older = tmp_path / "preprocessor_config.json"
     said = json.loads(older.read_text("utf-8"))
-    del said["feature_extractor_type"]  # the model's type says it
+    del said["feature_extractor_type"]  # the model's type implies it
     older.write_text(json.dumps(said), "utf-8")
     features()
     older.unlink()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of pretrained encoders: what the library's own extractors give for one utterance, whatever its batch."""
+"""Features of pretrained encoders equal those of the library for one utterance, in any batch."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_waveform_is_normalised_as_the_library_does():
     extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     expected = extractor(wav.numpy(), sampling_rate=16000, return_tensors="pt").input_values
     feats, _ = Waveform(normalize=True)(wav[None], torch.tensor([5000]))
-    # its epsilon is smaller: 1e-7 in place of SpeechBrain's 1e-5, beside a variance of 9
+    # its epsilon is 1e-7 instead of SpeechBrain's 1e-5, with a variance of 9
     torch.testing.assert_close(feats[:, :, 0], expected, atol=1e-4, rtol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_whisper_padded_to_30_s_is_what_the_library_makes_of_it():
 
 @pytest.mark.parametrize("seconds", [0, 31])
 def test_seconds_that_whisper_does_not_take_are_refused(seconds):
-    with pytest.raises(ValueError, match="give seconds up to the 30"):
+    with pytest.raises(ValueError, match="give seconds above 0 and at most 30"):
         WhisperLogMel(pad_s=seconds)
 
 
