@@ -1,30 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Corpora: manifests, checks, augmentation, and padded batches with integer lengths."""
+"""Corpora: manifests, checks, augmentation, and padded batches with integer lengths.
 
-from speechbrain_ee.audio import AudioError, audio_duration
-from speechbrain_ee.corpora.augment import AddNoise, Compose, RandomGain, SpeedPerturb
-from speechbrain_ee.corpora.checks import check_alphabet, drop_too_short
-from speechbrain_ee.corpora.dataset import SpeechDataset
-from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
-from speechbrain_ee.corpora.manifest import ManifestError, Utterance, read_manifest, write_manifest
-from speechbrain_ee.corpora.recordings import check_durations, load_audio
-
-__all__ = [
-    "AddNoise",
-    "AudioError",
-    "Compose",
-    "ManifestError",
-    "RandomGain",
-    "SpeechDataset",
-    "SpeechLoader",
-    "SpeedPerturb",
-    "Utterance",
-    "audio_duration",
-    "check_alphabet",
-    "check_durations",
-    "drop_too_short",
-    "load_audio",
-    "make_loader",
-    "read_manifest",
-    "write_manifest",
-]
+* ``manifest/``: reads and writes lists of utterances;
+* ``recordings``: loads audio files, and checks the durations of a manifest;
+* ``checks``: refuses or leaves out utterances that cannot be trained on;
+* ``augment``: speed perturbation, noise and gain;
+* ``dataset``: waveforms, tokens and texts of utterances;
+* ``batching``: batches of utterances of similar length;
+* ``loader``: data loaders that resume exactly;
+* ``synthetic/``: the synthetic default corpus.
+"""

@@ -169,7 +169,7 @@ def make_loader(
     Example
     -------
     >>> import soundfile
-    >>> from speechbrain_ee.corpora import SpeechDataset, Utterance
+    >>> from speechbrain_ee.corpora.manifest import Utterance
     >>> from speechbrain_ee.text.tokenizer import Tokenizer
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", [0.5] * 16000, 16000)

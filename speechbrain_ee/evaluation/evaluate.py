@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from speechbrain.utils.logger import get_logger
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from speechbrain_ee.code_version import code_version
@@ -173,9 +172,8 @@ def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
 
 def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list[list[dict]]:
     """For each waveform and exit: hypothesis, confidences, scores, MACs and frames."""
-    num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=asr.device)
     with asr.inference_ctx:
-        feats, num_frames = asr.mods.features(pad_sequence(list(waveforms), batch_first=True), num_samples)
+        feats, num_frames = asr.mods.features(*pad_batch(waveforms))
         states, lengths = asr.mods.encoder(feats, num_frames)
         outputs = asr.mods.heads(states, lengths)
         columns = [_exit_rows(asr, *pair) for pair in zip([None, *outputs], outputs, strict=False)]

@@ -10,7 +10,6 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from speechbrain.utils.logger import get_logger
-from torch.nn.utils.rnn import pad_sequence
 
 from speechbrain_ee.corpora.batching import padded_seconds
 from speechbrain_ee.corpora.recordings import audio_blocks, load_audio
@@ -24,6 +23,7 @@ from speechbrain_ee.inference.timing import measure_times, timed_batches
 from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_transcripts
 from speechbrain_ee.inference.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.lobes.cost import exit_macs
+from speechbrain_ee.lobes.padding import pad_batch
 from speechbrain_ee.policies import Capped, FixedExit, Policy, policy_from_dict
 
 logger = get_logger(__name__)
@@ -186,8 +186,7 @@ class EarlyExitASR(Pretrained):
         Waveforms are tensors or NumPy arrays: floating point from -1 to 1, int16 or int32.
         """
         waveforms = [waveform.to(self.device) for waveform in as_list(waveforms)]
-        num_samples = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
-        return self._transcribe(pad_sequence(waveforms, batch_first=True), num_samples, policy, **limits)
+        return self._transcribe(*pad_batch(waveforms), policy, **limits)
 
     def transcribe_batch(
         self,

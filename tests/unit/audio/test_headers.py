@@ -179,7 +179,7 @@ def test_broken_mp3_says_nothing_but_our_line(tmp_path, notes, capfd, breakage):
         "cut": "breaks off in the middle of a frame",
         "gap": "3000 bytes between its frames",
         "hole": "bytes between",
-        "tail": "3000 bytes behind its last frame are no audio and are not read",
+        "tail": "3000 bytes after its last frame are not audio and are not read",
     }
     assert wanted[breakage] in notes()[0]
     assert all(str(path) in note for note in notes())
