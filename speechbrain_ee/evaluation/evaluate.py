@@ -25,6 +25,7 @@ from speechbrain_ee.inference.asr import CHUNKS_AT_ONCE, EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters, machine
 from speechbrain_ee.lobes.heads import ExitOutput
+from speechbrain_ee.lobes.padding import pad_batch
 from speechbrain_ee.lobes.state_dicts import modules_digest
 from speechbrain_ee.model.folder import PARTS
 from speechbrain_ee.policies import FixedExit
