@@ -37,7 +37,7 @@ from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import ExitCounts
 from speechbrain_ee.replay.speakers import sum_by_speaker
-from speechbrain_ee.replay.sweeps import exits_taken
+from speechbrain_ee.replay.unsureness import exits_taken
 from speechbrain_ee.replay.utterances import read_utterances
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0)

@@ -18,10 +18,10 @@ from pathlib import Path
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
+from speechbrain_ee.replay.available_scores import threshold_policies, usable_scores
 from speechbrain_ee.replay.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
 from speechbrain_ee.replay.replay import oracle, static_wer
 from speechbrain_ee.replay.speakers import split_by_speaker
-from speechbrain_ee.replay.sweeps import threshold_policies, usable_scores
 from speechbrain_ee.replay.utterances import read_utterances
 
 NUM_SPLITS = 20

@@ -13,9 +13,9 @@ from speechbrain_ee.calibration.record import make_calibration
 from speechbrain_ee.calibration.targets import target_from_dict
 from speechbrain_ee.policies import LearnedThreshold, Patience, ScoreThreshold, ThresholdPolicy
 from speechbrain_ee.policies.scores import SCORES
+from speechbrain_ee.replay.available_scores import usable_scores
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.speakers import split_by_speaker
-from speechbrain_ee.replay.sweeps import usable_scores
 
 OTHER_SCORES = ("learned", "patience")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from speechbrain_ee.policies import LearnedThreshold, Patience, ThresholdPolicy
 from speechbrain_ee.replay.replay import ExitCounts
-from speechbrain_ee.replay.sweeps import exits_taken, limits_between, unsureness
+from speechbrain_ee.replay.unsureness import exits_taken, limits_between, unsureness
 
 PATH_LENGTH = 240
 

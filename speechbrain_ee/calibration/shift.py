@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from speechbrain_ee.policies import Policy, ThresholdPolicy, policy_from_dict
-from speechbrain_ee.replay.sweeps import unsureness
+from speechbrain_ee.replay.unsureness import unsureness
 
 SEEN_RANGE = (0.005, 0.995)  # quantiles of the calibration scores that bound the seen range
 MAX_SHARE_OUTSIDE = 0.05  # larger shares cause a warning

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``speechbrain-ee calibrate``."""
+"""The command ``speechbrain-ee calibrate``: choose the exit threshold of a model."""
 
 import sys
 from pathlib import Path
@@ -14,23 +14,34 @@ from speechbrain_ee.startup import prepare_process
 
 def calibrate(
     run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
-    score: Annotated[str, typer.Option(help="learned, patience, or an exit score.")] = "entropy",
-    promise: Annotated[float | None, typer.Option(help="Points of WER that stopping early may cost, promised.")] = None,
-    average: Annotated[float | None, typer.Option(help="The same on average over calibration sets only.")] = None,
-    max_wer_increase: Annotated[float | None, typer.Option(help="The same on this set only, nothing promised.")] = None,
-    max_wer: Annotated[float | None, typer.Option(help="WER in percent on this set, nothing promised.")] = None,
-    mean_cost: Annotated[float | None, typer.Option(help="Share of the MACs of full depth.")] = None,
-    delta: Annotated[float, typer.Option(help="Chance of a broken promise.")] = DEFAULT_DELTA,
+    score: Annotated[
+        str, typer.Option(help="The score to compare: learned, patience, or the name of an exit score.")
+    ] = "entropy",
+    promise: Annotated[
+        float | None, typer.Option(help="Maximum WER increase in points, promised for further utterances.")
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(help="Maximum WER increase in points, on average over calibration sets.")
+    ] = None,
+    max_wer_increase: Annotated[
+        float | None, typer.Option(help="Maximum WER increase in points on this set; no promise.")
+    ] = None,
+    max_wer: Annotated[float | None, typer.Option(help="Maximum WER in percent on this set; no promise.")] = None,
+    mean_cost: Annotated[
+        float | None, typer.Option(help="Maximum share of the MACs of full depth, on this set.")
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Allowed probability of a broken promise.")] = DEFAULT_DELTA,
     same_speakers: Annotated[
         bool,
-        typer.Option("--same-speakers", help="Promise it for further utterances of this set's speakers only."),
+        typer.Option("--same-speakers", help="Promise for further utterances of this set's speakers only."),
     ] = False,
     on: Annotated[
-        str, typer.Option(help="The evaluated set to calibrate on; best one that chose no checkpoint, as dev did.")
+        str,
+        typer.Option(help="The evaluated set to calibrate on; preferably one that chose no checkpoint, unlike dev."),
     ] = "dev",
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
 ) -> None:
-    """Choose when to stop from RUN/eval/<set>/utterances.jsonl, for one target: prints what is promised."""
+    """Choose the exit threshold for one target from RUN/eval/<set>/utterances.jsonl, and print the promise."""
     prepare_process()
     from speechbrain_ee.calibration.attempts import record_attempt
     from speechbrain_ee.calibration.checks import check_evaluated
@@ -50,10 +61,10 @@ def calibrate(
     if promise is not None:
         given["delta"] = delta
     elif delta != DEFAULT_DELTA:
-        raise typer.BadParameter("--delta is for a promise: give --promise")
+        raise typer.BadParameter("--delta requires --promise")
     if same_speakers:
         if promise is None and average is None:
-            raise typer.BadParameter("--same-speakers is for a promise: give --promise or --average")
+            raise typer.BadParameter("--same-speakers requires --promise or --average")
         given["same_speakers"] = True
     folder = run / "eval" / on
     utterances = read_utterances(folder / "utterances.jsonl")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over a test set: hypothesis, errors, scores and cost of every utterance at every exit."""
+"""Run one pass over a test set: hypothesis, errors, scores and cost of every utterance at every exit."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ from speechbrain_ee.text.metrics import word_errors
 
 logger = get_logger(__name__)
 
-LIBRARIES = ("torch", "speechbrain", "transformers", "soxr")  # whose versions scores depend on
+LIBRARIES = ("torch", "speechbrain", "transformers", "soxr")  # scores depend on their versions
 
 
 def evaluate(
@@ -46,27 +46,27 @@ def evaluate(
     batch_seconds: float = 100.0,
     rtf_seconds: float = 20.0,
 ) -> dict:
-    """Run every exit once over a test set and write what follows from it.
+    """Run every exit over a test set once, and write utterances, tables and plots.
 
-    Results are written as they come, to ``utterances.part-<key>.jsonl``. The same call after an interruption computes
-    what is missing there; the key is of model, decoding and code, and an utterance that has changed is computed again.
-    A batch that fails is run again one utterance at a time. What fails alone is left out: ``missing`` in ``exits.json``
-    says which utterances and why, and the same call computes them when they have been mended.
+    Each batch is written to ``utterances.part-<key>.jsonl`` when it is done. After an interruption, the same call
+    computes only the missing utterances and those that have changed. The key is a hash of model, decoding and code. A
+    batch that fails is run again one utterance at a time. An utterance that fails by itself is left out and listed in
+    ``missing`` of ``exits.json`` with the reason; the same call computes it once it is repaired.
 
     Arguments
     ---------
     asr : EarlyExitASR
-        The model; its ``decoder`` says how to decode.
+        The model; its ``decoder`` turns the output of an exit into text.
     utterances : Sequence[Utterance]
-        The test set; where a file's header gives another duration, the file's is used.
+        The test set; durations in the headers of the files take precedence.
     out_dir : str | Path
-        Gets ``utterances.jsonl``, ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
+        Folder for ``utterances.jsonl``, ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
     test_set : str
-        Its name.
+        Name of the test set.
     batch_seconds : float
-        Audio in a batch, padding included.
+        Seconds of audio in a batch, padding included.
     rtf_seconds : float
-        Audio over which the real-time factor is measured; 0 measures none.
+        Seconds of audio for the measurement of the real-time factor; 0 skips it.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        Before anything is run, if an audio file is missing, broken or empty, no reference has a word, or another
-        process is evaluating into the folder. Afterwards, if no utterance could be evaluated.
+        At the start, if an audio file is missing, broken or empty, no reference has a word, or another process is
+        evaluating into the folder. At the end, if no utterance could be evaluated.
     """
     if not any(utterance.text.split() for utterance in utterances):
         raise ValueError(f"{test_set}: no reference has a word: give a manifest with texts")
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def _key(asr: EarlyExitASR) -> str:
-    """What results depend on beside the utterances: model, decoding, precision and code."""
+    """Hash all that the results depend on, except the utterances: model, decoding, precision and code."""
     model = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
     code = code_version("**/*.py", libraries=LIBRARIES)
     facts = json.dumps([model, _plain(vars(asr.decoder)), asr.decoder.name, str(asr.precision), code])
@@ -118,7 +118,7 @@ def _key(asr: EarlyExitASR) -> str:
 
 
 def _plain(settings: Mapping) -> dict:
-    """Numbers, texts and files among a decoder's settings; of a file its size and time."""
+    """Return the numbers, texts and files among a decoder's settings, with size and time of each file."""
     plain = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, Path))}
     return {name: [str(value), *size_and_time(str(value))] for name, value in plain.items()}
 
@@ -126,19 +126,19 @@ def _plain(settings: Mapping) -> dict:
 def _all_lines(
     asr: EarlyExitASR, utterances: Sequence[Utterance], partial: PartialResults, *, test_set: str, batch_seconds: float
 ) -> tuple[dict[str, dict], dict[str, Exception]]:
-    """Lines of ``utterances.jsonl`` by id, and the errors of those utterances that have none."""
+    """Return lines of ``utterances.jsonl`` by id, and the errors of the utterances that failed."""
     lines = partial.of(utterances)
     failed: dict[str, Exception] = {}
     if lines:
         logger.warning(
-            "%s: %d of %d utterances were evaluated before, as %s says: only the others are run",
+            "%s: %d of %d utterances are already in %s: running only the others",
             *(test_set, len(lines), len(utterances), partial.path),
         )
     seconds = padded_seconds([one.duration for one in utterances], asr.mods.features.min_seconds)
     with partial, tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
         for indices in length_batches(seconds, batch_seconds):
             batch = [utterances[index] for index in indices]
-            # A batch is run as a whole, so that an interruption changes no digit of a score.
+            # A batch is always run as a whole, so that an interruption does not change scores.
             if any(one.id not in lines for one in batch):
                 results = run_batch(partial_function(evaluate_batch, asr), batch)
                 failed |= {one.id: line for one, line in zip(batch, results, strict=True) if _is_error(line)}
@@ -160,7 +160,7 @@ def _first(failed: Mapping[str, Exception]) -> str:
 
 @torch.inference_mode()
 def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
-    """Lines of ``utterances.jsonl`` for one batch; what ``transcribe_file`` would cut is cut, and joined again."""
+    """Return lines of ``utterances.jsonl`` for one batch; long recordings are cut like in ``transcribe_file``."""
     parts = ((row, part) for row, one in enumerate(batch) for part in asr.read_parts(one.audio_filepath))
     exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
     step = max(len(batch), CHUNKS_AT_ONCE)
@@ -172,22 +172,22 @@ def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
 
 
 def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list[list[dict]]:
-    """For each waveform and exit: hypothesis, confidences, scores, MACs and frames."""
+    """Return hypothesis, confidences, scores, MACs and frames, by waveform and exit."""
     with asr.inference_ctx:
         feats, num_frames = asr.mods.features(*pad_batch(waveforms))
         states, lengths = asr.mods.encoder(feats, num_frames)
         outputs = asr.mods.heads(states, lengths)
         columns = [_exit_rows(asr, *pair) for pair in zip([None, *outputs], outputs, strict=False)]
     macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
-    alone = [exit_macs(asr.mods.encoder, asr.mods.heads, frames, heads_run=1) for frames in num_frames.tolist()]
+    static_macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames, heads_run=1) for frames in num_frames.tolist()]
     return [
-        [_with_costs(column[row], macs[row][index], alone[row][index]) for index, column in enumerate(columns)]
+        [_with_costs(column[row], macs[row][index], static_macs[row][index]) for index, column in enumerate(columns)]
         for row in range(len(waveforms))
     ]
 
 
 def _with_costs(exit_row: dict, macs: int, static_macs: int) -> dict:
-    """Add the costs up to an exit, with every head on the way and with its own alone; its decoder is run once."""
+    """Add the MACs up to an exit, with all heads and with its own head only; both include its decoder."""
     decoder = exit_row["decoder_macs"]
     return exit_row | {"macs": macs + decoder, "static_macs": static_macs + decoder}
 
@@ -208,7 +208,7 @@ def _exit_rows(asr: EarlyExitASR, previous: ExitOutput | None, output: ExitOutpu
 
 
 def _join(parts: Sequence[dict]) -> dict:
-    """One exit of a recording that was cut: texts in order, scores weighted by frames, MACs added."""
+    """Join the parts of a recording at one exit: texts in order, scores weighted by frames, MACs summed."""
     if len(parts) == 1:
         return parts[0]
     frames = sum(part["frames"] for part in parts)
@@ -236,7 +236,7 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
         "duration": utterance.duration,
         "reference": utterance.text,
         "num_words": len(utterance.text.split()),
-        **({"parts": len(parts)} if len(parts) > 1 else {}),  # each part stops by itself
+        **({"parts": len(parts)} if len(parts) > 1 else {}),  # each part stops by itself when transcribed
         "exits": [_exit_of_line(layer, one, utterance.text) for layer, one in zip(asr.exit_layers, exits, strict=True)],
     }
 
@@ -251,14 +251,14 @@ def _exit_of_line(layer: int, one: dict, reference: str) -> dict:
         "static_macs": one["static_macs"],
         "word_confidence": one["word_confidence"],
     }
-    if one["ctc_hypothesis"] is not None:  # the text is an attention decoder's
+    if one["ctc_hypothesis"] is not None:  # the text is from an attention decoder
         ctc = {"hypothesis": one["ctc_hypothesis"], "errors": word_errors(reference, one["ctc_hypothesis"])}
         exit |= {"decoder_macs": one["decoder_macs"], "ctc": ctc}
     return exit
 
 
 def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
-    """The first samples of a recording, of which no more is read."""
+    """Read the first samples of a recording."""
     blocks, found = [], 0
     for block in audio_blocks(path, rate):
         blocks.append(block)
@@ -269,24 +269,24 @@ def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
 
 
 def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
-    """Measure, one thread and one utterance at a time, how long each static exit takes per second of audio.
+    """Measure the real-time factor of each static exit, on one thread and one utterance at a time.
 
     Arguments
     ---------
     asr : EarlyExitASR
         The model.
     utterances : Sequence[Utterance]
-        The first of these are used, the last one cut.
+        The first ones are used; the last of them is cut.
     seconds : float
-        How much audio.
+        Seconds of audio to run.
     num_runs : int
-        Every exit is run this often, in turn with the others; the fastest counts.
+        Number of runs of every exit, interleaved with the other exits; the fastest counts.
 
     Returns
     -------
     dict
-        ``rtf``: one number per exit, features, encoder, head and decoding included, reading of files not;
-        ``machine``: CPU, threads and its matrix rate of the same process.
+        ``rtf``: seconds of computation per second of audio, by exit, for features, encoder, head and decoding, without
+        the reading of files. ``machine``: CPU, threads and GEMM rate, measured by the same process.
     """
     rate = asr.mods.features.sample_rate
     waveforms, missing = [], round(seconds * rate)

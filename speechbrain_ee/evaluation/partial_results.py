@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of an evaluation under way: written batch by batch, and found again by the same evaluation."""
+"""Results of an unfinished evaluation: written batch by batch, and read when the evaluation is resumed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from speechbrain_ee.replay.utterances import json_line, parse_line
 if TYPE_CHECKING:
     from speechbrain_ee.corpora.manifest import Utterance
 
-SYNC_S = 10.0  # at most so much work is lost where the machine is switched off
+SYNC_S = 10.0  # at most this much work is lost if the machine is switched off
 LOCK = ".evaluating.lock"
 
 
 class PartialResults:
-    """Lines of ``utterances.jsonl`` in a file beside it, whose name says what computed them.
+    """Lines of ``utterances.jsonl`` in ``utterances.part-<key>.jsonl``, until the evaluation is complete.
 
-    A line is used again where id, reference, speaker and recording are those of its utterance. Lines that a kill has
-    cut off are left out.
+    A line is reused if id, reference, speaker and recording of its utterance are unchanged. Lines that an interruption
+    cut off are ignored.
 
     Arguments
     ---------
     folder : Path
-        Of the test set; must exist.
+        Folder of the test set; must exist.
     key : str
-        Of everything but the utterances that results depend on: model, decoding, code.
+        Hash of all that the results depend on, except the utterances: model, decoding and code.
 
     Example
     -------
@@ -55,7 +55,7 @@ class PartialResults:
         self._synced = time.monotonic()
 
     def of(self, utterances: Sequence[Utterance]) -> dict[str, dict]:
-        """Lines of these utterances, by id."""
+        """Return the lines of these utterances, by id."""
         try:
             text = self.path.read_bytes().decode("utf-8", "replace")
         except FileNotFoundError:
@@ -68,7 +68,7 @@ class PartialResults:
         return found
 
     def append(self, utterances: Sequence[Utterance], lines: Sequence[dict]) -> None:
-        """Write the lines of a batch."""
+        """Append the lines of a batch."""
         rows = zip(utterances, lines, strict=True)
         self._file.write("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows).encode())
         self._file.flush()
@@ -77,13 +77,13 @@ class PartialResults:
             self._synced = time.monotonic()
 
     def remove(self) -> None:
-        """Remove the file, and those that other evaluations left in the folder."""
+        """Remove the partial results of all evaluations in the folder."""
         for path in self.path.parent.glob("utterances.part-*.jsonl"):
             path.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialResults:
         self._file = open(self.path, "ab")  # noqa: SIM115, closed in __exit__
-        self._file.write(b"\n" if self._file.tell() else b"")  # behind a line that was cut off
+        self._file.write(b"\n" if self._file.tell() else b"")  # ends a line that was cut off
         return self
 
     def __exit__(self, *_) -> None:
@@ -94,12 +94,12 @@ class PartialResults:
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Keep two evaluations from writing into one folder.
+    """Lock a folder, so that no other process evaluates into it.
 
     Raises
     ------
     ValueError
-        If another process does so now.
+        If another process has the lock.
     """
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -113,8 +113,8 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows keeps a file that is open
-            (folder / LOCK).unlink()  # while it is held: another process takes a new one
+        with suppress(OSError):  # Windows does not remove an open file
+            (folder / LOCK).unlink()  # while the lock is held: another process creates a new file
         lock.release()
 
 
@@ -127,7 +127,7 @@ def _parse(text: str) -> dict | None:
 
 
 def _facts(utterance: Utterance) -> dict:
-    """What a line must share with its utterance."""
+    """Return the values that a reused line must share with its utterance."""
     return {
         "audio_filepath": str(utterance.audio_filepath),
         "speaker": utterance.speaker,

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of an evaluation: word error rate against compute."""
+"""Plot word error rate against cost: ``exits.png``."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 
-# Okabe and Ito's colours, told apart by colour-blind readers.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish.
 _CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-# Of the many, one of each kind; policies.json and the page have them all.
+# One policy of each kind; policies.json and the report page have all.
 _PLOTTED = ("entropy", "confidence", "agreement", "change", "patience", "posterior")
 
 
@@ -18,21 +18,21 @@ def draw_exits(
     *,
     oracle_macs_per_s: float | None = None,
 ) -> bytes:
-    """WER against cost: static exits with 95 % bars, a curve per policy, the oracle.
+    """Plot static exits with 95 % intervals, a curve per policy, and the oracle.
 
     Arguments
     ---------
     exits : mapping
-        What is in exits.json.
+        Contents of ``exits.json``.
     curves : mapping, optional
-        What is in policies.json.
+        Contents of ``policies.json``.
     oracle_macs_per_s : float, optional
-        Cost of the oracle; None leaves its point out where cost is drawn in MACs.
+        Cost of the oracle; None omits its point if cost is in MACs.
 
     Returns
     -------
     bytes
-        A PNG. Cost is the share of the last exit's MACs, or of its layers if MACs are unknown.
+        A PNG. Cost is a share of the last exit's MACs, or of its layers if MACs are unknown.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
     from matplotlib.patheffects import withStroke
 
     wers = [row["wer"] for row in rows]
-    # A percentile interval of a skewed sample need not contain the estimate.
+    # The percentile interval of a skewed sample may not contain the estimate.
     below = [max(0.0, row["wer"] - row["wer_ci95"][0]) for row in rows]
     above = [max(0.0, row["wer_ci95"][1] - row["wer"]) for row in rows]
     axes.errorbar(
@@ -95,7 +95,7 @@ def _label_axes(axes, exits: Mapping, *, of: str) -> None:
 
     wers = [row["wer"] for row in exits["exits"]]
     if min(wers) > 0 and max(wers) > 4 * min(wers):
-        # Deep exits differ by tenths, shallow ones by tens: only a log scale shows both.
+        # A log scale shows differences of tenths at deep exits and of tens at shallow ones.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         axes.yaxis.set_minor_locator(NullLocator())

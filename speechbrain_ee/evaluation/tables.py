@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation reports: tables, exits.json / .csv / .png and policies.json.
+"""Tables and files of an evaluation: ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
 
-All of it is computed from ``utterances.jsonl``.
+All are computed from ``utterances.jsonl``. The report page is in :mod:`speechbrain_ee.evaluation.page`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from speechbrain_ee.evaluation.plots import draw_exits
 from speechbrain_ee.files import write_whole
-from speechbrain_ee.replay import replay, sweeps
+from speechbrain_ee.replay import available_scores, replay, sweeps
 from speechbrain_ee.text import metrics
 
 NOT_MEASURED = "not measured"
@@ -37,45 +37,45 @@ def write_exits(
     Arguments
     ---------
     out_dir : str or Path
-        Folder of this test set; made if missing.
+        Folder of this test set; created if missing.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     test_set : str
         Name of the test set.
     decoding : str
-        How the texts were made, such as ``"greedy"``.
+        Name of the decoder, such as ``"greedy CTC"``.
     params : sequence of int, optional
-        Parameters of the model cut at each exit.
+        Number of parameters of the model cut at each exit.
     rtf : sequence of float, optional
-        Measured real-time factor of a run to each exit, on one thread.
+        Measured real-time factor up to each exit, on one thread.
     rtf_machine : mapping, optional
-        The CPU's name, threads and GEMM rate beside ``rtf``; stored as ``"machine"``.
+        CPU name, threads and GEMM rate of the measurement of ``rtf``; stored as ``"machine"``.
     model : str, optional
-        Fingerprint of the model, by which a calibration is told from another model's.
+        Fingerprint of the model; a calibration is compared with it.
     missing : mapping, optional
-        Utterances of the test set that could not be evaluated: id and reason.
+        Utterances that could not be evaluated: reason by id.
 
     Returns
     -------
     dict
-        What is in exits.json. Cells that were not measured are None.
+        Contents of ``exits.json``. Values that were not measured are None.
 
     Raises
     ------
     ValueError
         If there are no utterances or reference words, or ``params`` or ``rtf`` lack an exit.
     """
-    static = replay.static_wer(utterances)
-    _check_per_exit("params", params, static)
-    _check_per_exit("rtf", rtf, static)
+    counts = replay.ExitCounts.of(utterances)
+    _check_per_exit("params", params, counts.exit_layers)
+    _check_per_exit("rtf", rtf, counts.exit_layers)
     durations = [u.get("duration") for u in utterances]
     exits = {
         "test_set": test_set,
         "decoding": decoding,
         "num_utterances": len(utterances),
-        "num_words": sum(u["num_words"] for u in utterances),
+        "num_words": int(counts.words.sum()),
         "duration_s": None if None in durations else sum(durations),
-        "exits": [_exit_row(utterances, index, layer, params, rtf) for index, layer in enumerate(static)],
+        "exits": [_exit_row(utterances, counts, index, params, rtf) for index in range(len(counts.exit_layers))],
         "oracle": replay.oracle(utterances),
     }
     if rtf_machine is not None:
@@ -84,29 +84,29 @@ def write_exits(
         exits["model"] = model
     if missing:
         exits["missing"] = dict(missing)
-    curves = {one.label: sweeps.sweep(one, utterances) for one in sweeps.threshold_policies(utterances)}
+    curves = {one.label: sweeps.sweep(one, utterances) for one in available_scores.threshold_policies(utterances)}
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_whole(out_dir / "policies.json", json_bytes(curves))
     write_whole(out_dir / "exits.csv", _csv(exits["exits"]))
     oracle = replay.oracle_result(utterances)
     write_whole(out_dir / "exits.png", draw_exits(exits, curves, oracle_macs_per_s=oracle.macs_per_s))
-    write_whole(out_dir / "exits.json", json_bytes(exits))  # last: where it is, the others are
+    write_whole(out_dir / "exits.json", json_bytes(exits))  # last: if it exists, the other files do
     return exits
 
 
 def exits_table(exits: Mapping) -> str:
-    """exits.json as aligned plain text for a terminal.
+    """Format ``exits.json`` as aligned plain text for a terminal.
 
     Arguments
     ---------
     exits : mapping
-        What ``write_exits`` returned.
+        Contents of ``exits.json``.
 
     Returns
     -------
     str
-        One line per exit, the oracle and the machine under it.
+        One line per exit, then the oracle and the machine.
 
     Example
     -------
@@ -123,7 +123,7 @@ def exits_table(exits: Mapping) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        # Right-aligned, but for the interval, whose WERs line up on the left.
+        # Right-aligned, except the column of WER and interval, whose WERs have a fixed width.
         aligned = [
             cell.ljust(width) if column == _WER_COLUMN else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -133,7 +133,7 @@ def exits_table(exits: Mapping) -> str:
 
 
 def missing_line(exits: Mapping, folder: str | Path) -> str:
-    """One sentence on the utterances that could not be evaluated.
+    """Describe the utterances that could not be evaluated in one sentence.
 
     Example
     -------
@@ -144,23 +144,23 @@ def missing_line(exits: Mapping, folder: str | Path) -> str:
     identity, reason = next(iter(missing.items()))
     return (
         f"{len(missing)} of {exits['num_utterances'] + len(missing)} utterances could not be evaluated (first: "
-        f"{identity}: {reason}): the results of the others are in {folder}; mend or remove them and run the same "
-        "command again, it computes only what is missing"
+        f"{identity}: {reason}): the results of the others are in {folder}; repair or remove these and run the same "
+        "command again, which computes only the missing ones"
     )
 
 
 def exits_markdown(exits: Mapping) -> str:
-    """exits.json as a Markdown table for a README.
+    """Format ``exits.json`` as a Markdown table for a README.
 
     Arguments
     ---------
     exits : mapping
-        What ``write_exits`` returned.
+        Contents of ``exits.json``.
 
     Returns
     -------
     str
-        The table, then the oracle and the machine as a paragraph.
+        The table, then one paragraph with the oracle and the machine.
     """
     rows = [[cell.strip() for cell in row] for row in (_header(exits), *_cells(exits))]
     rows.insert(1, ["---:"] * len(rows[0]))
@@ -174,28 +174,27 @@ _CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per
 
 def _exit_row(
     utterances: Sequence[Mapping],
+    counts: replay.ExitCounts,
     index: int,
-    layer: int,
     params: Sequence[int] | None,
     rtf: Sequence[float] | None,
 ) -> dict:
-    words = [u["num_words"] for u in utterances]
-    errors = [sum(u["exits"][index]["errors"].values()) for u in utterances]
+    errors, words = counts.errors[:, index], counts.words
     speakers = [u.get("speaker") for u in utterances]
     return {
-        "layer": layer,
+        "layer": counts.exit_layers[index],
         "wer": metrics.wer(errors, words),
         "wer_ci95": metrics.bootstrap_ci95(errors, words, speakers).tolist(),
         **_wer_ctc(utterances, index, words),
         "cer": _cer(utterances, index),
         "params": None if params is None else int(params[index]),
-        "macs_per_s": _static_rate(replay.ExitCounts.of(utterances), index),
+        "macs_per_s": _static_rate(counts, index),
         "rtf": None if rtf is None else rtf[index],
     }
 
 
 def _wer_ctc(utterances: Sequence[Mapping], index: int, words: Sequence[int]) -> dict:
-    """WER of the CTC head's best path, where texts are an attention decoder's."""
+    """Return the WER of the CTC head's best path if the texts are from an attention decoder."""
     ctc = [u["exits"][index].get("ctc") for u in utterances]
     if None in ctc:
         return {}
@@ -209,7 +208,7 @@ def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
 
 
 def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
-    """Character error rate in percent of one exit; None where a text is missing."""
+    """Return the character error rate of one exit in percent; None if a text is missing."""
     pairs = [(u.get("reference"), u["exits"][index].get("hypothesis")) for u in utterances]
     if any(None in pair for pair in pairs):
         return None
@@ -242,7 +241,7 @@ def _footer(exits: Mapping) -> list[str]:
     lines = ["oracle: WER {wer:.2f} % at mean layer {mean_layer:.2f}".format(**exits["oracle"])]
     if missing := exits.get("missing"):
         total = exits["num_utterances"] + len(missing)
-        lines.append(f"{len(missing)} of {total} utterances are missing, as they could not be evaluated")
+        lines.append(f"{len(missing)} of {total} utterances are missing because they could not be evaluated")
     if exits.get("machine"):
         facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
         lines.append(f"RTF measured on: {facts}")
@@ -260,11 +259,11 @@ def _csv(rows: Sequence[Mapping]) -> bytes:
 
 
 def json_bytes(value: object) -> bytes:
-    """JSON as files have it: one line an entry, no NaN."""
+    """Format a value as indented JSON; refuses NaN."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _check_per_exit(name: str, values: Sequence | None, exit_layers: Mapping) -> None:
+def _check_per_exit(name: str, values: Sequence | None, exit_layers: Sequence[int]) -> None:
     if values is not None and len(values) != len(exit_layers):
         raise ValueError(
             f"{name} has {len(values)} values for exits {', '.join(map(str, exit_layers))}; give one per exit"

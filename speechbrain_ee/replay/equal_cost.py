@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies and static exits at the same cost, the only fair comparison: at equal mean exit layer, or at equal MACs."""
+"""Compare policies and static exits at equal cost: at equal mean exit layer, or at equal MACs."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import numpy as np
 
 from speechbrain_ee.policies import ThresholdPolicy
 from speechbrain_ee.replay.replay import ExitCounts, static_wer
-from speechbrain_ee.replay.sweeps import exits_taken, sweep, totals, unsureness
+from speechbrain_ee.replay.sweeps import sweep, totals
+from speechbrain_ee.replay.unsureness import exits_taken, unsureness
 
 
 def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], mean_layer: float) -> float | None:
-    """WER of a policy whose threshold gives a wanted mean exit layer on these very utterances.
+    """Compute the WER of a policy at the threshold that gives a certain mean exit layer on these utterances.
 
-    Policies are compared this way: at equal cost. Between two neighbouring thresholds the WER is mixed linearly, as
-    drawing one of the two at random for each utterance would give.
+    Between two neighbouring thresholds the WER is interpolated linearly: the expected WER if one of the two is drawn at
+    random for each utterance.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose thresholds.
+        The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     mean_layer : float
-        The wanted mean.
+        The mean exit layer.
 
     Returns
     -------
     float or None
-        Percent; None where no threshold reaches the mean from above or below.
+        WER in percent; None if the mean is outside the range of the policy.
     """
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
     limits = np.concatenate([[-np.inf], np.unique(unsure[np.isfinite(unsure)])])
     errors, _, taken = totals(counts, unsure, limits)
-    means = taken @ counts.exit_layers / len(counts.words)  # falls with the limit
+    means = taken @ counts.exit_layers / len(counts.words)  # decreasing in the limit
     return _interpolate(means[::-1], 100.0 * errors[::-1] / counts.words.sum(), mean_layer)
 
 
 def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -> float | None:
-    """WER of the two static exits around a mean layer, mixed linearly; None outside the exits."""
+    """Interpolate the WER of the two static exits around a mean layer; None outside the range of the exits."""
     wers = static_wer(utterances)
     return _interpolate(np.array(list(wers), dtype=float), np.array(list(wers.values())), mean_layer)
 
@@ -49,23 +50,23 @@ def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -
 def errors_at_costs(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], shares: Sequence[float]
 ) -> list[np.ndarray | None]:
-    """Expected errors of each utterance where a policy costs shares of the full model's MACs on these very utterances.
+    """Compute the expected errors of each utterance if a policy costs a share of the full model's MACs.
 
-    Between two neighbouring thresholds each utterance is taken by the one or the other, in proportion.
+    The cost is measured on these utterances. Between two neighbouring thresholds the errors are interpolated linearly.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose thresholds.
+        The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl`` with MACs.
     shares : sequence of float
-        Each in (0, 1].
+        Shares of the MACs, each in (0, 1].
 
     Returns
     -------
     list of np.ndarray or None
-        (utterances,) for each share; None where the policy cannot cost this much.
+        (utterances,) for each share; None if the share is outside the range of the policy.
     """
     counts = ExitCounts.of(utterances)
     taken = exits_taken(policy, utterances, [entry["threshold"] for entry in sweep(policy, utterances)])
@@ -74,12 +75,12 @@ def errors_at_costs(
 
 
 def static_errors_at_cost(counts: ExitCounts, share: float) -> np.ndarray | None:
-    """Expected errors of each utterance where two neighbouring static exits are mixed to a share of the full MACs."""
+    """Interpolate the errors of each utterance between two static exits, to a share of the full model's MACs."""
     return _mixed(counts.errors, counts.static_macs, share * counts.full_macs)
 
 
 def _mixed(errors: np.ndarray, macs: np.ndarray, target: float) -> np.ndarray | None:
-    """Mix two neighbouring ways, (utterances, ways), to a total cost."""
+    """Interpolate errors between the two columns, (utterances, columns), whose total MACs are next to a target."""
     cost = macs.sum(axis=0)
     order = np.argsort(cost, kind="stable")
     right = int(np.searchsorted(cost[order], target))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exit policies over cached scores: what would have happened, at what cost. No torch.
+"""Run exit policies over cached scores: exits taken, WER and cost. Needs NumPy, no torch.
 
-``utterances`` are dicts of the form of ``utterances.jsonl``; ``hypothesis``, ``macs`` and
-``duration`` may be missing. ``macs`` of an exit is the whole cost up to it, every head on the way and the decoder
-included, ``static_macs`` the cost with its own head alone; the part ``decoder_macs`` of either is what policies do not
-know yet when they decide. Full depth costs ``static_macs`` of the last exit, and shares of cost are shares of that.
+``utterances`` are dicts as in ``utterances.jsonl``; ``hypothesis``, ``macs`` and ``duration`` may be missing. ``macs``
+of an exit is the total cost up to it, the heads of all earlier exits and the decoder included; ``static_macs`` is the
+cost with its own head only. Both include ``decoder_macs``, which a policy cannot know when it decides. Full depth costs
+``static_macs`` of the last exit; shares of cost are relative to that.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from speechbrain_ee.policies.scores import SCORES
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """What a policy would have done over a test set.
+    """Result of a policy on a test set.
 
     Arguments
     ---------
     exit_indices : list of int
-        Exit taken by each utterance.
+        Exit index taken by each utterance.
     wer : float
-        Pooled word error rate in percent of the texts at those exits.
+        Pooled word error rate in percent at those exits.
     mean_layer : float
         Mean exit layer over utterances.
     macs_per_s : float, optional
-        MACs to the exits taken per second of audio; None if cost or durations are unknown.
+        MACs to those exits per second of audio; None if costs or durations are unknown.
     histogram : dict of int to int
         Number of utterances per exit layer, zeros included.
     """
@@ -44,27 +44,27 @@ class ReplayResult:
 
 
 def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], float] | None = None) -> ReplayResult:
-    """Let a policy decide over cached scores, in the order of the file.
+    """Run a policy over cached scores, in the order of the file.
 
     Arguments
     ---------
     policy : Policy
-        When to stop.
+        The policy.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     clock : callable, optional
-        For a policy with a deadline: gives what was recorded, first the start of an utterance, then the time of each
-        look.
+        For a policy with a deadline: returns recorded times, first the start of an utterance, then the time at each
+        exit where the policy decides.
 
     Returns
     -------
     ReplayResult
-        The same exits as a live run's, and what they cost.
+        The exits that a live run takes, and their cost.
 
     Raises
     ------
     ValueError
-        If there are no utterances, they differ in their exits, or a score is missing.
+        If there are no utterances, their exits differ, or a score is missing.
 
     Example
     -------
@@ -80,7 +80,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], fl
 
 
 def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
-    """Pooled WER in percent of every static exit.
+    """Compute the pooled WER of every static exit.
 
     Arguments
     ---------
@@ -90,7 +90,7 @@ def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
     Returns
     -------
     dict of int to float
-        WER by exit layer.
+        WER in percent by exit layer.
     """
     counts = ExitCounts.of(utterances)
     wers = 100.0 * counts.errors.sum(axis=0) / counts.words.sum()
@@ -98,7 +98,9 @@ def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
 
 
 def oracle(utterances: Sequence[Mapping]) -> dict[str, float]:
-    """The bound of every policy: the earliest exit with the fewest errors for each utterance.
+    """Compute WER and mean exit layer of the oracle, the bound of every policy.
+
+    The oracle takes the earliest exit with the fewest errors of each utterance.
 
     Arguments
     ---------
@@ -115,7 +117,7 @@ def oracle(utterances: Sequence[Mapping]) -> dict[str, float]:
 
 
 def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
-    """The oracle with its exits and its cost.
+    """Compute the result of the oracle with its exits and cost.
 
     Arguments
     ---------
@@ -125,32 +127,32 @@ def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
     Returns
     -------
     ReplayResult
-        As of a policy that knew the errors.
+        The result.
     """
     counts = ExitCounts.of(utterances)
-    return _result(counts, counts.errors.argmin(axis=1))  # argmin: the first of equals
+    return _result(counts, counts.errors.argmin(axis=1))  # the first of equal values
 
 
 @dataclass(frozen=True)
 class ExitCounts:
-    """Lines of ``utterances.jsonl`` as arrays, without scores; MACs and seconds are None where one is unknown."""
+    """Errors, words and costs of ``utterances.jsonl`` as arrays; MACs and seconds are None if one is missing."""
 
     exit_layers: tuple[int, ...]
     errors: np.ndarray  # (utterances, exits)
     words: np.ndarray  # (utterances,)
-    macs: np.ndarray | None  # (utterances, exits), with every head on the way
-    static_macs: np.ndarray | None  # with the exit's own head alone
-    decoder_macs: np.ndarray  # what of either is the attention decoder's
+    macs: np.ndarray | None  # (utterances, exits), with the heads of all earlier exits
+    static_macs: np.ndarray | None  # (utterances, exits), with the exit's own head only
+    decoder_macs: np.ndarray  # (utterances, exits), the attention decoder's part of both
     seconds: float | None
 
     @classmethod
     def of(cls, utterances: Sequence[Mapping]) -> ExitCounts:
-        """Count.
+        """Read the arrays from lines of ``utterances.jsonl``.
 
         Raises
         ------
         ValueError
-            If there are no utterances or reference words, or they differ in their exits.
+            If there are no utterances or reference words, or the exits differ.
         """
         if len(utterances) == 0:
             raise ValueError("no utterances to replay; evaluate a manifest first")
@@ -164,7 +166,7 @@ class ExitCounts:
                 )
         words = np.asarray([u["num_words"] for u in utterances])
         if words.sum() == 0:
-            raise ValueError("a WER needs reference words, and these utterances have none")
+            raise ValueError("a WER needs reference words, but these utterances have none")
         errors = [[sum(e["errors"].values()) for e in u["exits"]] for u in utterances]
         macs = _table(utterances, "macs")
         static = _table(utterances, "static_macs")
@@ -181,19 +183,19 @@ class ExitCounts:
 
     @property
     def full_macs(self) -> float | None:
-        """Cost of full depth, of which every share is a share: to the last exit with its head alone."""
+        """Cost of full depth: up to the last exit, with its head only."""
         return None if self.static_macs is None else float(self.static_macs[:, -1].sum())
 
     def paid_by(self, policy: Policy) -> ExitCounts:
-        """The same with what a policy spends: the heads it needs, and the decoder where its scores come from it."""
+        """Return the counts with the MACs of a policy: those of the heads and the decoder that its scores need."""
         if self.macs is None:
             return self
-        looks = np.array([policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))])
-        earlier = np.arange(len(looks))
-        share = (np.cumsum(looks) - looks) / np.maximum(earlier, 1)  # of the heads before an exit
+        has_head = np.array([policy.needs_head(index, self.exit_layers) for index in range(len(self.exit_layers))])
+        earlier = np.arange(len(has_head))
+        share = (np.cumsum(has_head) - has_head) / np.maximum(earlier, 1)  # of the earlier heads
         macs = self.static_macs + share * (self.macs - self.static_macs)
         if any(SCORES[name].from_decoder for name in policy.score_names):
-            macs = macs + np.cumsum(self.decoder_macs * looks, axis=1) - self.decoder_macs * looks
+            macs = macs + np.cumsum(self.decoder_macs * has_head, axis=1) - self.decoder_macs * has_head
         return replace(self, macs=macs)
 
 
@@ -213,7 +215,7 @@ def _exit_taken(
         if not policy.needs_head(look.exit_index, exit_layers):
             if policy.cuts(look):
                 return look.exit_index
-            continue  # as in a live run: no head, no score
+            continue  # as in a live run: no head is computed
         look.scores.append(exit["scores"])
         if policy.stop(look):
             return look.exit_index
@@ -221,10 +223,10 @@ def _exit_taken(
 
 
 def first_look(utterance: Mapping, exit_layers: tuple[int, ...]) -> Look:
-    """What a policy sees before the first exit: costs and facts, no score yet."""
+    """Return the inputs of a policy before the first exit: costs and facts, but no scores."""
     facts = {} if utterance.get("duration") is None else {"duration": utterance["duration"]}
     macs = [exit.get("macs") for exit in utterance["exits"]]
-    if None not in macs:  # a live run cannot know what decoding will cost
+    if None not in macs:  # a live run does not know the cost of decoding in advance
         macs = [cost - exit.get("decoder_macs", 0) for cost, exit in zip(macs, utterance["exits"], strict=True)]
     return Look(0, exit_layers, scores=[], macs=() if None in macs else macs, facts=facts)
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threshold policies over cached scores, at many thresholds at once. No torch.
-
-``utterances`` are as in :mod:`speechbrain_ee.replay.replay`. A policy's own threshold does not matter here.
-"""
+"""Threshold policies over cached scores, at many thresholds at once. Needs NumPy, no torch."""
 
 from __future__ import annotations
 
@@ -10,40 +7,39 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_ee.policies import Patience, ScoreThreshold, ThresholdPolicy
-from speechbrain_ee.policies.scores import SCORES, score_value
-from speechbrain_ee.replay.replay import ExitCounts, first_look
+from speechbrain_ee.policies import ThresholdPolicy
+from speechbrain_ee.replay.replay import ExitCounts
+from speechbrain_ee.replay.unsureness import limits_between, sign_of, unsureness
 
 
 def sweep(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float] | None = None
 ) -> list[dict]:
-    """WER, mean exit layer and cost of one policy at many thresholds.
+    """Compute WER, mean exit layer and cost of one policy at many thresholds.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose thresholds.
+        The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     thresholds : sequence of float, optional
-        None takes at most 200, evenly spread over the scores in the file and each between two of them, from the
-        threshold that sends all of them to the last exit to the one that stops all of them at the first.
+        None takes at most 200 thresholds at quantiles of the values in the file, each halfway between two neighbouring
+        values; the first sends all utterances to the last exit, the last stops all of them at the first exit.
 
     Returns
     -------
     list of dict
-        The entries of ``policies.json``, in the order of the thresholds; the histogram's keys are
-        strings, as JSON makes them.
+        The entries of ``policies.json``, in the order of the thresholds. The histogram's keys are strings, as in JSON.
 
     Raises
     ------
     ValueError
-        If there are no utterances, they differ in their exits, or the score is missing.
+        If there are no utterances, their exits differ, or the score is missing.
     """
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
-    sign = _sign(policy)
+    sign = sign_of(policy)
     if thresholds is None:
         thresholds = [sign * limit for limit in _default_limits(policy, unsure)]
     limits = sign * np.asarray(thresholds, dtype=float)
@@ -53,46 +49,45 @@ def sweep(
 def choose_threshold(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], max_wer_increase: float
 ) -> dict[str, object]:
-    """The cheapest threshold that loses at most so many points of WER on these utterances.
+    """Choose the cheapest threshold whose WER on these utterances is at most some points above the last exit's.
 
-    Every threshold that makes a difference here is tried, each between two scores (:func:`limits_between`). Full depth
-    runs the last head alone. Nothing is promised for other utterances.
+    Tries one threshold between each pair of neighbouring values (:func:`limits_between`). Full depth runs the last head
+    only. The result is not a bound for other utterances.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose thresholds.
+        The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``, of a development set.
     max_wer_increase : float
-        Points of WER above the last exit's that are allowed, 0 or more.
+        Allowed increase of WER above the last exit's, in points, 0 or more.
 
     Returns
     -------
     dict
-        The entry of ``sweep`` at that threshold; its ``threshold`` is None if no threshold below
-        full depth is good enough.
+        The entry of :func:`sweep` at that threshold; ``threshold`` is None for full depth.
 
     Raises
     ------
     ValueError
-        If ``max_wer_increase`` is negative, or as in ``sweep``.
+        If ``max_wer_increase`` is negative, or as in :func:`sweep`.
     """
     if not max_wer_increase >= 0:
         raise ValueError(f"max_wer_increase is {max_wer_increase}; give points of WER, 0 or more")
     counts = ExitCounts.of(utterances)
     unsure = unsureness(policy, utterances)
-    limits = np.concatenate([[-np.inf], limits_between(policy, unsure)])  # -inf: full depth, always good enough
+    limits = np.concatenate([[-np.inf], limits_between(policy, unsure)])  # -inf: full depth, always allowed
     errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     if macs is not None:
         macs[0] = counts.full_macs
     allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
     cost = taken @ counts.exit_layers if macs is None else macs
     cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
-    # Cheapest first, then fewest errors, then the more cautious (smaller) limit.
+    # Lowest cost first, then fewest errors, then the smaller (safer) limit.
     best = [int(np.lexsort((limits, errors, cost))[0])]
     full_depth = taken[best[0], -1] == taken[best[0]].sum()
-    threshold = None if full_depth else _sign(policy) * float(limits[best[0]])
+    threshold = None if full_depth else sign_of(policy) * float(limits[best[0]])
     macs = None if macs is None else macs[best]
     return _entries([threshold], errors[best], macs, taken[best], counts)[0]
 
@@ -100,16 +95,16 @@ def choose_threshold(
 def cheapest_threshold(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], share: float
 ) -> tuple[float | None, float]:
-    """The threshold with the fewest errors whose mean cost is at most a share of the last exit's.
+    """Choose the threshold with the fewest errors whose mean cost is at most a share of full depth's.
 
     Arguments
     ---------
     policy : ThresholdPolicy
-        Whose thresholds.
+        The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     share : float
-        Of the MACs of full depth, the last head alone, or of its layers where MACs are unknown.
+        Share of the MACs of full depth, which runs the last head only; share of its layers if MACs are unknown.
 
     Returns
     -------
@@ -130,148 +125,25 @@ def cheapest_threshold(
     if not affordable.any():
         return None, float(cost.min() / full)
     best = int(np.lexsort((limits, np.where(affordable, errors, np.inf)))[0])
-    return _sign(policy) * float(limits[best]), float(cost.min() / full)
-
-
-def exits_taken(policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float]) -> np.ndarray:
-    """Exit index of every utterance at many thresholds.
-
-    Arguments
-    ---------
-    policy : ThresholdPolicy
-        Whose thresholds.
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-    thresholds : sequence of float
-        Any.
-
-    Returns
-    -------
-    np.ndarray
-        (utterances, thresholds).
-    """
-    so_far = np.fmin.accumulate(unsureness(policy, utterances), axis=1)
-    limits = _sign(policy) * np.asarray(thresholds, dtype=float)
-    going_on = np.zeros((len(so_far), len(limits)), dtype=int)
-    for column in so_far.T:  # one exit after the other: a cube would be large
-        going_on += ~(column[:, None] <= limits)
-    return going_on
-
-
-def common_scores(utterances: Sequence[Mapping]) -> list[str]:
-    """Names of the scores that every exit of every utterance has, in the order of the registry."""
-    there = set.intersection(*(set(exit["scores"]) for one in utterances for exit in one["exits"]))
-    return [name for name in SCORES if name in there]
-
-
-def usable_scores(utterances: Sequence[Mapping]) -> list[str]:
-    """Scores that a learned one can be made of: those with a value at every exit, for some utterances.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-
-    def has_values(name: str) -> bool:
-        values = np.array([[score_value(exit["scores"], name) for exit in one["exits"]] for one in utterances])
-        return bool(np.isfinite(values).any(axis=0).all())
-
-    found = [name for name in common_scores(utterances) if has_values(name)]
-    if not found:
-        raise ValueError("no score has values at every exit: a learned score has nothing to learn from")
-    return found
-
-
-def threshold_policies(utterances: Sequence[Mapping]) -> list[ThresholdPolicy]:
-    """Every policy without anything to fit that the scores of a file allow; their thresholds are to be chosen.
-
-    Arguments
-    ---------
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-
-    Returns
-    -------
-    list of ThresholdPolicy
-        One per score that has a direction, and patience where exits are compared.
-    """
-    there = common_scores(utterances)
-    found = [ScoreThreshold(name, 0.0) for name in SCORES if name in there and SCORES[name].higher_is_surer is not None]
-    return found + ([Patience(1)] if "agreement" in there else [])
-
-
-def unsureness(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> np.ndarray:
-    """Values of a policy at all exits but the last, turned so that lower is surer.
-
-    Arguments
-    ---------
-    policy : ThresholdPolicy
-        Whose thresholds.
-    utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
-
-    Returns
-    -------
-    np.ndarray
-        (utterances, exits - 1); NaN where the policy never stops.
-    """
-    exit_layers = tuple(exit["layer"] for exit in utterances[0]["exits"])
-    sign = _sign(policy)
-    found = np.empty((len(utterances), len(exit_layers) - 1))
-    for row, utterance in enumerate(utterances):
-        look = first_look(utterance, exit_layers)
-        for look.exit_index, exit in enumerate(utterance["exits"][:-1]):
-            look.scores.append(exit["scores"])
-            found[row, look.exit_index] = policy.value(look)
-    return sign * found
-
-
-def limits_between(policy: ThresholdPolicy, unsure: np.ndarray) -> np.ndarray:
-    """Limits that make a difference, each halfway between two neighbouring values: rounding then changes no exit.
-
-    Arguments
-    ---------
-    policy : ThresholdPolicy
-        Whose limits; those of patience, which counts, stay whole numbers.
-    unsure : np.ndarray
-        What :func:`unsureness` gives.
-
-    Returns
-    -------
-    np.ndarray
-        Rising, one for every value that occurs, at or above it and below the next; empty without values.
-
-    Example
-    -------
-    >>> limits_between(ScoreThreshold("entropy", 0.0), np.array([[0.5], [0.1], [0.3]])).round(2).tolist()
-    [0.2, 0.4, 0.6]
-    """
-    values = np.unique(unsure[np.isfinite(unsure)])
-    if len(values) == 0 or isinstance(policy, Patience):
-        return values
-    gap = values[-1] - values[-2] if len(values) > 1 else max(1e-3, 1e-3 * abs(values[-1]))
-    following = np.append(values[1:], values[-1] + gap)
-    halfway = values + (following - values) / 2
-    return np.where(halfway < following, halfway, values)  # neighbours in floating point have nothing between them
+    return sign_of(policy) * float(limits[best]), float(cost.min() / full)
 
 
 def totals(
     counts: ExitCounts, unsure: np.ndarray, limits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Errors (limits,), MACs (limits,) and utterances per exit (limits, exits).
+    """Compute errors (limits,), MACs (limits,) and utterances per exit (limits, exits).
 
-    An utterance goes on past exit e if its least unsure score up to e is above the limit. So each
-    exit is sorted once by that score, and a limit is a cut in the sorted sums of what going on
-    adds: no matrix of utterances x limits.
+    An utterance continues past exit e if its lowest unsureness up to e is above the limit. The utterances are therefore
+    sorted once per exit by that value. A limit is a position in the cumulative sums of the errors and MACs that the
+    next segment adds. This avoids a matrix of utterances x limits.
     """
-    so_far = np.fmin.accumulate(unsure, axis=1)  # fmin: NaN stops nowhere and hides nothing
+    so_far = np.fmin.accumulate(unsure, axis=1)  # fmin ignores NaN, at which no policy stops
     errors = np.full(len(limits), counts.errors[:, 0].sum())
     macs = None if counts.macs is None else np.full(len(limits), counts.macs[:, 0].sum())
     past = np.zeros((len(limits), len(counts.exit_layers) + 1), dtype=int)
     past[:, 0] = len(so_far)
     for e in range(len(counts.exit_layers) - 1):
-        order = np.argsort(so_far[:, e])  # NaN last: above every limit
+        order = np.argsort(so_far[:, e])  # NaN is last: above every limit
         cut = np.searchsorted(so_far[order, e], limits, side="right")
         past[:, e + 1] = len(so_far) - cut
         errors = errors + _tail_sums(counts.errors[order, e + 1] - counts.errors[order, e])[cut]
@@ -281,7 +153,7 @@ def totals(
 
 
 def _tail_sums(values: np.ndarray) -> np.ndarray:
-    """Sum of values[i:] for i = 0..len(values)."""
+    """Return the sum of values[i:] for i = 0..len(values)."""
     return np.append(np.cumsum(values[::-1])[::-1], 0)
 
 
@@ -310,7 +182,7 @@ def _entries(
 
 
 def _default_limits(policy: ThresholdPolicy, unsure: np.ndarray, count: int = 200) -> np.ndarray:
-    """Limits between the scores, after one below all of them."""
+    """Return limits at quantiles of the values, after one limit below all of them."""
     finite = unsure[np.isfinite(unsure)]
     if finite.size == 0:
         return np.zeros(1)  # every threshold gives the last exit
@@ -319,7 +191,3 @@ def _default_limits(policy: ThresholdPolicy, unsure: np.ndarray, count: int = 20
     chosen = limits[np.searchsorted(np.unique(finite), quantiles)]
     never = finite.min() - 1e-6 * max(1.0, abs(finite.min()))
     return np.unique(np.append(chosen, never))
-
-
-def _sign(policy: ThresholdPolicy) -> int:
-    return -1 if policy.higher_is_surer else 1

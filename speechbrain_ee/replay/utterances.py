@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``utterances.jsonl``: what every exit said of each utterance; all reports come from it."""
+"""Read and write ``utterances.jsonl``: the results of every exit for each utterance, the source of all tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from speechbrain_ee.policies.scores import check_score_names
 
 
 def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
-    """Write one JSON object a line; a score that is no finite number becomes null.
+    """Write one JSON object per line; a score that is not finite becomes null.
 
     Arguments
     ---------
@@ -26,7 +26,7 @@ def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
     Raises
     ------
     ValueError
-        If an utterance lacks what a reader needs, or names an unknown score.
+        If an utterance lacks a required value, or a score is unknown.
     """
     lines = []
     first: dict = {}
@@ -37,7 +37,7 @@ def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
 
 
 def json_line(utterance: Mapping) -> str:
-    """Give an utterance as a line of JSON; a score that is no finite number becomes null."""
+    """Format an utterance as a line of JSON; a score that is not finite becomes null."""
     exits = [
         {**exit, "scores": {name: _finite(v) for name, v in exit["scores"].items()}} for exit in utterance["exits"]
     ]
@@ -45,20 +45,18 @@ def json_line(utterance: Mapping) -> str:
 
 
 def parse_line(text: str) -> dict:
-    """Read a line of :func:`json_line`; null scores come back as NaN."""
+    """Parse a line of :func:`json_line`; null scores become NaN."""
     utterance = json.loads(text)
-    for exit in utterance.get("exits", ()) if isinstance(utterance, dict) else ():
-        exit["scores"] = {name: math.nan if v is None else v for name, v in exit["scores"].items()}
-    return utterance
+    return _nulls_to_nan(utterance) if isinstance(utterance, dict) else utterance
 
 
 def read_utterances(path: str | Path) -> list[dict]:
-    """Read ``utterances.jsonl``; null scores come back as NaN, at which a policy never stops.
+    """Read ``utterances.jsonl``; null scores become NaN, at which a policy never stops.
 
     Arguments
     ---------
     path : str or Path
-        A file of ``write_utterances``, or a subset of its form without texts, MACs and durations.
+        A file of :func:`write_utterances`; texts, MACs and durations may be missing.
 
     Returns
     -------
@@ -68,8 +66,8 @@ def read_utterances(path: str | Path) -> list[dict]:
     Raises
     ------
     ValueError
-        With file and line number, if a line is no JSON object, lacks ``id``, ``num_words`` or
-        ``exits``, names an unknown score, repeats an id, or has other exits than the first line.
+        If a line is not a JSON object, lacks ``id``, ``num_words`` or ``exits``, has an unknown score, repeats an id,
+        or has other exits than the first line. The message starts with file and line number.
     """
     utterances: list[dict] = []
     first: dict = {}
@@ -77,7 +75,7 @@ def read_utterances(path: str | Path) -> list[dict]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {error}; evaluate a manifest first") from error
-    # Not splitlines(): a text may hold characters that Python takes for line ends, JSON does not.
+    # Not splitlines(): it splits at characters that JSON allows in a text.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -87,12 +85,16 @@ def read_utterances(path: str | Path) -> list[dict]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: not JSON ({error}); remove or repair the line") from error
         _check_utterance(utterance, where, first)
-        for exit in utterance["exits"]:
-            exit["scores"] = {name: math.nan if v is None else v for name, v in exit["scores"].items()}
-        utterances.append(utterance)
+        utterances.append(_nulls_to_nan(utterance))
     if not utterances:
         raise ValueError(f"{path}: no utterances; evaluate a manifest first")
     return utterances
+
+
+def _nulls_to_nan(utterance: dict) -> dict:
+    for exit in utterance.get("exits", ()):
+        exit["scores"] = {name: math.nan if value is None else value for name, value in exit["scores"].items()}
+    return utterance
 
 
 def _finite(value: float | None) -> float | None:
@@ -100,7 +102,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _check_utterance(utterance: Mapping, where: str, first: dict) -> None:
-    """Refuse what readers cannot use; ``first`` remembers exits and ids between calls."""
+    """Check the values that readers need; ``first`` keeps the exits and ids of earlier lines."""
     try:
         identity, num_words = utterance["id"], utterance["num_words"]
         layers = [exit["layer"] for exit in utterance["exits"]]
@@ -120,7 +122,7 @@ def _check_utterance(utterance: Mapping, where: str, first: dict) -> None:
         raise ValueError(f"{where}: num_words and errors must be whole numbers, 0 or more")
     if not layers or layers != sorted(set(layers)) or layers != first.setdefault("exits", layers):
         raise ValueError(
-            f"{where}: exit layers {layers} are not those of the first line in rising order, "
+            f"{where}: exit layers {layers} must be in rising order and equal to those of the first line, "
             f"{first.get('exits')}; use utterances of one model"
         )
     if identity in first.setdefault("ids", set()):

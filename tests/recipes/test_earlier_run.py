@@ -15,7 +15,7 @@ import pytest
 from recipes import tiny
 from speechbrain_ee import EarlyExitASR
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.evaluation.page.run_page import write_report
+from speechbrain_ee.evaluation.page.run_page import write_run_page
 from speechbrain_ee.replay.utterances import read_utterances
 from speechbrain_ee.training.hparams import load_hparams
 
@@ -50,7 +50,7 @@ def test_it_transcribes_with_its_calibration(run, tmp_path):
 def test_it_is_calibrated_again_and_reported(run):
     utterances = read_utterances(run / "eval" / "dev" / "utterances.jsonl")
     assert calibrate(utterances, score="entropy", target={"max_wer_increase": 5.0})["fitted_on"]["num_utterances"] == 6
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     assert (run / "report.html").stat().st_size > 0
 
 

@@ -26,8 +26,9 @@ from speechbrain_ee.lobes import TransformerExitEncoder, WhisperExitEncoder
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.model.folder import ModelError, load_config, load_model, save_model
 from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
+from speechbrain_ee.replay.available_scores import threshold_policies
 from speechbrain_ee.replay.replay import replay
-from speechbrain_ee.replay.sweeps import threshold_policies, unsureness
+from speechbrain_ee.replay.unsureness import unsureness
 
 # float32 sums of some hundred terms of size 1, in another order
 TOLERANCE = {"atol": 2e-5, "rtol": 1e-5}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the explorer page shows of one test set, as plain values."""
+"""Data of the report page: the results of one test set as plain values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from speechbrain_ee.calibration.confidence import held_out, reliability
 from speechbrain_ee.calibration.shift import shift_warning
 from speechbrain_ee.calibration.summary import promise_sentence
 from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
+from speechbrain_ee.replay.available_scores import common_scores, threshold_policies
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.replay.replay import ExitCounts, oracle_result, replay
-from speechbrain_ee.replay.sweeps import common_scores, exits_taken, sweep, threshold_policies, unsureness
+from speechbrain_ee.replay.sweeps import sweep
+from speechbrain_ee.replay.unsureness import exits_taken, sign_of, unsureness
 from speechbrain_ee.text.metrics import bootstrap_ci95
 
 NUM_BOOTSTRAPS = 200
@@ -27,25 +29,25 @@ KINDS = {"words": "words", "wer": "utterances"}
 def collect(
     exits: Mapping, utterances: Sequence[Mapping], *, calibration: Mapping | None, folder: Path, sizes: bool = True
 ) -> dict:
-    """Collect what the page shows of one test set.
+    """Collect the data of one test set.
 
     Arguments
     ---------
     exits : mapping
-        The contents of ``exits.json``.
+        Contents of ``exits.json``.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     calibration : mapping, optional
-        The contents of ``calibration.json``.
+        Contents of ``calibration.json``.
     folder : Path
-        Where the page will lie; audio files get paths relative to it.
+        Folder of the page; paths of audio files are relative to it.
     sizes : bool
         Whether to look for the audio files.
 
     Returns
     -------
     dict
-        Plain values; ``policies`` are the entries of ``policies.json`` with a band each.
+        Plain values; ``policies`` are the entries of ``policies.json`` with 95 % intervals.
     """
     oracle = oracle_result(utterances)
     policies = all_policies(utterances, calibration)
@@ -63,7 +65,7 @@ def collect(
 
 
 def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> list[ThresholdPolicy]:
-    """Every policy that the scores allow, and the learned one of a calibration."""
+    """Return every policy that the scores allow, and the learned policy of a calibration."""
     found = threshold_policies(utterances)
     policy = policy_from_dict(calibration["policy"]) if calibration else None
     if isinstance(policy, LearnedThreshold):
@@ -73,7 +75,7 @@ def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> 
 
 
 def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
-    """WER of static exits and of every policy at each of ``SHARES`` of the full model's MACs; empty without MACs."""
+    """Return the WER of static exits and policies at ``SHARES`` of the full model's MACs; empty without MACs."""
     counts = ExitCounts.of(utterances)
     if counts.macs is None:
         return {}
@@ -98,13 +100,13 @@ def policy_curve(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list
 
 
 def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping]) -> dict | None:
-    """What the calibrated policy does here, with what was promised of it; None where it cannot run."""
+    """Return the result of the calibrated policy and its promise; None if its scores or costs are missing."""
     if not calibration:
         return None
     policy = policy_from_dict(calibration["policy"])
     try:
         result = replay(policy, utterances)
-    except ValueError:  # a score of a beam, or a cost, that this file does not have
+    except ValueError:  # this file lacks a score of a beam, or costs
         return None
     return {
         "label": policy.label,
@@ -117,7 +119,7 @@ def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping])
 
 
 def reliability_of_exits(utterances: Sequence[Mapping]) -> dict[str, dict[str, dict]]:
-    """Bins and calibration error by exit layer, of words and of utterances, predicted by the other half."""
+    """Return bins and calibration error of words and utterances by exit layer, cross-fitted on two halves."""
     found: dict[str, dict[str, dict]] = {}
     for index, exit in enumerate(utterances[0]["exits"]):
         for kind, name in KINDS.items():
@@ -144,14 +146,13 @@ def _row(utterance: Mapping, folder: Path, look: bool) -> dict:
 
 
 def _texts(hypotheses: Sequence[str | None]) -> list[str | int | None]:
-    """A text that an earlier exit had already is the index of that exit: most are."""
+    """Replace a text that an earlier exit has, too, by the index of that exit; this saves space."""
     return [hypotheses.index(text) if hypotheses.index(text) < i else text for i, text in enumerate(hypotheses)]
 
 
 def _stops(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[list[int | None]]:
-    """By utterance and exit but the last, the first entry of the policy's curve at which it stops there."""
-    sign = -1 if policy.higher_is_surer else 1
-    limits = [sign * entry["threshold"] for entry in sweep(policy, utterances)]  # rising
+    """Return the first entry of the policy's curve that stops at an exit, by utterance and exit except the last."""
+    limits = [sign_of(policy) * entry["threshold"] for entry in sweep(policy, utterances)]  # in rising order
     values = unsureness(policy, utterances)
     first = np.searchsorted(limits, values, side="left")
     return [

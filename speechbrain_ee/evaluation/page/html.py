@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put data, style, script and plotly's JavaScript into one HTML file."""
+"""Write the report page: data, style, script and plotly's JavaScript in one HTML file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ HERE = Path(__file__).parent
 
 
 def write_page(path: str | Path, test_sets: Mapping[str, Mapping], *, title: str) -> None:
-    """Write the page.
+    """Write the HTML file.
 
     Arguments
     ---------
     path : str or Path
         The HTML file.
     test_sets : mapping
-        What :func:`~speechbrain_ee.evaluation.page.data.collect` gives, by name of the test set.
+        Results of :func:`~speechbrain_ee.evaluation.page.data.collect`, by name of the test set.
     title : str
-        Of the page.
+        Title of the page.
 
     Raises
     ------
     ImportError
-        Without plotly.
+        If plotly is not installed.
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -42,7 +42,7 @@ def write_page(path: str | Path, test_sets: Mapping[str, Mapping], *, title: str
         "TITLE": html.escape(title),
         "VERSION": __version__,
         "STYLE": (HERE / "page.css").read_text("utf-8"),
-        "DATA": base64.b64encode(gzip.compress(data.encode(), mtime=0)).decode(),  # a third of the size
+        "DATA": base64.b64encode(gzip.compress(data.encode(), mtime=0)).decode(),  # reduces the size to a third
         "PLOTLY": get_plotlyjs(),
         "SCRIPT": (HERE / "page.js").read_text("utf-8"),
     }

@@ -6,7 +6,7 @@
   const sets = await new Response(unpacked).json();
   const $ = (id) => document.getElementById(id);
   const PER_PAGE = 50;
-  // Okabe and Ito's colours, told apart by colour-blind readers.
+  // Colours of Okabe and Ito, which colour-blind readers can distinguish.
   const BLUE = "#0072B2", ORANGE = "#D55E00", GREEN = "#009E73", GREY = "#606060";
   const state = { set: null, policy: null, index: 0, sort: "id", rising: true, page: 0, rows: [] };
   const plotting = { displayModeBar: false, responsive: true };
@@ -39,7 +39,7 @@
     $("facts").textContent = `${exits.num_utterances} utterances, ${exits.num_words} words${hours}, ${exits.decoding}`;
     $("promise").textContent = calibrated
       ? `Calibrated: ${calibrated.label}, WER ${fixed(calibrated.wer)} % at mean layer ${fixed(calibrated.mean_layer)}. ${calibrated.promise}.`
-      : "Not calibrated: speechbrain-ee calibrate chooses a threshold.";
+      : "Not calibrated: run speechbrain-ee calibrate to choose a threshold.";
     $("warning").hidden = !warning;
     $("warning").textContent = warning ?? "";
     const names = Object.keys(policies);
@@ -127,7 +127,7 @@
   }
 
   function showExits(entry) {
-    // only where texts are an attention decoder's do its CTC heads say something else
+    // The column of CTC WERs is shown only if the texts are from an attention decoder.
     $("exits").classList.toggle("without-ctc", data().exits.exits.at(-1).wer_ctc === undefined);
     $("exits").tBodies[0].replaceChildren(...data().exits.exits.map((exit) => {
       const tr = document.createElement("tr");
@@ -157,7 +157,7 @@
     const kinds = Object.entries(table[chosen]);
     $("ece").textContent = kinds.map(([name, one]) => `expected calibration error of ${name}: ${fixed(100 * one.ece, 1)} %`).join("; ");
     const traces = [{ x: [0, 1], y: [0, 1], mode: "lines", line: { color: GREY, dash: "dot" }, name: "perfect", hoverinfo: "skip" }];
-    const looks = { words: [GREEN, "a word is right"], utterances: [ORANGE, "share of words wrong in an utterance"] };
+    const looks = { words: [GREEN, "probability that a word is right"], utterances: [ORANGE, "word error rate of an utterance"] };
     for (const [name, one] of kinds) {
       traces.push({ x: one.bins.map((b) => b.predicted), y: one.bins.map((b) => b.observed), name: looks[name][1], mode: "lines+markers", line: { color: looks[name][0] } });
     }
@@ -173,7 +173,7 @@
   }
 
   function exitTaken(row) {
-    const stops = data().stops[state.policy][row]; // the first place of the slider at which it stops at each exit
+    const stops = data().stops[state.policy][row]; // by exit: the first slider position that stops the utterance there
     const found = stops.findIndex((first) => first !== null && first <= state.index);
     return found < 0 ? stops.length : found;
   }
@@ -256,7 +256,7 @@
     const td = cell("", "text"), shown = $("shown-exit").value;
     const hypothesis = one.h[shown === "taken" ? one.taken : Number(shown)];
     if (one.r === null || one.r === undefined || hypothesis === null || hypothesis === undefined) {
-      td.textContent = one.r ?? "no text in this file";
+      td.textContent = one.r ?? "no text in utterances.jsonl";
       return td;
     }
     for (const [kind, word] of difference(one.r.split(/\s+/).filter(Boolean), hypothesis.split(/\s+/).filter(Boolean))) {
@@ -264,18 +264,18 @@
       else {
         const mark = document.createElement(kind);
         mark.textContent = word;
-        const hidden = document.createElement("span"); // for those who do not see the colours
+        const hidden = document.createElement("span"); // read by screen readers
         hidden.className = "hidden";
         hidden.textContent = kind === "del" ? "missing: " : "instead: ";
         mark.prepend(hidden);
-        mark.title = kind === "del" ? "said, not recognised" : "recognised, not said";
+        mark.title = kind === "del" ? "spoken, but not recognised" : "recognised, but not spoken";
         td.append(mark, " ");
       }
     }
     return td;
   }
 
-  // A shortest alignment of words: [["same" | "del" | "ins", word], ...].
+  // Aligns two lists of words with the fewest edits: [["same" | "del" | "ins", word], ...].
   function difference(said, heard) {
     const cost = Array.from({ length: said.length + 1 }, (_, i) => Array.from({ length: heard.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)));
     for (let i = 1; i <= said.length; i++)
@@ -305,7 +305,7 @@
   $("after").addEventListener("click", () => { state.page++; showUtterances(); });
 
   for (const one of Object.values(sets).flatMap((set) => set.utterances)) {
-    one.h = one.h.map((text) => (typeof text === "number" ? one.h[text] : text)); // an exit with the same text
+    one.h = one.h.map((text) => (typeof text === "number" ? one.h[text] : text)); // the index of an earlier exit with the same text
   }
   const names = Object.keys(sets);
   fill($("test-set"), names.map((name) => [name, name]), names.at(-1));

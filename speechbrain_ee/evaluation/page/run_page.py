@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page and the Markdown of everything that was evaluated in a run."""
+"""The report page of a run and the same tables as Markdown: the command ``speechbrain-ee report``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from speechbrain_ee.files import write_whole
 from speechbrain_ee.replay.utterances import read_utterances
 
 
-def write_report(run: str | Path, page: str | Path) -> None:
-    """Write the explorer page of all evaluated sets of a run, and the same as Markdown beside it.
+def write_run_page(run: str | Path, page: str | Path) -> None:
+    """Write the page of all evaluated sets of a run, and the tables as a Markdown file with the same stem.
 
-    ``policies.json`` of every set is written again, with the learned policy where the run has one.
+    Rewrites ``policies.json`` of every set, to include the learned policy of ``calibration.json``.
 
     Arguments
     ---------
     run : str or Path
-        Folder with ``eval/<test set>/``, and ``calibration.json`` where there is one.
+        Folder with ``eval/<test set>/``; its ``calibration.json`` is used if there is one.
     page : str or Path
         The HTML file.
 
@@ -37,15 +37,15 @@ def write_report(run: str | Path, page: str | Path) -> None:
     folders = sorted(path.parent for path in run.glob("eval/*/exits.json"))
     if not folders:
         raise ValueError(f"{run} has no eval/<test set>/exits.json: evaluate a manifest first")
-    file = run / CALIBRATION_FILE
-    calibration = read_calibration(file) if file.exists() else None
+    calibration_file = run / CALIBRATION_FILE
+    calibration = read_calibration(calibration_file) if calibration_file.exists() else None
     sets, markdown = {}, [f"# {run.name}", ""]
     for folder in folders:
         exits = json.loads((folder / "exits.json").read_text("utf-8"))
         utterances = read_utterances(folder / "utterances.jsonl")
         models = {(calibration or {}).get("model"), exits.get("model")} - {None}
         if calibration and len(models) > 1:
-            raise ValueError(f"{folder} was evaluated with another model than {file} is of: evaluate it again")
+            raise ValueError(f"{folder} and {calibration_file} are of different models: evaluate the set again")
         found = collect(exits, utterances, calibration=calibration, folder=page.parent)
         curves = {name: [_without_band(one) for one in entries] for name, entries in found["policies"].items()}
         write_whole(folder / "policies.json", json_bytes(curves))
@@ -61,7 +61,7 @@ def _without_band(entry: Mapping) -> dict:
 
 
 def policies_markdown(at_cost: Mapping) -> str:
-    """WER of every policy at equal cost as a Markdown table."""
+    """Format the WER of every policy at equal cost as a Markdown table."""
     heads = [f"{100 * share:.0f} % of MACs" for share in SHARES]
     lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, wers in at_cost.items():

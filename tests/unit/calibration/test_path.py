@@ -8,7 +8,7 @@ from unit.cases import many
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.policies import LearnedThreshold, Patience, ScoreThreshold, policy_from_dict
-from speechbrain_ee.replay.sweeps import exits_taken
+from speechbrain_ee.replay.unsureness import exits_taken
 
 ENTROPY = ScoreThreshold("entropy", 0.0)
 

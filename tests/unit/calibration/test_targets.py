@@ -12,7 +12,7 @@ from speechbrain_ee.calibration.targets import Promise
 from speechbrain_ee.policies import FixedExit, ScoreThreshold, policy_from_dict
 from speechbrain_ee.replay.replay import ExitCounts, replay
 from speechbrain_ee.replay.speakers import split_by_speaker
-from speechbrain_ee.replay.sweeps import exits_taken
+from speechbrain_ee.replay.unsureness import exits_taken
 
 ENTROPY = ScoreThreshold("entropy", 0.0)
 

@@ -13,7 +13,8 @@ import pytest
 from speechbrain_ee.policies import FixedExit, Patience, ScoreThreshold
 from speechbrain_ee.replay.equal_cost import errors_at_costs
 from speechbrain_ee.replay.replay import oracle, oracle_result, replay, static_wer
-from speechbrain_ee.replay.sweeps import cheapest_threshold, choose_threshold, limits_between, sweep
+from speechbrain_ee.replay.sweeps import cheapest_threshold, choose_threshold, sweep
+from speechbrain_ee.replay.unsureness import limits_between
 
 LAYERS = (2, 4, 6)
 NAN = float("nan")

@@ -15,7 +15,7 @@ from unit.cases import many
 
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.file import write_calibration
-from speechbrain_ee.evaluation.page.run_page import write_report
+from speechbrain_ee.evaluation.page.run_page import write_run_page
 from speechbrain_ee.evaluation.tables import write_exits
 from speechbrain_ee.replay.utterances import write_utterances
 
@@ -56,7 +56,7 @@ def page_data(path):
 
 
 def test_the_page_has_every_set_and_works_before_calibration(run):
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     data = page_data(run / "report.html")
     assert list(data) == ["dev", "test"]
     assert data["test"]["calibrated"] is None
@@ -76,7 +76,7 @@ def strip(entry):
 
 
 def test_where_the_page_says_that_utterances_stop_is_the_histogram(run):
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     found = page_data(run / "report.html")["test"]
     for label, entries in found["policies"].items():
         for place in range(0, len(entries), 7):
@@ -88,7 +88,7 @@ def test_where_the_page_says_that_utterances_stop_is_the_histogram(run):
 @pytest.mark.parametrize("score", ["learned", "entropy"])
 def test_the_calibrated_policy_is_shown(run, score):
     write_calibration(run, calibrate(many(400, seed=2), score=score, target={"promise": 2.0}))
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     found = page_data(run / "report.html")["test"]
     assert found["calibrated"]["label"] == score
     assert "WER is at most 2.0 points above" in found["calibrated"]["promise"]
@@ -97,14 +97,14 @@ def test_the_calibrated_policy_is_shown(run, score):
 
 
 def test_the_markdown_has_the_tables_and_pictures(run):
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     text = (run / "report.md").read_text("utf-8")
     assert text.count("| exit | layer |") == 2
     assert "![WER against cost](eval/test/exits.png)" in text
 
 
 def test_policies_at_equal_cost_lie_between_the_exits_and_the_oracle(run):
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     found = page_data(run / "report.html")["test"]
     wers = [one["wer"] for one in found["exits"]["exits"]]
     best = found["exits"]["oracle"]["wer"]  # of each utterance by itself: no mixture of exits has less
@@ -119,7 +119,7 @@ def test_policies_at_equal_cost_lie_between_the_exits_and_the_oracle(run):
 
 def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(ValueError, match="has no eval/<test set>/exits.json: evaluate a manifest first"):
-        write_report(tmp_path, tmp_path / "report.html")
+        write_run_page(tmp_path, tmp_path / "report.html")
 
 
 # --- in a browser ---------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def browser():
 @pytest.fixture
 def page(run, browser):
     write_calibration(run, calibrate(many(400, seed=2), score="entropy", target={"promise": 2.0}))
-    write_report(run, run / "report.html")
+    write_run_page(run, run / "report.html")
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     complaints, requests = [], []
     opened.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
