@@ -167,7 +167,7 @@ def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list
 
 
 def _fit(kind: str, rows: Sequence[tuple[float, float, float]]) -> dict:
-    """Fit a map whose probabilities are never 0 or 1: so many words cannot show it."""
+    """Fit a map whose probabilities are not 0 or 1, which no finite number of words can prove."""
     values, observed, weights = zip(*rows, strict=True)
     isotonic_map = fit_isotonic(values, observed, weights=weights, rising=kind == "words")
     least = 0.5 / (sum(weights) + 1)

@@ -13,8 +13,10 @@ from unit.models import make_asr, make_joint_heads
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.evaluation.evaluate import _beginning, _key, evaluate, evaluate_batch, real_time_factors
+from speechbrain_ee.evaluation.batch import evaluate_batch
+from speechbrain_ee.evaluation.evaluate import _key, evaluate
 from speechbrain_ee.evaluation.partial_results import only_process
+from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_factors
 from speechbrain_ee.evaluation.tables import exits_table
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measure the real-time factor of every static exit."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.corpora.recordings import audio_blocks
+from speechbrain_ee.inference.asr import EarlyExitASR
+from speechbrain_ee.lobes.cost import machine
+from speechbrain_ee.policies import FixedExit
+
+
+def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
+    """Measure the real-time factor of each static exit, on one thread and one utterance at a time.
+
+    Arguments
+    ---------
+    asr : EarlyExitASR
+        The model.
+    utterances : Sequence[Utterance]
+        The first ones are used; the last of them is cut.
+    seconds : float
+        Seconds of audio to run.
+    num_runs : int
+        Number of runs of every exit, interleaved with the other exits; the fastest counts.
+
+    Returns
+    -------
+    dict
+        ``rtf``: seconds of computation per second of audio, by exit, for features, encoder, head and decoding, without
+        the reading of files. ``machine``: CPU, threads and GEMM rate, measured by the same process.
+    """
+    rate = asr.mods.features.sample_rate
+    waveforms, missing = [], round(seconds * rate)
+    for utterance in utterances:
+        if missing <= 0:
+            break
+        waveforms += asr.cut(_beginning(utterance.audio_filepath, rate, missing))
+        missing = round(seconds * rate) - sum(map(len, waveforms))
+    total = sum(map(len, waveforms)) / rate
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        best = [float("inf")] * len(asr.exit_layers)
+        runs = [*enumerate(asr.exit_layers)] * num_runs
+        for index, layer in tqdm(runs, desc="real-time factor", delay=2, leave=False):
+            begin = time.perf_counter()
+            for waveform in waveforms:
+                asr.transcribe_waveforms([waveform], policy=FixedExit(layer))
+            best[index] = min(best[index], time.perf_counter() - begin)
+        return {"rtf": [value / total for value in best], "machine": machine() | {"device": asr.device}}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
+    """Read the first samples of a recording."""
+    blocks, found = [], 0
+    for block in audio_blocks(path, rate):
+        blocks.append(block)
+        found += len(block)
+        if found >= num_samples:
+            break
+    return torch.cat(blocks)[:num_samples]
