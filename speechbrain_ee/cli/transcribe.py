@@ -68,7 +68,7 @@ def transcribe(
 
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
-    asr = EarlyExitASR.from_hparams(model, calibration=calibration, policy=policy, run_opts=device_options(device))
+    asr = EarlyExitASR.from_hparams(model, calibration_file=calibration, policy=policy, run_opts=device_options(device))
     asr.decoder = asr.make_decoder(
         decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
     )

@@ -85,7 +85,7 @@ class EarlyExitASR(Pretrained):
         source: str | Path,
         *,
         savedir: str | Path | None = None,
-        calibration: str | Path | None = None,
+        calibration_file: str | Path | None = None,
         policy: Policy | None = None,
         run_opts: dict | None = None,
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
@@ -102,7 +102,7 @@ class EarlyExitASR(Pretrained):
             Run folder, bundle, or name on the Hub.
         savedir : str | Path | None
             Folder for links to (or copies of) the files; None means none, or the cache of the Hub.
-        calibration : str | Path | None
+        calibration_file : str | Path | None
             A ``calibration.json`` of this model; None means the one in ``source``, if there is one.
         policy : Policy | None
             Decides when an utterance stops; None means the policy of the calibration, or the full encoder without one.
@@ -126,7 +126,7 @@ class EarlyExitASR(Pretrained):
             If the policy does not fit the exits of the model, or the calibration belongs to another model.
         """
         files = ModelSource(source, savedir=savedir, local_strategy=local_strategy, fetch_config=fetch_config)
-        model = load_from_source(files, calibration=calibration, needs_calibration=policy is None)
+        model = load_from_source(files, calibration_file=calibration_file, needs_calibration=policy is None)
         calibrated = None
         if policy is None and model.calibration is not None:
             policy = calibrated = policy_from_dict(model.calibration["policy"])

@@ -35,14 +35,16 @@ class LoadedModel(NamedTuple):
     calibration: dict | None
 
 
-def load_from_source(files: ModelSource, *, calibration: str | Path | None, needs_calibration: bool) -> LoadedModel:
+def load_from_source(
+    files: ModelSource, *, calibration_file: str | Path | None, needs_calibration: bool
+) -> LoadedModel:
     """Load a model from its source.
 
     Arguments
     ---------
     files : ModelSource
         The files of the model.
-    calibration : str | Path | None
+    calibration_file : str | Path | None
         A ``calibration.json`` of this model; None means the one in the source, if there is one.
     needs_calibration : bool
         Whether a calibration in the source that does not fit the model is an error. Otherwise it is ignored with a
@@ -70,9 +72,9 @@ def load_from_source(files: ModelSource, *, calibration: str | Path | None, need
             "replace it by the tokenizer that the model was trained with"
         )
     model = fingerprint(paths)
-    if calibration is None:
-        found = files.calibration(model, is_needed=needs_calibration)
+    if calibration_file is None:
+        calibration = files.calibration(model, is_needed=needs_calibration)
     else:
-        check_not_pointer(calibration)
-        found = read_calibration(calibration, model)
-    return LoadedModel(modules, tokenizer, model, found)
+        check_not_pointer(calibration_file)
+        calibration = read_calibration(calibration_file, model)
+    return LoadedModel(modules, tokenizer, model, calibration)

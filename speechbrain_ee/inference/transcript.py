@@ -109,7 +109,7 @@ def make_transcripts(
     for one, best, frames in zip(stopped.utterances, best_log_probs, stopped.output.lengths.tolist(), strict=True):
         decoded = one.decoded[-1]
         seconds_per_frame, duration = one.facts["padded_duration"] / frames, one.facts["duration"]
-        words = make_words(decoded.spans, seconds_per_frame, duration=duration, confidences=word_map)
+        words = make_words(decoded.spans, seconds_per_frame, duration=duration, isotonic_map=word_map)
         decoding_macs = sum(text.macs for text in one.decoded if text is not None)
         transcripts[one.position] = Transcript(
             text=decoded.text,
@@ -153,7 +153,7 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
 
 
 def make_words(
-    spans: Sequence[Span], seconds_per_frame: float, *, duration: float, confidences: Mapping | None = None
+    spans: Sequence[Span], seconds_per_frame: float, *, duration: float, isotonic_map: Mapping | None = None
 ) -> list[Word]:
     """Convert spans to words with times in seconds and calibrated confidences.
 
@@ -165,7 +165,7 @@ def make_words(
         Length of a frame of the encoder output.
     duration : float
         Seconds of audio; no word ends later.
-    confidences : mapping, optional
+    isotonic_map : mapping, optional
         Confidence map of this exit, see :func:`~speechbrain_ee.calibration.confidence.fit_isotonic`.
 
     Returns
@@ -178,7 +178,7 @@ def make_words(
             text=span.text,
             start=min(span.start * seconds_per_frame, duration),
             end=min(span.end * seconds_per_frame, duration),
-            confidence=span.confidence if confidences is None else isotonic_value(confidences, span.confidence),
+            confidence=span.confidence if isotonic_map is None else isotonic_value(isotonic_map, span.confidence),
         )
         for span in spans
     ]

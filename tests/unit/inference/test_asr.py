@@ -496,7 +496,7 @@ def test_a_calibration_of_ones_own(folder, tmp_path):
     (tmp_path / "other").mkdir()
     write_calibration(folder, {"policy": FixedExit(1).to_dict()})
     write_calibration(tmp_path / "other", {"policy": FixedExit(2).to_dict(), "model": None})
-    asr = EarlyExitASR.from_hparams(folder, calibration=tmp_path / "other" / "calibration.json")
+    asr = EarlyExitASR.from_hparams(folder, calibration_file=tmp_path / "other" / "calibration.json")
     assert asr.policy.layer == 2
     assert EarlyExitASR.from_hparams(folder).policy.layer == 1
     write_calibration(folder, {"policy": FixedExit(1).to_dict(), "model": asr.fingerprint})

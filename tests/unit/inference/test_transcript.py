@@ -16,7 +16,7 @@ def test_words_have_seconds_and_end_with_the_audio():
 
 
 def test_words_have_calibrated_confidences():
-    halved = make_words(SPANS, 0.04, duration=9.0, confidences={"x": [0.0, 1.0], "y": [0.0, 0.5]})
+    halved = make_words(SPANS, 0.04, duration=9.0, isotonic_map={"x": [0.0, 1.0], "y": [0.0, 0.5]})
     assert [word.confidence for word in halved] == pytest.approx([0.35, 0.25])
 
 
