@@ -129,7 +129,8 @@ def check_device(device: str | None) -> None:
     kind, colon, index = (device or "cpu").partition(":")
     if kind not in ("cpu", "cuda", "mps") or (colon and (kind != "cuda" or not index.isdecimal())):
         raise ValueError(f"device {device}: give cpu, cuda, cuda:<number> or mps")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device}: torch finds {torch.cuda.device_count()} GPUs: give cpu")
+    if kind == "cuda" and int(index or 0) >= (found := torch.cuda.device_count()):
+        allowed = f"cpu or cuda:0..{found - 1}" if found else "cpu"
+        raise ValueError(f"device {device}: torch finds {found} GPUs: give {allowed}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device {device}: torch finds no Apple GPU: give cpu")

@@ -16,6 +16,7 @@ from speechbrain_ee.evaluation.plots import draw_exits
 from speechbrain_ee.files import write_whole
 from speechbrain_ee.replay import available_scores, replay, sweeps
 from speechbrain_ee.text import metrics
+from speechbrain_ee.text.bootstrap import bootstrap_ci95
 
 NOT_MEASURED = "not measured"
 
@@ -184,7 +185,7 @@ def _exit_row(
     return {
         "layer": counts.exit_layers[index],
         "wer": metrics.wer(errors, words),
-        "wer_ci95": metrics.bootstrap_ci95(errors, words, speakers).tolist(),
+        "wer_ci95": bootstrap_ci95(errors, words, speakers).tolist(),
         **_wer_ctc(utterances, index, words),
         "cer": _cer(utterances, index),
         "params": None if params is None else int(params[index]),

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Word and character error rates, pooled, with bootstrap intervals.
+"""Word and character error rates, pooled.
 
 Errors are counted with kaldialign: its edit distance in C++ gives the same counts as SpeechBrain (a test compares them)
-and is faster than SpeechBrain's pure Python. kaldialign's bootstrap is not used, because it resamples utterances only,
-and utterances of one speaker are not independent.
+and is faster than SpeechBrain's pure Python. Confidence intervals: :mod:`speechbrain_ee.text.bootstrap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from kaldialign import align, edit_distance
-
-from speechbrain_ee.replay.speakers import sum_by_speaker
 
 
 def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
@@ -133,60 +130,18 @@ def wer(errors: Sequence[int], words: Sequence[int]) -> float:
     >>> wer([1, 0], [4, 6])
     10.0
     """
-    errors, words = _check_counts(errors, words)
+    errors, words = check_counts(errors, words)
     return float(100.0 * errors.sum() / words.sum())
 
 
-def bootstrap_ci95(
-    errors: Sequence[int] | np.ndarray,
-    words: Sequence[int],
-    speakers: Sequence[Hashable | None] | None = None,
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return the 95 % percentile interval of the pooled WER by a bootstrap over speakers.
-
-    Source: Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance
-    evaluation", ICASSP 2004; speakers are resampled as clusters because the errors of one speaker's
-    utterances are correlated. With fewer than about ten speakers the interval is too narrow.
-
-    Arguments
-    ---------
-    errors : sequence of int or np.ndarray
-        Errors (S + D + I) of each utterance, (utterances,) or (utterances, columns).
-    words : sequence of int
-        Reference words of each utterance.
-    speakers : sequence, optional
-        Speaker of each utterance; see :func:`~speechbrain_ee.replay.speakers.speaker_groups`. None resamples
-        utterances.
-    num_samples : int
-        Number of bootstrap samples.
-    seed : int
-        Seed of the samples. The same seed draws the same speakers, so intervals of several exits are comparable.
-
-    Returns
-    -------
-    np.ndarray
-        (2,) or (columns, 2): lower and upper end in percent.
-
-    Raises
-    ------
-    ValueError
-        If there is no reference word, or lengths differ.
-
-    Example
-    -------
-    >>> bootstrap_ci95([1, 1, 1], [10, 10, 10]).tolist()
-    [10.0, 10.0]
-    """
-    errors, words = (sum_by_speaker(values, speakers).astype(float) for values in _check_counts(errors, words))
-    rng = np.random.default_rng(seed)
-    rates = np.full((num_samples, *errors.shape[1:]), np.nan)  # a sample without words remains NaN
-    for sample in range(num_samples):  # A matrix of all samples would need GBs for 100,000 utterances.
-        counts = np.bincount(rng.integers(len(words), size=len(words)), minlength=len(words)).astype(float)
-        if num_words := counts @ words:
-            rates[sample] = 100.0 * (counts @ errors) / num_words
-    return np.nanpercentile(rates, [2.5, 97.5], axis=0).T
+def check_counts(errors: Sequence[int], words: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors and words as arrays; raise ValueError if their lengths differ or there is no reference word."""
+    errors, words = np.asarray(errors), np.asarray(words)
+    if len(errors) != len(words):
+        raise ValueError(f"got errors of {len(errors)} and words of {len(words)} utterances; give one each")
+    if words.sum() == 0:
+        raise ValueError("an error rate needs reference words, but the references are empty")
+    return errors, words
 
 
 def _errors(reference: list[str], hypothesis: list[str]) -> dict[str, int]:
@@ -196,12 +151,3 @@ def _errors(reference: list[str], hypothesis: list[str]) -> dict[str, int]:
 
 def _one_space(text: str) -> str:
     return " ".join(text.split())
-
-
-def _check_counts(errors: Sequence[int], words: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    errors, words = np.asarray(errors), np.asarray(words)
-    if len(errors) != len(words):
-        raise ValueError(f"got errors of {len(errors)} and words of {len(words)} utterances; give one each")
-    if words.sum() == 0:
-        raise ValueError("an error rate needs reference words, but the references are empty")
-    return errors, words

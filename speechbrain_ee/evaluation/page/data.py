@@ -19,7 +19,7 @@ from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_c
 from speechbrain_ee.replay.replay import ExitCounts, oracle_result, replay
 from speechbrain_ee.replay.sweeps import sweep
 from speechbrain_ee.replay.unsureness import exits_taken, sign_of, unsureness
-from speechbrain_ee.text.metrics import bootstrap_ci95
+from speechbrain_ee.text.bootstrap import bootstrap_ci95
 
 NUM_BOOTSTRAPS = 200
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
