@@ -48,7 +48,7 @@ def check_same(own: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.T
     differences = [
         ("lacks", [key for key in own if key not in state_dict]),
         ("has in excess", [key for key in state_dict if key not in own]),
-        ("has in another shape", _other_shapes(own, state_dict)),
+        ("has in another shape", other_shapes(own, state_dict)),
         ("has in another type", _other_types(own, state_dict)),
     ]
     found = [
@@ -81,7 +81,7 @@ def modules_digest(modules: Sequence[torch.nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
+def other_shapes(own: Mapping, state_dict: Mapping) -> list[str]:
     """Return the names and both shapes of common tensors that differ in shape."""
     return [
         f"{key} {tuple(theirs.shape)} instead of {tuple(ours.shape)}"

@@ -9,7 +9,7 @@ from speechbrain.utils import checkpoints as sb_checkpoints
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_ee.errors import CheckpointError
-from speechbrain_ee.lobes.state_dicts import _other_shapes, first_names
+from speechbrain_ee.lobes.state_dicts import first_names, other_shapes
 
 
 def average_checkpoints(
@@ -114,7 +114,7 @@ def _mean_state_dict(named_state_dicts: Iterable[tuple[Path, dict]]) -> dict[str
     total = {k: v.cpu().double() for k, v in best.items() if _is_averaged(v)}
     count = 1
     for path, state_dict in iterator:
-        differing = sorted(best.keys() ^ state_dict.keys()) + _other_shapes(best, state_dict)
+        differing = sorted(best.keys() ^ state_dict.keys()) + other_shapes(best, state_dict)
         if differing:
             raise CheckpointError(
                 f"the checkpoints {best_path} and {path} differ in {first_names(differing)}: "
