@@ -15,9 +15,9 @@ $(BIN)/.uv: locks/uv.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r locks/uv.txt
 	touch $@
 
-$(BIN)/.run: $(BIN)/.uv locks/run.txt setup.py
+$(BIN)/.run: $(BIN)/.uv locks/run.txt setup.py runtime/pyproject.toml
 	$(INSTALL) -r locks/run.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable ./runtime --editable .
 	touch $@
 
 $(BIN)/.dev: $(BIN)/.run locks/dev.txt

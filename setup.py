@@ -22,12 +22,11 @@ INSTALL_REQUIRES = [
     "speechbrain>=1.1.2",  # 1.1.2 fixes the padding mask of a batch without a full-length utterance
     "hyperpyyaml>=1.2.3",  # requires ruamel.yaml below 0.19, as 0.19 fails
     "ruamel.yaml>=0.17.28",
+    "speechbrain_ee_runtime",  # of this repository: pip install ./runtime
     "numpy>=1.24",
     "soundfile>=0.13",
-    "soxr>=0.5",  # resamples in blocks, without torch; half a megabyte
     "sentencepiece>=0.2.0",
     "kaldialign>=0.9.1",
-    "rapidfuzz>=3.6",  # edit distance of exit scores; kaldialign also counts S, D and I, and is slower
     "matplotlib>=3.8",
     "scipy>=1.11",
     "scikit-learn>=1.4",  # learned score, isotonic confidence

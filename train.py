@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.startup import prepare_process
 
 with one_line_errors("train.py"):
@@ -21,6 +21,7 @@ with one_line_errors("train.py"):
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.calibration.after_training import calibrate_run, forget_calibration_of_another_model
 from speechbrain_ee.corpora.checks import unwritable_warning
 from speechbrain_ee.errors import show_tracebacks
@@ -29,7 +30,6 @@ from speechbrain_ee.evaluation.tables import exits_table, missing_line
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.state_dicts import load_strict
 from speechbrain_ee.model.folder import save_model
-from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.startup import check_device
 from speechbrain_ee.training.averaging import average_checkpoints, mix_state_dicts
 from speechbrain_ee.training.brain import ExitBrain

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ee_runtime.errors import one_line_errors
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import compute_scores
-from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.replay.utterances import read_utterances
 
 

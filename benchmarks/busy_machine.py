@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.startup import available_cpus
 
 SETTINGS = {
@@ -33,8 +33,8 @@ def measure(run: Path, seconds: float) -> float:
     """Return the batches per second of this process."""
     from torch.nn.utils.rnn import pad_sequence
 
+    from ee_runtime.policies import FixedExit
     from speechbrain_ee.inference.asr import EarlyExitASR
-    from speechbrain_ee.policies import FixedExit
     from speechbrain_ee.replay.utterances import read_utterances
 
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit())

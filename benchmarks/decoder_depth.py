@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ee_runtime.errors import one_line_errors
+from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.decoders.attention_search import GrowingText, Limit
-from speechbrain_ee.errors import one_line_errors
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.lobes.attention_decoder import extend, project, read
 from speechbrain_ee.lobes.cost import exit_macs
-from speechbrain_ee.special_tokens import BOS_INDEX
 from speechbrain_ee.text.metrics import word_errors
 from speechbrain_ee.training.losses import NO_TARGET, attention_targets
 

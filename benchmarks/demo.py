@@ -15,10 +15,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from speechbrain_ee.calibration.file import CALIBRATION_FILE
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.calibration.file import CALIBRATION_FILE
+from ee_runtime.errors import one_line_errors
+from ee_runtime.policies import policy_from_dict
 from speechbrain_ee.evaluation.tables import exits_markdown
-from speechbrain_ee.policies import policy_from_dict
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.utterances import read_utterances
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ee_runtime.errors import one_line_errors
+from ee_runtime.policies import LearnedThreshold
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
-from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.policies import LearnedThreshold
 from speechbrain_ee.replay.available_scores import threshold_policies, usable_scores
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.replay.replay import ExitCounts

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import soundfile
 
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.corpora.manifest import Utterance, read_manifest, write_manifest
 from speechbrain_ee.corpora.recordings import load_audio
-from speechbrain_ee.errors import one_line_errors
 
 SAMPLE_RATE = 16000
 

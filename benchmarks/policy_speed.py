@@ -13,7 +13,7 @@ import json
 import time
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.startup import prepare_process
 
 with one_line_errors("policy_speed.py"):
@@ -21,9 +21,9 @@ with one_line_errors("policy_speed.py"):
 
 from tqdm import tqdm
 
+from ee_runtime.policies import FixedExit, Policy
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.cost import machine
-from speechbrain_ee.policies import FixedExit, Policy
 from speechbrain_ee.replay.utterances import read_utterances
 from speechbrain_ee.text.metrics import word_errors
 

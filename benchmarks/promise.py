@@ -22,8 +22,10 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
+from ee_runtime.calibration.defaults import MIN_UTTERANCES
+from ee_runtime.errors import one_line_errors
+from ee_runtime.policies import ScoreThreshold
 from speechbrain_ee.calibration.choose import candidate
-from speechbrain_ee.calibration.defaults import MIN_UTTERANCES
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import (
     PSEUDO_WORDS,
@@ -33,8 +35,6 @@ from speechbrain_ee.calibration.risk import (
 )
 from speechbrain_ee.calibration.sample_size import fewest_speakers
 from speechbrain_ee.calibration.targets import Promise
-from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import ExitCounts
 from speechbrain_ee.replay.speakers import sum_by_speaker
 from speechbrain_ee.replay.unsureness import exits_taken

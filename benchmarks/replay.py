@@ -15,9 +15,9 @@ import argparse
 import json
 from pathlib import Path
 
+from ee_runtime.errors import one_line_errors
+from ee_runtime.policies import LearnedThreshold, ScoreThreshold
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
-from speechbrain_ee.errors import one_line_errors
-from speechbrain_ee.policies import LearnedThreshold, ScoreThreshold
 from speechbrain_ee.replay.available_scores import threshold_policies, usable_scores
 from speechbrain_ee.replay.equal_cost import static_wer_at_mean_layer, wer_at_mean_layer
 from speechbrain_ee.replay.replay import oracle, static_wer

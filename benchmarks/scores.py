@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from common import EXIT_LAYERS, alternate, make_model, publish, ratio
 
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.decoders.ctc import BeamCTC
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
 from speechbrain_ee.lobes import LogMel
-from speechbrain_ee.policies import FixedExit
 from speechbrain_ee.replay.utterances import read_utterances
 
 SECONDS = 10

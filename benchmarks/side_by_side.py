@@ -13,7 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 
 
 def named_runs(given: list[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 
 
 def strategies(out: Path, num_exits: int) -> dict[str, list[str]]:

@@ -19,8 +19,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.errors import one_line_errors
 
 IRSTLM = "/usr/lib/irstlm"  # where Debian installs it
 

@@ -25,26 +25,26 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "EarlyExitASR": "inference.asr",
-    "ConformerExitEncoder": "lobes",
-    "TransformerExitEncoder": "lobes",
-    "Wav2Vec2ExitEncoder": "lobes",
-    "HubertExitEncoder": "lobes",
-    "WavLMExitEncoder": "lobes",
-    "WhisperExitEncoder": "lobes",
-    "CTCHeads": "lobes",
-    "JointHeads": "lobes",
-    "LogMel": "lobes",
-    "Waveform": "lobes",
-    "WhisperLogMel": "lobes",
-    "ExitCTCLoss": "training.losses",
-    "ExitJointLoss": "training.losses",
-    "Capped": "policies",
-    "FixedExit": "policies",
-    "LearnedThreshold": "policies",
-    "Patience": "policies",
-    "RunningBudget": "policies",
-    "ScoreThreshold": "policies",
+    "EarlyExitASR": "speechbrain_ee.inference.asr",
+    "ConformerExitEncoder": "speechbrain_ee.lobes",
+    "TransformerExitEncoder": "speechbrain_ee.lobes",
+    "Wav2Vec2ExitEncoder": "speechbrain_ee.lobes",
+    "HubertExitEncoder": "speechbrain_ee.lobes",
+    "WavLMExitEncoder": "speechbrain_ee.lobes",
+    "WhisperExitEncoder": "speechbrain_ee.lobes",
+    "CTCHeads": "speechbrain_ee.lobes",
+    "JointHeads": "speechbrain_ee.lobes",
+    "LogMel": "speechbrain_ee.lobes",
+    "Waveform": "speechbrain_ee.lobes",
+    "WhisperLogMel": "speechbrain_ee.lobes",
+    "ExitCTCLoss": "speechbrain_ee.training.losses",
+    "ExitJointLoss": "speechbrain_ee.training.losses",
+    "Capped": "ee_runtime.policies",
+    "FixedExit": "ee_runtime.policies",
+    "LearnedThreshold": "ee_runtime.policies",
+    "Patience": "ee_runtime.policies",
+    "RunningBudget": "ee_runtime.policies",
+    "ScoreThreshold": "ee_runtime.policies",
 }
 __all__ = [*_EXPORTS]
 
@@ -52,7 +52,7 @@ __all__ = [*_EXPORTS]
 def __getattr__(name: str):
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    return getattr(import_module(_EXPORTS[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -14,12 +14,12 @@ from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
 from benchmarks.training_strategies import strategies
+from ee_runtime.policies import ScoreThreshold
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values
 from speechbrain_ee.calibration.targets import Promise
 from speechbrain_ee.lobes.cost import exit_macs
-from speechbrain_ee.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import replay as replay_policy
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from speechbrain_ee.audio import AudioError, audio_duration
+from ee_runtime.audio import AudioError, audio_duration
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 
 logger = get_logger(__name__)

@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from speechbrain_ee.errors import one_line_errors
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee.startup import prepare_process
 
 with one_line_errors("train_lm.py"):
@@ -26,9 +26,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.errors import show_tracebacks
-from speechbrain_ee.special_tokens import BOS_INDEX
 from speechbrain_ee.startup import check_device
 from speechbrain_ee.text.tokenizer import Tokenizer
 from speechbrain_ee.training.command_line import log_config, parse_arguments

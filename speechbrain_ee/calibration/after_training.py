@@ -3,11 +3,11 @@
 
 from pathlib import Path
 
+from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration, write_calibration
+from ee_runtime.calibration.summary import summary
 from speechbrain_ee.calibration.attempts import record_attempt
 from speechbrain_ee.calibration.checks import check_not_cut
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.file import CALIBRATION_FILE, read_calibration, write_calibration
-from speechbrain_ee.calibration.summary import summary
 from speechbrain_ee.model.fingerprint import fingerprint
 from speechbrain_ee.model.folder import MODEL_FILES
 from speechbrain_ee.replay.utterances import read_utterances

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from speechbrain_ee.files import write_whole
+from ee_runtime.files import write_whole
 
 logger = logging.getLogger(__name__)
 

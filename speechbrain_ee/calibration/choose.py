@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ee_runtime.policies import LearnedThreshold, Patience, ScoreThreshold, ThresholdPolicy
+from ee_runtime.policies.scores import SCORES
 from speechbrain_ee.calibration.checks import check_not_cut
 from speechbrain_ee.calibration.confidence import fit_confidence
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.record import make_calibration
 from speechbrain_ee.calibration.targets import target_from_dict
-from speechbrain_ee.policies import LearnedThreshold, Patience, ScoreThreshold, ThresholdPolicy
-from speechbrain_ee.policies.scores import SCORES
 from speechbrain_ee.replay.available_scores import usable_scores
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.speakers import split_by_speaker
@@ -39,7 +39,7 @@ def calibrate(
     utterances : sequence of dict
         Lines of ``utterances.jsonl`` of a development set.
     score : str
-        A name of ``speechbrain_ee.policies.scores.SCORES``, ``patience`` or ``learned``.
+        A name of ``ee_runtime.policies.scores.SCORES``, ``patience`` or ``learned``.
     target : mapping
         One of ``mean_cost`` (share of the full model's cost), ``max_wer`` (percent), ``max_wer_increase`` (points),
         ``promise`` (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option
@@ -82,7 +82,7 @@ def candidate(score: str, utterances: Sequence[Mapping], seed: int) -> tuple[Thr
     Arguments
     ---------
     score : str
-        A name of ``speechbrain_ee.policies.scores.SCORES``, ``patience`` or ``learned``.
+        A name of ``ee_runtime.policies.scores.SCORES``, ``patience`` or ``learned``.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     seed : int

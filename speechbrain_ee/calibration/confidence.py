@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from speechbrain_ee.policies.confidence import isotonic_value
+from ee_runtime.policies.confidence import isotonic_value
 from speechbrain_ee.replay.speakers import split_by_speaker
 from speechbrain_ee.text.metrics import words_right
 

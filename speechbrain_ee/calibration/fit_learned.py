@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from speechbrain_ee.policies.learned import ExitRegression, LearnedScore, exit_features
+from ee_runtime.policies.learned import ExitRegression, LearnedScore, exit_features
 
 ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -28,7 +28,7 @@ def fit_learned_score(
     Returns
     -------
     LearnedScore
-        The score, for :class:`~speechbrain_ee.policies.LearnedThreshold`.
+        The score, for :class:`~ee_runtime.policies.LearnedThreshold`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechbrain_ee.policies import LearnedThreshold, Patience, ThresholdPolicy
+from ee_runtime.policies import LearnedThreshold, Patience, ThresholdPolicy
 from speechbrain_ee.replay.replay import ExitCounts
 from speechbrain_ee.replay.unsureness import exits_taken, limits_between, unsureness
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ee_runtime.policies import FixedExit, Policy
 from speechbrain_ee.calibration.shift import value_range
-from speechbrain_ee.policies import FixedExit, Policy
 from speechbrain_ee.replay.replay import replay
 
 

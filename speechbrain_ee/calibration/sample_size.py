@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from speechbrain_ee.calibration.defaults import MIN_UTTERANCES
+from ee_runtime.calibration.defaults import MIN_UTTERANCES
 from speechbrain_ee.calibration.risk import PSEUDO_SPEAKERS, pseudo_loss
 
 

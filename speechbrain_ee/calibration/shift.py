@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from speechbrain_ee.policies import Policy, ThresholdPolicy, policy_from_dict
+from ee_runtime.policies import Policy, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay.unsureness import unsureness
 
 SEEN_RANGE = (0.005, 0.995)  # quantiles of the calibration scores that bound the seen range

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from speechbrain_ee.calibration.defaults import AVERAGE_DELTA, DEFAULT_DELTA, TEST_NAME
+from ee_runtime.calibration.defaults import AVERAGE_DELTA, DEFAULT_DELTA, TEST_NAME
+from ee_runtime.policies import FixedExit, LearnedThreshold, Policy, ThresholdPolicy
 from speechbrain_ee.calibration.path import PathLosses
 from speechbrain_ee.calibration.risk import PSEUDO_WORDS, LossSums, furthest_safe, p_values
 from speechbrain_ee.calibration.sample_size import fewest, sampling_units
-from speechbrain_ee.policies import FixedExit, LearnedThreshold, Policy, ThresholdPolicy
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.speakers import sum_by_speaker
 from speechbrain_ee.replay.sweeps import cheapest_threshold, choose_threshold

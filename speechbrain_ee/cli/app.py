@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from ee_runtime.errors import one_line_errors
 from speechbrain_ee import __version__
 from speechbrain_ee.cli.calibrate import calibrate
 from speechbrain_ee.cli.evaluate import evaluate
 from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.cli.report import report
 from speechbrain_ee.cli.transcribe import transcribe
-from speechbrain_ee.errors import one_line_errors
 
 app = typer.Typer(
     name=PROGRAM,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechbrain_ee.calibration.defaults import DEFAULT_DELTA
+from ee_runtime.calibration.defaults import DEFAULT_DELTA
 from speechbrain_ee.cli.options import check_folder
 from speechbrain_ee.startup import prepare_process
 
@@ -43,11 +43,11 @@ def calibrate(
 ) -> None:
     """Choose the exit threshold for one target from RUN/eval/<set>/utterances.jsonl, and print the promise."""
     prepare_process()
+    from ee_runtime.calibration.file import CALIBRATION_FILE, write_calibration
+    from ee_runtime.calibration.summary import summary
     from speechbrain_ee.calibration.attempts import record_attempt
     from speechbrain_ee.calibration.checks import check_evaluated
     from speechbrain_ee.calibration.choose import calibrate as choose
-    from speechbrain_ee.calibration.file import CALIBRATION_FILE, write_calibration
-    from speechbrain_ee.calibration.summary import summary
     from speechbrain_ee.model.fingerprint import fingerprint
     from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, greedy_name, load_config
     from speechbrain_ee.replay.utterances import read_utterances

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ee_runtime.errors import print_error
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -19,7 +20,6 @@ from speechbrain_ee.cli.options import (
     WordBonusOption,
     device_options,
 )
-from speechbrain_ee.errors import print_error
 from speechbrain_ee.startup import prepare_process
 
 
@@ -50,13 +50,13 @@ def evaluate(
     evaluated is reported and left out, and the exit status is 1; run the same command again to evaluate only those.
     """
     prepare_process(threads)
+    from ee_runtime.policies import FixedExit
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
     from speechbrain_ee.evaluation.tables import exits_table, missing_line
     from speechbrain_ee.inference.asr import EarlyExitASR
-    from speechbrain_ee.policies import FixedExit
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:

@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from speechbrain_ee.audio import AudioError
+from ee_runtime.audio import AudioError
+from ee_runtime.errors import print_error
+from ee_runtime.files import printable
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -26,8 +28,6 @@ from speechbrain_ee.cli.options import (
     WordBonusOption,
     device_options,
 )
-from speechbrain_ee.errors import print_error
-from speechbrain_ee.files import printable
 from speechbrain_ee.startup import prepare_process
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _policy_line(asr, limits: dict) -> str:
 
 
 def _policy(layer: int | None, entropy: float | None, full: bool):
-    from speechbrain_ee.policies import FixedExit, ScoreThreshold
+    from ee_runtime.policies import FixedExit, ScoreThreshold
 
     if sum((layer is not None, entropy is not None, full)) > 1:
         raise typer.BadParameter("give one of --layer, --entropy and --full")

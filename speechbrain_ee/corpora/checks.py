@@ -9,8 +9,8 @@ from unicodedata import normalize
 
 from speechbrain.utils.logger import get_logger
 
+from ee_runtime.text.ctc_paths import ctc_frames_needed
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.text.ctc_paths import ctc_frames_needed
 from speechbrain_ee.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)

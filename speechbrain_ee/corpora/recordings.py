@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load audio files as tensors, and check the durations of a manifest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import torch
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from speechbrain_ee.audio import AudioError, audio_duration, read_blocks
+from ee_runtime.audio import AudioError, audio_duration, read_blocks
+from ee_runtime.files import printable
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import printable
 
 logger = get_logger(__name__)
 
@@ -26,7 +26,7 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     Arguments
     ---------
     path : str | Path
-        A file in a format of :func:`speechbrain_ee.audio.read_blocks` (wav, flac, ogg, mp3, ...), or a pipe.
+        A file in a format of :func:`ee_runtime.audio.read_blocks` (wav, flac, ogg, mp3, ...), or a pipe.
     sample_rate : int
         Sample rate of the result in Hz.
 
@@ -38,7 +38,7 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     Raises
     ------
     AudioError
-        If the file cannot be used, see :func:`speechbrain_ee.audio.read_blocks`.
+        If the file cannot be used, see :func:`ee_runtime.audio.read_blocks`.
 
     Example
     -------
@@ -53,20 +53,6 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
         return torch.from_numpy(np.concatenate(blocks))
     except MemoryError:
         raise AudioError(f"audio {printable(path)} needs more memory than available: cut it into parts") from None
-
-
-def audio_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[torch.Tensor]:
-    """Read a file as :func:`load_audio` does, block by block.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [0.5] * 16000, 16000)
-    >>> [block.shape for block in audio_blocks(path)]
-    [torch.Size([16000])]
-    """
-    return map(torch.from_numpy, read_blocks(path, sample_rate))
 
 
 def check_durations(

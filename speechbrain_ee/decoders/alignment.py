@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torchaudio.functional import forced_align
 
-from speechbrain_ee.special_tokens import BLANK_INDEX
-from speechbrain_ee.text.ctc_paths import ctc_frames_needed, token_runs
-from speechbrain_ee.text.spans import Span, word_positions
+from ee_runtime.special_tokens import BLANK_INDEX
+from ee_runtime.text.ctc_paths import ctc_frames_needed, token_runs
+from ee_runtime.text.spans import Span, word_positions
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput

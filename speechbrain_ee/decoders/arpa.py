@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from speechbrain.utils.logger import get_logger
 
-from speechbrain_ee.files import check_not_pointer
-from speechbrain_ee.text.spans import WORD_START
+from ee_runtime.files import check_not_pointer
+from ee_runtime.text.spans import WORD_START
 
 if TYPE_CHECKING:
     from speechbrain_ee.text.tokenizer import Tokenizer

@@ -16,6 +16,11 @@ from typing import TYPE_CHECKING
 import torch
 from speechbrain.decoders import CTCScorer, ScorerBuilder, TransformerLMScorer
 
+from ee_runtime.decoders.base import Decoded, Decoder, best_tokens
+from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.policies.scores import FROM_ATTENTION
+from ee_runtime.special_tokens import BLANK_INDEX, EOS_INDEX
+from ee_runtime.text.agreement import token_agreement
 from speechbrain_ee.decoders.alignment import align_words
 from speechbrain_ee.decoders.attention_search import (
     BeamSearcher,
@@ -25,12 +30,8 @@ from speechbrain_ee.decoders.attention_search import (
     greedy_search,
     score_texts,
 )
-from speechbrain_ee.decoders.base import Decoded, Decoder, best_tokens, check_output
-from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC
-from speechbrain_ee.decoders.score_formulas import token_agreement
+from speechbrain_ee.decoders.ctc import BeamCTC
 from speechbrain_ee.decoders.speculation import speculative_search
-from speechbrain_ee.policies.scores import FROM_ATTENTION
-from speechbrain_ee.special_tokens import BLANK_INDEX, EOS_INDEX
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
@@ -58,7 +59,7 @@ class _AttentionDecoding(Decoder):
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """See :meth:`Decoder.decode`; words are aligned to frames with the CTC head."""
-        check_output(output, self.tokenizer.vocab_size)
+        output.check(self.tokenizer.vocab_size)
         ctc_tokens = best_tokens(output)
         if output.attention_decoder is None:
             unknown = dict.fromkeys(FROM_ATTENTION, math.nan)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import torch
 from speechbrain.decoders.seq2seq import S2SBeamSearcher
 
-from speechbrain_ee.decoders.score_formulas import shannon_entropy
+from ee_runtime.special_tokens import BOS_INDEX, EOS_INDEX
+from speechbrain_ee.decoders.entropy import shannon_entropy
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder, DecoderState
-from speechbrain_ee.special_tokens import BOS_INDEX, EOS_INDEX
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy decoding and beam search of CTC log-probabilities, over SpeechBrain's decoders.
+"""Beam search of CTC log-probabilities, over SpeechBrain's decoders.
 
 SpeechBrain's decoders take relative lengths and convert them to frames; its beam searcher rounds down, so that 32 of 41
 frames become 31. Here lengths are integers, and each utterance is cut to its own frames before it is decoded.
@@ -14,18 +14,10 @@ from typing import TYPE_CHECKING
 
 from speechbrain.decoders.ctc import CTCBeamSearcher
 
+from ee_runtime.decoders.base import N_BEST, Decoded, Decoder, frame_confidences, share_of_first
+from ee_runtime.special_tokens import BLANK_INDEX
+from ee_runtime.text.spans import Span
 from speechbrain_ee.decoders.arpa import check_file, words_of_arpa, writable_words
-from speechbrain_ee.decoders.base import (
-    N_BEST,
-    Decoded,
-    Decoder,
-    best_tokens,
-    check_output,
-    frame_confidences,
-    share_of_first,
-)
-from speechbrain_ee.special_tokens import BLANK_INDEX
-from speechbrain_ee.text.spans import Span, greedy_spans
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
@@ -33,42 +25,6 @@ if TYPE_CHECKING:
 
 # Pieces without text: SentencePiece drops them, but SpeechBrain's beam searcher would print them.
 _CONTROL_PIECES = ("<s>", "</s>")
-
-
-class GreedyCTC(Decoder):
-    """Takes the best token of every frame, merges repetitions and removes blanks.
-
-    Arguments
-    ---------
-    tokenizer : Tokenizer
-        Converts token indices to text.
-
-    Example
-    -------
-    >>> import torch
-    >>> from speechbrain_ee.lobes.heads import ExitOutput
-    >>> class Letters:
-    ...     vocab_size, vocab_list = 3, ["<unk>", "▁a", "b"]
-    ...     def decode(self, ids):
-    ...         return "".join(self.vocab_list[i] for i in ids).replace("▁", " ").strip()
-    >>> log_probs = torch.eye(3)[[1, 1, 0, 2, 1]].log().unsqueeze(0)
-    >>> GreedyCTC(Letters()).decode(ExitOutput(log_probs, torch.tensor([4])))[0].text
-    'ab'
-    """
-
-    name = "greedy CTC"
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
-
-    def decode(self, output: ExitOutput) -> list[Decoded]:
-        """See :meth:`Decoder.decode`; words have frames and confidences."""
-        check_output(output, self.tokenizer.vocab_size)
-        rows = zip(best_tokens(output), output.best_paths, frame_confidences(output), strict=True)
-        return [
-            Decoded(self.tokenizer.decode(tokens), greedy_spans(path, confidences, self.tokenizer))
-            for tokens, path, confidences in rows
-        ]
 
 
 class BeamCTC(Decoder):
@@ -158,7 +114,7 @@ class BeamCTC(Decoder):
 
     def n_best(self, output: ExitOutput) -> list[list]:
         """Return SpeechBrain's hypotheses of each utterance, the best one first; none if a frame is NaN."""
-        check_output(output, self.vocab_size)
+        output.check(self.vocab_size)
         log_probs = output.log_probs.detach().float().cpu()
         rows = [one[:length] for one, length in zip(log_probs, output.lengths.tolist(), strict=True)]
         return [[] if one.isnan().any() else self.searcher(one.unsqueeze(0))[0] for one in rows]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ee_runtime.decoders.base import N_BEST, Decoded, Decoder, frame_confidences, share_of_first
+from ee_runtime.special_tokens import BLANK_INDEX
+from ee_runtime.text.spans import WORD_START, Span, word_positions
 from speechbrain_ee.decoders.arpa import check_file, words_of_arpa, writable_words
-from speechbrain_ee.decoders.base import N_BEST, Decoded, Decoder, check_output, frame_confidences, share_of_first
-from speechbrain_ee.special_tokens import BLANK_INDEX
-from speechbrain_ee.text.spans import WORD_START, Span, word_positions
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput
@@ -90,7 +90,7 @@ class LexiconCTC(Decoder):
 
     def decode(self, output: ExitOutput) -> list[Decoded]:
         """See :meth:`Decoder.decode`; the score ``posterior`` is the text's share of the n-best list's probability."""
-        check_output(output, self.tokenizer.vocab_size)
+        output.check(self.tokenizer.vocab_size)
         log_probs = output.log_probs.detach().float().cpu()
         rows = zip(log_probs, output.lengths.tolist(), frame_confidences(output), strict=True)
         return [self._decode(one[:length], confidences) for one, length, confidences in rows]

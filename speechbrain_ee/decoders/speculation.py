@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.decoders.attention_search import GrowingText, Hypothesis, Limit
-from speechbrain_ee.decoders.score_formulas import shannon_entropy
-from speechbrain_ee.special_tokens import BOS_INDEX
+from speechbrain_ee.decoders.entropy import shannon_entropy
 
 if TYPE_CHECKING:
     from speechbrain_ee.lobes.heads import ExitOutput

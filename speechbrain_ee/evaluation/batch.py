@@ -4,14 +4,14 @@
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
 import torch
 
+from ee_runtime.transcriber import CHUNKS_AT_ONCE
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.inference.asr import CHUNKS_AT_ONCE, EarlyExitASR
+from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
-from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.lobes.padding import pad_batch
 from speechbrain_ee.text.metrics import word_errors
 
 
@@ -28,15 +28,15 @@ def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
     return [_line(asr, one, exits) for one, exits in zip(batch, exits_of_parts, strict=True)]
 
 
-def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[torch.Tensor]) -> list[list[dict]]:
+def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[np.ndarray]) -> list[list[dict]]:
     """Return hypothesis, confidences, scores, MACs and frames, by waveform and exit."""
     with asr.inference_ctx:
-        feats, num_frames = asr.mods.features(*pad_batch(waveforms))
+        feats, num_frames = asr.mods.features(*asr.make_batch(asr.check_waveforms(waveforms)))
         states, lengths = asr.mods.encoder(feats, num_frames)
         outputs = asr.mods.heads(states, lengths)
         columns = [_exit_rows(asr, *pair) for pair in zip([None, *outputs], outputs, strict=False)]
-    macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames) for frames in num_frames.tolist()]
-    static_macs = [exit_macs(asr.mods.encoder, asr.mods.heads, frames, heads_run=1) for frames in num_frames.tolist()]
+    macs = [asr.exit_macs(frames) for frames in num_frames.tolist()]
+    static_macs = [asr.exit_macs(frames, heads_run=1) for frames in num_frames.tolist()]
     return [
         [_with_costs(column[row], macs[row][index], static_macs[row][index]) for index, column in enumerate(columns)]
         for row in range(len(waveforms))

@@ -10,11 +10,11 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from ee_runtime.errors import one_line
 from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import check_durations
-from speechbrain_ee.errors import one_line
 from speechbrain_ee.evaluation.batch import evaluate_batch
 from speechbrain_ee.evaluation.partial_results import PartialResults, only_process
 from speechbrain_ee.evaluation.real_time_factor import real_time_factors

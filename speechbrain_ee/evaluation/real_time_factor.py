@@ -5,14 +5,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
+from ee_runtime.audio import read_blocks
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.recordings import audio_blocks
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.cost import machine
-from speechbrain_ee.policies import FixedExit
 
 
 def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
@@ -35,7 +36,7 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
         ``rtf``: seconds of computation per second of audio, by exit, for features, encoder, head and decoding, without
         the reading of files. ``machine``: CPU, threads and GEMM rate, measured by the same process.
     """
-    rate = asr.mods.features.sample_rate
+    rate = asr.sample_rate
     waveforms, missing = [], round(seconds * rate)
     for utterance in utterances:
         if missing <= 0:
@@ -61,9 +62,9 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
 def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
     """Read the first samples of a recording."""
     blocks, found = [], 0
-    for block in audio_blocks(path, rate):
+    for block in read_blocks(path, rate):
         blocks.append(block)
         found += len(block)
         if found >= num_samples:
             break
-    return torch.cat(blocks)[:num_samples]
+    return torch.from_numpy(np.concatenate(blocks)[:num_samples])

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ee_runtime.files import write_whole
 from speechbrain_ee.evaluation.plots import draw_exits
-from speechbrain_ee.files import write_whole
 from speechbrain_ee.replay import available_scores, replay, sweeps
 from speechbrain_ee.text import metrics
 from speechbrain_ee.text.bootstrap import bootstrap_ci95

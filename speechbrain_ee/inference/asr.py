@@ -2,37 +2,29 @@
 """The class that a user loads: transcribes speech and stops each utterance at an exit of the encoder."""
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
-from speechbrain.utils.logger import get_logger
 
-from speechbrain_ee.corpora.batching import padded_seconds
-from speechbrain_ee.corpora.recordings import audio_blocks, load_audio
-from speechbrain_ee.decoders.base import Decoder
+from ee_runtime.decoders.base import Decoder
+from ee_runtime.long_audio import cut_at_pauses
+from ee_runtime.policies import FixedExit, Policy, policy_from_dict
+from ee_runtime.transcriber import Transcriber
+from ee_runtime.transcript import Transcript
+from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.decoders.make import make_decoder
+from speechbrain_ee.inference.encoder_run import TorchRun
 from speechbrain_ee.inference.load import load_from_source
-from speechbrain_ee.inference.long_audio import cut_at_pauses, cut_stream
-from speechbrain_ee.inference.segments import Stopped, UtteranceProgress, run_segments
 from speechbrain_ee.inference.source import ModelSource
-from speechbrain_ee.inference.timing import measure_times, timed_batches
-from speechbrain_ee.inference.transcript import Transcript, join_transcripts, make_transcripts
 from speechbrain_ee.inference.waveforms import Waveform, as_batch, as_list
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.lobes.padding import pad_batch
-from speechbrain_ee.policies import Capped, FixedExit, Policy, policy_from_dict
-
-logger = get_logger(__name__)
-
-MAX_CHUNK_S = 30.0  # longer recordings are cut, because the cost of attention is quadratic in the length
-CHUNKS_AT_ONCE = 4
 
 
-class EarlyExitASR(Pretrained):
+class EarlyExitASR(Transcriber, Pretrained):
     """Transcribes speech with an early-exit model; each utterance stops at its own exit.
 
     Load a model with :meth:`from_hparams`. The class is one of SpeechBrain's ``Pretrained`` interfaces.
@@ -40,7 +32,7 @@ class EarlyExitASR(Pretrained):
     Arguments
     ---------
     policy : Policy | None
-        Decides when an utterance stops, see :mod:`speechbrain_ee.policies`; None means always the full encoder.
+        Decides when an utterance stops, see :mod:`ee_runtime.policies`; None means always the full encoder.
     decoder : Decoder | None
         Makes text from an exit's output, see :mod:`speechbrain_ee.decoders`; None means greedy decoding, with attention
         if the model has attention decoders.
@@ -68,16 +60,12 @@ class EarlyExitASR(Pretrained):
     HPARAMS_NEEDED = ["tokenizer"]
 
     fingerprint: str | None = None
-    calibration: dict | None = None
-    calibrated_policy: Policy | None = None  # the policy for which the confidences of the calibration were fitted
 
     def __init__(self, *, policy: Policy | None = None, decoder: Decoder | None = None, **arguments):
         super().__init__(**arguments)
         self.policy = FixedExit() if policy is None else policy
-        for exit_index in range(len(self.exit_layers)):  # fails here, not later, if the policy has other exits
-            self.policy.needs_head(exit_index, self.exit_layers)
+        self.check_policy(self.policy)
         self.decoder = decoder or self.make_decoder("greedy")
-        self._times: dict[tuple, dict] = {}  # measured for deadlines, by decoder and scores
 
     @classmethod
     def from_hparams(
@@ -147,46 +135,66 @@ class EarlyExitASR(Pretrained):
     def load_audio(self, path: str | Path, savedir: str | Path | None = None) -> torch.Tensor:
         """Read a file as (samples,) at the sample rate of the model: channels are mixed, other rates are resampled."""
         del savedir
-        return load_audio(path, self.mods.features.sample_rate).to(self.device)
-
-    def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
-        """Transcribe a file; a recording of more than 30 s is cut at pauses into parts.
-
-        ``limits`` are those of :meth:`transcribe_batch` and apply to each part. The file is read block by block, so
-        memory does not grow with its length.
-        """
-        parts, results, seconds = self.read_parts(path), [], []
-        while together := list(islice(parts, CHUNKS_AT_ONCE)):
-            results += self.transcribe_waveforms(together, policy=policy, **limits)
-            seconds += [len(part) / self.mods.features.sample_rate for part in together]
-        return results[0] if len(results) == 1 else join_transcripts(results, seconds)
-
-    def read_parts(self, path: str | Path) -> Iterator[torch.Tensor]:
-        """Read a file as :meth:`load_audio` does, cut it as :meth:`cut` does, and yield the parts in order."""
-        rate = self.mods.features.sample_rate
-        parts = cut_stream(audio_blocks(path, rate), rate, max_seconds=self._max_chunk_s)
-        return (part.to(self.device) for part in parts)
+        return load_audio(path, self.sample_rate).to(self.device)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """Cut a waveform (samples,) at pauses into parts of at most 30 s, or less if the encoder has a lower limit."""
-        return cut_at_pauses(waveform, self.mods.features.sample_rate, max_seconds=self._max_chunk_s)
+        parts = cut_at_pauses(waveform.cpu().numpy(), self.sample_rate, max_seconds=self.max_part_s)
+        return [torch.from_numpy(part).to(self.device) for part in parts]
 
     @property
-    def _max_chunk_s(self) -> float:
-        limit = self.mods.encoder.max_output_frames
-        num_samples = round(MAX_CHUNK_S * self.mods.features.sample_rate)
-        frames = self.mods.encoder.num_output_frames(self.mods.features.num_frames(num_samples))
-        return MAX_CHUNK_S if limit is None or frames <= limit else MAX_CHUNK_S * (limit - 1) / frames
+    def sample_rate(self) -> int:
+        """See :attr:`Transcriber.sample_rate`."""
+        return self.mods.features.sample_rate
 
-    def transcribe_waveforms(
-        self, waveforms: Sequence[Waveform], *, policy: Policy | None = None, **limits
-    ) -> list[Transcript]:
-        """Transcribe waveforms (samples,) of any lengths as one batch, see :meth:`transcribe_batch`.
+    @property
+    def min_seconds(self) -> float:
+        """See :attr:`Transcriber.min_seconds`."""
+        return self.mods.features.min_seconds
 
-        Waveforms are tensors or NumPy arrays: floating point from -1 to 1, int16 or int32.
-        """
-        waveforms = [waveform.to(self.device) for waveform in as_list(waveforms)]
-        return self._transcribe(*pad_batch(waveforms), policy, **limits)
+    @property
+    def max_output_frames(self) -> int | None:
+        """See :attr:`Transcriber.max_output_frames`."""
+        return self.mods.encoder.max_output_frames
+
+    def num_output_frames(self, num_samples: int) -> int:
+        """See :meth:`Transcriber.num_output_frames`."""
+        return self.mods.encoder.num_output_frames(self.mods.features.num_frames(num_samples))
+
+    def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
+        """See :meth:`Transcriber.exit_macs`."""
+        return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
+
+    def check_waveforms(self, waveforms: Sequence[Waveform]) -> list[torch.Tensor]:
+        """See :meth:`Transcriber.check_waveforms`: tensors or NumPy arrays -> float32 tensors on the device."""
+        return [waveform.to(self.device) for waveform in as_list(waveforms)]
+
+    def make_batch(self, waveforms: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Transcriber.make_batch`: (batch, samples) and integer lengths (batch,)."""
+        return pad_batch(waveforms)
+
+    def start(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[TorchRun, list[int]]:
+        """See :meth:`Transcriber.start`."""
+        feats, num_frames = self.mods.features(*(one.to(self.device) for one in batch))
+        return TorchRun(self.mods.encoder, self.mods.heads, feats, num_frames), num_frames.tolist()
+
+    def clock(self) -> float:
+        """See :meth:`Transcriber.clock`."""
+        if self.device_type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @torch.inference_mode()
+    def transcribe(self, *arguments, **limits) -> list[Transcript]:
+        """See :meth:`Transcriber.transcribe`."""
+        with self.inference_ctx:
+            return super().transcribe(*arguments, **limits)
+
+    @torch.inference_mode()
+    def time_exits(self, policy: Policy | None = None) -> dict:
+        """See :meth:`Transcriber.time_exits`."""
+        with self.inference_ctx:
+            return super().time_exits(policy)
 
     def transcribe_batch(
         self,
@@ -198,7 +206,7 @@ class EarlyExitASR(Pretrained):
         budget: float | None = None,
         deadline_ms: float | None = None,
     ) -> list[Transcript]:
-        """Transcribe a batch; an utterance that stops leaves the batch, and the others continue in a smaller one.
+        """Transcribe a padded batch of SpeechBrain, see :meth:`transcribe_waveforms` for policy and limits.
 
         Arguments
         ---------
@@ -206,18 +214,8 @@ class EarlyExitASR(Pretrained):
             Padded waveforms, (batch, samples): floating point from -1 to 1, int16 or int32.
         wav_lens : torch.Tensor | np.ndarray | sequence of float
             Relative lengths in (0, 1], (batch,).
-        policy : Policy | None
-            Decides when an utterance stops; None means the policy that the model was loaded with.
-        max_layer : int | None
-            Deepest layer that any utterance may reach.
-        budget : float | None
-            MACs per second of audio that an utterance may use in encoder and heads; the first exit is run at any cost.
-            The cost of an attention decoder is unknown in advance and not included.
-        deadline_ms : float | None
-            Milliseconds from the start of this call. The next segment is run only if it and the text will be ready in
-            time, according to :meth:`time_exits`. Call that method once after loading; otherwise the first call with
-            a deadline does, logs a warning, and its time counts from then on. The time of an attention decoder is not
-            included.
+        policy, max_layer, budget, deadline_ms
+            See :meth:`transcribe_waveforms`.
 
         Returns
         -------
@@ -231,107 +229,9 @@ class EarlyExitASR(Pretrained):
         """
         wavs, num_samples = as_batch(wavs, wav_lens)
         limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
-        return self._transcribe(wavs, num_samples, policy, **limits)
-
-    @torch.inference_mode()
-    def _transcribe(
-        self, wavs: torch.Tensor, num_samples: torch.Tensor, policy, max_layer=None, budget=None, deadline_ms=None
-    ) -> list[Transcript]:
-        policy = self._limited(self.policy if policy is None else policy, max_layer, budget, deadline_ms)
-        started = self._clock()
-        wavs, num_samples = wavs.to(self.device), num_samples.to(self.device)
-        with self.inference_ctx:
-            groups = self._run(wavs, num_samples, policy, started)
-            for stopped in groups:
-                stopped.decode(self.decoder)
-        options = {"exit_layers": self.exit_layers, "cost": self._macs, "calibration": self.calibration}
-        options["is_calibrated"] = policy is self.calibrated_policy
-        transcripts = {}
-        for stopped in groups:
-            transcripts |= make_transcripts(stopped, policy, **options)
-        return [transcripts[position] for position in range(len(wavs))]
-
-    def _run(self, wavs: torch.Tensor, num_samples: torch.Tensor, policy: Policy, started: float) -> list[Stopped]:
-        """Run segments until every utterance has stopped; decode only if a score needs a text."""
-        feats, num_frames = self.mods.features(wavs, num_samples)
-        seconds = [samples / self.mods.features.sample_rate for samples in num_samples.tolist()]
-        padded = padded_seconds(seconds, self.mods.features.min_seconds)
-        utterances = [
-            UtteranceProgress(
-                position=position,
-                num_frames=frames,
-                facts={"duration": own, "padded_duration": long, "call_duration": sum(padded)},
-                macs=self._macs(frames),
-                started=started,
-                clock=self._clock,
-            )
-            for position, (frames, own, long) in enumerate(zip(num_frames.tolist(), seconds, padded, strict=True))
-        ]
-        options = {"utterances": utterances, "policy": policy, "decoder": self.decoder}
-        return run_segments(self.mods.encoder, self.mods.heads, feats, num_frames, **options)
+        seconds = [samples / self.sample_rate for samples in num_samples.tolist()]
+        return self.transcribe((wavs, num_samples), seconds, policy, **limits)
 
     def forward(self, wavs: torch.Tensor, wav_lens: torch.Tensor) -> list[Transcript]:
         """Transcribe a batch, see :meth:`transcribe_batch`; SpeechBrain's convention."""
         return self.transcribe_batch(wavs, wav_lens)
-
-    def _limited(self, policy: Policy, max_layer, budget, deadline_ms) -> Policy:
-        limits = {"max_layer": max_layer, "macs_per_s": budget, "deadline_ms": deadline_ms}
-        if all(limit is None for limit in limits.values()):
-            return policy
-        return Capped(policy, **limits, **({} if deadline_ms is None else self._times_of(policy)))
-
-    def _clock(self) -> float:
-        """Return seconds, after the device has finished its work."""
-        if self.device_type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def _times_of(self, policy: Policy) -> dict:
-        """Return the times for deadlines, measured once for each decoder and set of scores."""
-        key = (self.decoder.name, tuple(policy.score_names))
-        if key not in self._times:
-            begin = time.perf_counter()
-            self.time_exits(policy)
-            logger.warning(
-                "the first call with a deadline measured this machine, which took %.1f s: call time_exits() after "
-                "loading",
-                time.perf_counter() - begin,
-            )
-        return self._times[key]
-
-    @torch.inference_mode()
-    def time_exits(self, policy: Policy | None = None) -> dict:
-        """Measure how long each exit and its text take on this machine; deadlines need these times.
-
-        The times are fitted as lines over the length of the audio, to noise of 2 and 10 seconds; if features are padded
-        to more, to one and two utterances of the padded length. Call it once after loading, and again if the decoder
-        changes or other programs start to share the machine.
-
-        Arguments
-        ---------
-        policy : Policy | None
-            Its scores are computed at every exit; None means the policy that the model was loaded with.
-
-        Returns
-        -------
-        dict
-            ``seconds_to_exit`` and ``seconds_to_text`` of :class:`~speechbrain_ee.policies.Capped`.
-        """
-        names = tuple((self.policy if policy is None else policy).score_names)
-        with self.inference_ctx:
-            times = measure_times(
-                lambda wavs, num_samples, policy: self._run(
-                    wavs.to(self.device), num_samples.to(self.device), policy, self._clock()
-                ),
-                getattr(self.decoder, "ctc", self.decoder).decode,  # an attention decoder's time depends on the text
-                batches=timed_batches(self._max_chunk_s, self.mods.features.min_seconds),
-                sample_rate=self.mods.features.sample_rate,
-                first_layer=self.exit_layers[0],
-                score_names=names,
-                clock=self._clock,
-            )
-        self._times[self.decoder.name, names] = times
-        return times
-
-    def _macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
-        return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)

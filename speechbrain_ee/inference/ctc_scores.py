@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exit scores of CTC log-probabilities, for a whole batch at once.
 
-Definitions and sources: :mod:`speechbrain_ee.policies.scores`.
+Definitions and sources: :mod:`ee_runtime.policies.scores`.
 """
 
 import math
@@ -11,12 +11,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from speechbrain_ee.decoders.score_formulas import shannon_entropy, token_agreement
+from ee_runtime.policies.scores import COMPUTED, SCORES, check_score_names
+from ee_runtime.special_tokens import BLANK_INDEX
+from ee_runtime.text.agreement import token_agreement
+from ee_runtime.text.ctc_paths import collapse
+from speechbrain_ee.decoders.entropy import shannon_entropy
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
-from speechbrain_ee.policies.scores import COMPUTED, SCORES, check_score_names
-from speechbrain_ee.special_tokens import BLANK_INDEX
-from speechbrain_ee.text.ctc_paths import collapse
 
 ENTROPY_ORDER = 1 / 3  # of the Tsallis and Renyi entropies; below 1, unlikely tokens weigh more
 

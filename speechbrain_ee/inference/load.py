@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from speechbrain_ee.calibration.file import read_calibration
-from speechbrain_ee.files import check_not_pointer
+from ee_runtime.calibration.file import read_calibration
+from ee_runtime.files import check_not_pointer
 from speechbrain_ee.inference.source import ModelSource
 from speechbrain_ee.model.fingerprint import fingerprint
 from speechbrain_ee.model.folder import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model

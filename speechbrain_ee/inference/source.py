@@ -10,8 +10,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch, link_with_strategy
 from speechbrain.utils.logger import get_logger
 
-from speechbrain_ee.calibration.file import CALIBRATION_FILE, read_calibration
-from speechbrain_ee.files import check_not_pointer, write_whole
+from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
+from ee_runtime.files import check_not_pointer, write_whole
 from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, ModelError
 
 logger = get_logger(__name__)

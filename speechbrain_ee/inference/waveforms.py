@@ -6,11 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from speechbrain_ee.audio.mixing import LARGEST_PEAK
+from ee_runtime import waveforms as arrays
 from speechbrain_ee.lobes.padding import absolute_lengths
-
-INTEGERS = {torch.int16: 2**15, torch.int32: 2**31}
-TYPES = "give a torch tensor or a NumPy array of float32, float64, float16, int16 or int32"
 
 Waveform = torch.Tensor | np.ndarray
 
@@ -21,13 +18,12 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
     Arguments
     ---------
     waveform : torch.Tensor | np.ndarray
-        Any shape. Floating point from -1 to 1; peaks up to 4 are clipped, as in files. Integers of 16 or 32 bits, which
-        are divided by 2 ** 15 or 2 ** 31.
+        Any shape, see :func:`ee_runtime.waveforms.as_float32`.
 
     Returns
     -------
     torch.Tensor
-        Same shape and device; the input itself if it is float32 from -1 to 1.
+        Same shape and device; the input itself if it is a float32 tensor from -1 to 1.
 
     Raises
     ------
@@ -39,25 +35,16 @@ def as_float32(waveform: Waveform) -> torch.Tensor:
     >>> as_float32(np.array([16384, -32768], dtype=np.int16))
     tensor([ 0.5000, -1.0000])
     """
-    if isinstance(waveform, np.ndarray):
-        if waveform.dtype.kind not in "fi" or waveform.dtype in (np.int8, np.int64):
-            raise ValueError(f"got a waveform of type {waveform.dtype}: {TYPES}")
-        native = waveform.dtype.newbyteorder("=")
-        # Copied if needed: torch takes no negative strides, foreign byte orders or long doubles.
-        waveform = torch.from_numpy(np.array(waveform, dtype=np.float32 if native.kind == "f" else native, order="C"))
     if not isinstance(waveform, torch.Tensor):
-        raise ValueError(f"got a waveform that is a {type(waveform).__name__}: {TYPES}")
-    if waveform.dtype in INTEGERS:
-        return waveform.float() / INTEGERS[waveform.dtype]
+        return torch.from_numpy(arrays.as_float32(waveform))
+    kind = str(waveform.dtype).removeprefix("torch.")
+    if kind in arrays.INTEGERS:
+        return waveform.float() / arrays.INTEGERS[kind]
     if not waveform.is_floating_point():
-        raise ValueError(f"got a waveform of type {waveform.dtype}: {TYPES}")
+        raise ValueError(f"got a waveform of type {waveform.dtype}: give a tensor of {arrays.TYPES}")
     waveform = waveform.detach().to(torch.float32)
     peak = float(waveform.abs().max()) if waveform.numel() else 0.0
-    if not np.isfinite(peak):
-        raise ValueError("got a waveform with samples that are NaN or infinite: give numbers from -1 to 1")
-    if peak > LARGEST_PEAK:
-        raise ValueError(f"got a float waveform with samples up to {peak:.4g}: give -1 to 1, or integers as int16")
-    return waveform.clamp(-1.0, 1.0) if peak > 1 else waveform
+    return waveform.clamp(-1.0, 1.0) if arrays.is_beyond_one(peak) else waveform
 
 
 def as_list(waveforms: Sequence[Waveform]) -> list[torch.Tensor]:
@@ -73,13 +60,7 @@ def as_list(waveforms: Sequence[Waveform]) -> list[torch.Tensor]:
     >>> as_list([np.zeros(3), torch.zeros(2)])
     [tensor([0., 0., 0.]), tensor([0., 0.])]
     """
-    if isinstance(waveforms, torch.Tensor | np.ndarray) and waveforms.ndim != 2:
-        raise ValueError(f"got one array of shape {tuple(waveforms.shape)}: give a list of waveforms, each (samples,)")
-    waveforms = list(waveforms)
-    shapes = [tuple(getattr(waveform, "shape", ("no array",))) for waveform in waveforms]
-    if not shapes or any(len(shape) != 1 or shape[0] == 0 for shape in shapes):
-        raise ValueError(f"got waveforms of shapes {shapes}: give at least one, each (samples,) and not empty")
-    return [as_float32(waveform) for waveform in waveforms]
+    return [as_float32(waveform) for waveform in arrays.check_shapes(waveforms)]
 
 
 def as_batch(wavs: Waveform, wav_lens: Waveform | Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,5 +96,4 @@ def as_batch(wavs: Waveform, wav_lens: Waveform | Sequence[float]) -> tuple[torc
             "in (0, 1] for each"
         )
     num_samples = absolute_lengths(lengths, shape[1])
-    wavs = as_float32(wavs)
-    return wavs, num_samples
+    return as_float32(wavs), num_samples

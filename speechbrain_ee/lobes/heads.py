@@ -12,7 +12,7 @@ from torch import nn
 
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.encoder import constructor_arguments
-from speechbrain_ee.lobes.padding import reverse_within, zero_padding
+from speechbrain_ee.lobes.padding import check_lengths, reverse_within, zero_padding
 
 HEAD_KINDS = ("linear", "norm_linear", "mlp", "blstm")
 
@@ -65,6 +65,30 @@ class ExitOutput(_ExitTensors):
         """CTC best path of each utterance: the most probable token of each valid frame."""
         paths = self.best[1].tolist()  # one copy from the device for the whole batch
         return [path[:frames] for path, frames in zip(paths, self.lengths.tolist(), strict=True)]
+
+    @cached_property
+    def best_probs(self) -> list[list[float]]:
+        """Probability of the most probable token of each valid frame, by utterance."""
+        rows = self.best[0].exp().tolist()
+        return [row[:frames] for row, frames in zip(rows, self.lengths.tolist(), strict=True)]
+
+    def check(self, vocab_size: int) -> None:
+        """Check that the output fits a tokenizer and has integer lengths.
+
+        Raises
+        ------
+        ValueError
+            If the vocabulary has another size, or the lengths are not integers.
+
+        Example
+        -------
+        >>> ExitOutput(torch.zeros(1, 5, 3), torch.tensor([5])).check(3)
+        """
+        if self.log_probs.dim() != 3 or self.log_probs.shape[-1] != vocab_size:
+            raise ValueError(
+                f"log_probs must be (batch, frames, {vocab_size}) for this tokenizer, got {tuple(self.log_probs.shape)}"
+            )
+        check_lengths(self.lengths, self.log_probs.shape[0])
 
     def row(self, row: int) -> ExitOutput:
         """Return one utterance as a batch of one without padding."""

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.encoder import check_exit_layers, constructor_arguments
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
-from speechbrain_ee.special_tokens import BOS_INDEX
 
 DECODER_KINDS = ("shared", "per_exit")
 

@@ -15,8 +15,8 @@ import torch
 from safetensors import safe_open
 from torch.overrides import TorchFunctionMode
 
-from speechbrain_ee.errors import shortened
-from speechbrain_ee.files import lfs_hint
+from ee_runtime.errors import shortened
+from ee_runtime.files import lfs_hint
 
 MAX_CONFIG_BYTES = 2**20  # ours have about 2 kB
 MAX_HEADER_BYTES = 2**24  # a tensor takes about 100 bytes

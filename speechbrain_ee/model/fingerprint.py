@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from speechbrain_ee.files import write_whole
+from ee_runtime.files import write_whole
 
 SMALL_BYTES = 2**20  # smaller files are hashed in milliseconds and not cached
 SETTLED_S = 2.0  # a file changed more recently may change again without a new time stamp

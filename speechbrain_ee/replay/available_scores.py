@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_ee.policies import Patience, ScoreThreshold, ThresholdPolicy
-from speechbrain_ee.policies.scores import SCORES, score_value
+from ee_runtime.policies import Patience, ScoreThreshold, ThresholdPolicy
+from ee_runtime.policies.scores import SCORES, score_value
 
 
 def common_scores(utterances: Sequence[Mapping]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_ee.policies import ThresholdPolicy
+from ee_runtime.policies import ThresholdPolicy
 from speechbrain_ee.replay.replay import ExitCounts, static_wer
 from speechbrain_ee.replay.sweeps import sweep, totals
 from speechbrain_ee.replay.unsureness import exits_taken, unsureness

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from speechbrain_ee.policies import Look, Policy
-from speechbrain_ee.policies.scores import SCORES
+from ee_runtime.policies import Look, Policy
+from ee_runtime.policies.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], fl
 
     Example
     -------
-    >>> from speechbrain_ee.policies import ScoreThreshold
+    >>> from ee_runtime.policies import ScoreThreshold
     >>> exits = [{"layer": layer, "errors": {"S": s, "D": 0, "I": 0}, "scores": {"entropy": e}}
     ...          for layer, s, e in ((2, 1, 0.2), (4, 0, 0.1))]
     >>> replay(ScoreThreshold("entropy", 0.1), [{"num_words": 5, "exits": exits}]).mean_layer

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_ee.policies import ThresholdPolicy
+from ee_runtime.policies import ThresholdPolicy
 from speechbrain_ee.replay.replay import ExitCounts
 from speechbrain_ee.replay.unsureness import limits_between, sign_of, unsureness
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from speechbrain_ee.policies import Patience, ThresholdPolicy
+from ee_runtime.policies import Patience, ThresholdPolicy
 from speechbrain_ee.replay.replay import first_look
 
 
@@ -63,7 +63,7 @@ def limits_between(policy: ThresholdPolicy, unsure: np.ndarray) -> np.ndarray:
 
     Example
     -------
-    >>> from speechbrain_ee.policies import ScoreThreshold
+    >>> from ee_runtime.policies import ScoreThreshold
     >>> limits_between(ScoreThreshold("entropy", 0.0), np.array([[0.5], [0.1], [0.3]])).round(2).tolist()
     [0.2, 0.4, 0.6]
     """

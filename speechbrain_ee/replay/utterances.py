@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from speechbrain_ee.files import write_whole
-from speechbrain_ee.policies.scores import check_score_names
+from ee_runtime.files import write_whole
+from ee_runtime.policies.scores import check_score_names
 
 
 def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:

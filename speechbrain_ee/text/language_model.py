@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from speechbrain.lobes.models.transformer.TransformerLM import TransformerLM
 
-from speechbrain_ee.files import check_not_pointer
+from ee_runtime.files import check_not_pointer
 from speechbrain_ee.lobes.state_dicts import load_strict
 
 HEAD_SIZE = 64  # of SpeechBrain's published models; it cannot be read from a checkpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from speechbrain_ee.files import check_not_pointer, write_whole
-from speechbrain_ee.special_tokens import BLANK_INDEX, BOS_INDEX, EOS_INDEX, SPECIAL_TOKENS
+from ee_runtime.files import check_not_pointer, write_whole
+from ee_runtime.special_tokens import BLANK_INDEX, BOS_INDEX, EOS_INDEX, SPECIAL_TOKENS
 
 MODEL_TYPES = ("bpe", "unigram", "char")
 

@@ -8,25 +8,26 @@ from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
-from speechbrain_ee.special_tokens import BLANK_INDEX
+from ee_runtime.special_tokens import BLANK_INDEX
 
-# Old and new names of what a yaml may refer to.
+# What a yaml may refer to: old names in this package, and new names.
 MOVED = {
-    "checkpoints": "training.checkpoints",
-    "corpora.synthetic.prepare": "corpora.synthetic.corpus.prepare",
-    "decoding.BeamAttention": "decoders.attention.BeamAttention",
-    "decoding.BeamCTC": "decoders.ctc.BeamCTC",
-    "decoding.GreedyAttention": "decoders.attention.GreedyAttention",
-    "decoding.GreedyCTC": "decoders.ctc.GreedyCTC",
-    "decoding.LexiconCTC": "decoders.lexicon.LexiconCTC",
-    "decoding.RescoreAttention": "decoders.attention.RescoreAttention",
-    "freezing": "training.freezing",
-    "language_model": "text.language_model",
-    "lobes.sources": "lobes.pretrained.sources",
-    "losses": "training.losses",
-    "rng": "training.rng",
-    "schedulers": "training.schedulers",
-    "train_logs": "training.logs",
+    "checkpoints": "speechbrain_ee.training.checkpoints",
+    "corpora.synthetic.prepare": "speechbrain_ee.corpora.synthetic.corpus.prepare",
+    "decoding.BeamAttention": "speechbrain_ee.decoders.attention.BeamAttention",
+    "decoding.BeamCTC": "speechbrain_ee.decoders.ctc.BeamCTC",
+    "decoding.GreedyAttention": "speechbrain_ee.decoders.attention.GreedyAttention",
+    "decoding.GreedyCTC": "ee_runtime.decoders.greedy.GreedyCTC",
+    "decoders.ctc.GreedyCTC": "ee_runtime.decoders.greedy.GreedyCTC",
+    "decoding.LexiconCTC": "speechbrain_ee.decoders.lexicon.LexiconCTC",
+    "decoding.RescoreAttention": "speechbrain_ee.decoders.attention.RescoreAttention",
+    "freezing": "speechbrain_ee.training.freezing",
+    "language_model": "speechbrain_ee.text.language_model",
+    "lobes.sources": "speechbrain_ee.lobes.pretrained.sources",
+    "losses": "speechbrain_ee.training.losses",
+    "rng": "speechbrain_ee.training.rng",
+    "schedulers": "speechbrain_ee.training.schedulers",
+    "train_logs": "speechbrain_ee.training.logs",
 }
 MOVED_NAME = re.compile(rf"\bspeechbrain_ee\.({'|'.join(map(re.escape, MOVED))})\b")
 
@@ -45,7 +46,7 @@ def open_yaml(path: str | Path) -> TextIO:
     'rng: !new:speechbrain_ee.training.rng.RNGState'
     """
     text = Path(path).read_text("utf-8")
-    stream = StringIO(MOVED_NAME.sub(lambda found: f"speechbrain_ee.{MOVED[found[1]]}", text))
+    stream = StringIO(MOVED_NAME.sub(lambda found: MOVED[found[1]], text))
     stream.name = str(path)  # HyperPyYAML resolves included files relative to it
     return stream
 

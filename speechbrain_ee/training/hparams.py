@@ -10,7 +10,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAMLError
 from speechbrain.utils.distributed import infer_device
 
-from speechbrain_ee.files import write_whole
+from ee_runtime.files import write_whole
 from speechbrain_ee.training.earlier_yamls import in_todays_form, open_yaml
 
 WORKING_FOLDER = "# in the folder "

@@ -6,7 +6,7 @@ from pathlib import Path
 from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
 
-from speechbrain_ee.files import write_whole
+from ee_runtime.files import write_whole
 
 
 class TrainLogs(TrainLogger):

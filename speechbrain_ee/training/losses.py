@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ee_runtime.special_tokens import BLANK_INDEX, EOS_INDEX
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import padding_mask, zero_padding
-from speechbrain_ee.special_tokens import BLANK_INDEX, EOS_INDEX
 
 NO_TARGET = -100  # torch's
 REDUCTIONS = ("mean", "batchmean", "sum")

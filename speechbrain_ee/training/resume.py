@@ -13,8 +13,8 @@ from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import TaggedScalar
 
+from ee_runtime.files import write_whole
 from speechbrain_ee.corpora.manifest import Utterance, digest
-from speechbrain_ee.files import write_whole
 from speechbrain_ee.training.earlier_yamls import REMOVED, open_yaml
 from speechbrain_ee.training.hparams import WORKING_FOLDER
 from speechbrain_ee.training.settings import is_path

@@ -15,11 +15,12 @@ from speechbrain.utils.logger import get_logger
 from torch import nn
 from tqdm import tqdm
 
+from ee_runtime.files import write_whole
 from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import load_audio
-from speechbrain_ee.files import locked, size_and_time, write_whole
+from speechbrain_ee.files import locked, size_and_time
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.features import Features
 from speechbrain_ee.lobes.padding import pad_batch

@@ -5,7 +5,8 @@ import errno
 
 import pytest
 
-from speechbrain_ee.errors import CheckpointError, one_line_errors
+from ee_runtime.errors import one_line_errors
+from speechbrain_ee.errors import CheckpointError
 
 
 def run(error, capsys):

@@ -20,12 +20,12 @@ from unit.models import (
     make_loss,
 )
 
+from ee_runtime.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.inference.ctc_scores import compute_scores, output_scores
 from speechbrain_ee.lobes import TransformerExitEncoder, WhisperExitEncoder
 from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.model.folder import ModelError, load_config, load_model, save_model
-from speechbrain_ee.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
 from speechbrain_ee.replay.available_scores import threshold_policies
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.unsureness import unsureness

@@ -23,8 +23,8 @@ def test_unknown_names_are_attribute_errors():
 @pytest.mark.parametrize(
     ("missing", "modules"),
     [
-        ("torch numpy scipy speechbrain", "speechbrain_ee speechbrain_ee.policies speechbrain_ee.special_tokens"),
-        ("torch speechbrain", "speechbrain_ee.replay.equal_cost speechbrain_ee.audio speechbrain_ee.text.spans"),
+        ("torch numpy scipy speechbrain", "speechbrain_ee ee_runtime.policies ee_runtime.special_tokens"),
+        ("torch speechbrain", "speechbrain_ee.replay.equal_cost ee_runtime.audio ee_runtime.text.spans"),
         ("torch speechbrain", "speechbrain_ee.corpora.manifest"),
     ],
 )

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ee_runtime.errors import shortened
 from speechbrain_ee.corpora.manifest.text import ManifestError, line_of
-from speechbrain_ee.errors import shortened
 
 FORMS = (
     "give JSON lines (on each line one object with audio_filepath, duration and text), "

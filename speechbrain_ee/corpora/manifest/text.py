@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from speechbrain_ee.files import lfs_hint
+from ee_runtime.files import lfs_hint
 
 # Names that SpeechBrain's recipes and other toolkits use; if a row has several of them, the first one is used.
 NAMES = {

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ee_runtime.errors import shortened
 from speechbrain_ee.corpora.manifest.text import PARTS, ManifestError
-from speechbrain_ee.errors import shortened
 
 REQUIRED = ("audio_filepath", "duration", "text")
 MAX_DURATION_S = 100 * 3600

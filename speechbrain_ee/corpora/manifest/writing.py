@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ee_runtime.errors import shortened
+from ee_runtime.files import write_whole
 from speechbrain_ee.corpora.manifest.utterance import Utterance, check_characters
-from speechbrain_ee.errors import shortened
-from speechbrain_ee.files import write_whole
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:

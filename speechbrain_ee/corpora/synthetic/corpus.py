@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ee_runtime.files import write_whole
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 from speechbrain_ee.corpora.synthetic.degrade import (
     NOISE_SLOPES,
@@ -40,7 +41,7 @@ from speechbrain_ee.corpora.synthetic.degrade import (
 )
 from speechbrain_ee.corpora.synthetic.espeak import SAMPLE_RATE, Espeak, Speaker, SynthesisError, say
 from speechbrain_ee.corpora.synthetic.grammar import draw_fragments, draw_sentences
-from speechbrain_ee.files import locked, write_whole
+from speechbrain_ee.files import locked
 from speechbrain_ee.startup import available_cpus
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ee_runtime.calibration.summary import promise_sentence
+from ee_runtime.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.calibration.confidence import held_out, reliability
 from speechbrain_ee.calibration.shift import shift_warning
-from speechbrain_ee.calibration.summary import promise_sentence
-from speechbrain_ee.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
 from speechbrain_ee.replay.available_scores import common_scores, threshold_policies
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
 from speechbrain_ee.replay.replay import ExitCounts, oracle_result, replay

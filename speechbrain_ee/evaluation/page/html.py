@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ee_runtime.files import write_whole
 from speechbrain_ee import __version__
-from speechbrain_ee.files import write_whole
 
 HERE = Path(__file__).parent
 

@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from speechbrain_ee.calibration.file import CALIBRATION_FILE, read_calibration
+from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
+from ee_runtime.files import write_whole
 from speechbrain_ee.evaluation.page.data import SHARES, collect
 from speechbrain_ee.evaluation.page.html import write_page
 from speechbrain_ee.evaluation.tables import exits_markdown, json_bytes
-from speechbrain_ee.files import write_whole
 from speechbrain_ee.replay.utterances import read_utterances
 
 

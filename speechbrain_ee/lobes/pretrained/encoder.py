@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from speechbrain_ee.errors import one_line
-from speechbrain_ee.files import check_not_pointer
+from ee_runtime.errors import one_line
+from ee_runtime.files import check_not_pointer
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.pretrained.sources import import_transformers, quiet_transformers, read_source
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from speechbrain_ee.errors import one_line
-from speechbrain_ee.files import check_not_pointer
+from ee_runtime.errors import one_line
+from ee_runtime.files import check_not_pointer
 
 INSTALL = "pip install 'speechbrain_ee[ssl]'"
 

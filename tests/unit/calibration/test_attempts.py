@@ -3,9 +3,9 @@
 
 from unit.cases import many
 
+from ee_runtime.calibration.summary import summary
 from speechbrain_ee.calibration.attempts import record_attempt
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.summary import summary
 
 
 def test_a_set_that_cannot_be_written_to_costs_the_count_alone(tmp_path, caplog):

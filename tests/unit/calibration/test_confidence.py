@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from ee_runtime.policies.confidence import confidence_map, isotonic_value
 from speechbrain_ee.calibration.confidence import fit_confidence, fit_isotonic, held_out, reliability
-from speechbrain_ee.policies.confidence import confidence_map, isotonic_value
 
 
 def test_an_isotonic_map_pools_what_goes_the_wrong_way():

@@ -6,9 +6,9 @@ import json
 import pytest
 from unit.cases import many
 
+from ee_runtime.calibration.file import read_calibration, write_calibration
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.file import read_calibration, write_calibration
-from speechbrain_ee.policies import FixedExit
 
 
 @pytest.mark.parametrize("score", ["entropy", "learned", "patience"])

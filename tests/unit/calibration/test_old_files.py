@@ -5,12 +5,12 @@ import json
 
 import pytest
 
+from ee_runtime.calibration.file import read_calibration, write_calibration
+from ee_runtime.calibration.summary import summary
+from ee_runtime.policies import FixedExit, ScoreThreshold, policy_from_dict
 from speechbrain_ee.calibration.attempts import record_attempt
 from speechbrain_ee.calibration.checks import check_evaluated
-from speechbrain_ee.calibration.file import read_calibration, write_calibration
 from speechbrain_ee.calibration.shift import share_outside
-from speechbrain_ee.calibration.summary import summary
-from speechbrain_ee.policies import FixedExit, ScoreThreshold, policy_from_dict
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.sweeps import sweep
 from speechbrain_ee.replay.utterances import read_utterances

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from unit.cases import many
 
+from ee_runtime.policies import LearnedThreshold, Patience, ScoreThreshold, policy_from_dict
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.path import threshold_path
-from speechbrain_ee.policies import LearnedThreshold, Patience, ScoreThreshold, policy_from_dict
 from speechbrain_ee.replay.unsureness import exits_taken
 
 ENTROPY = ScoreThreshold("entropy", 0.0)

@@ -4,9 +4,9 @@
 import pytest
 from unit.cases import many
 
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.shift import share_outside, shift_warning
-from speechbrain_ee.policies import FixedExit
 
 
 def test_a_test_set_that_is_not_like_the_calibration_set_is_noticed():

@@ -3,8 +3,8 @@
 
 from unit.cases import many
 
+from ee_runtime.calibration.summary import promise_sentence
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.summary import promise_sentence
 
 
 def promise_of(utterances, **target):

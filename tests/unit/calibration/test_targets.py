@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from unit.cases import many, three_utterances
 
+from ee_runtime.policies import FixedExit, ScoreThreshold, policy_from_dict
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values
 from speechbrain_ee.calibration.targets import Promise
-from speechbrain_ee.policies import FixedExit, ScoreThreshold, policy_from_dict
 from speechbrain_ee.replay.replay import ExitCounts, replay
 from speechbrain_ee.replay.speakers import split_by_speaker
 from speechbrain_ee.replay.unsureness import exits_taken

@@ -15,13 +15,13 @@ import typer
 from typer.testing import CliRunner
 from unit.models import make_asr
 
+from ee_runtime.calibration.file import write_calibration
+from ee_runtime.policies import ScoreThreshold
 from speechbrain_ee import __version__
-from speechbrain_ee.calibration.file import write_calibration
 from speechbrain_ee.cli import app as cli
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.model.folder import save_model
-from speechbrain_ee.policies import ScoreThreshold
 
 RATE = 16000
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ee.audio import AudioError
+from ee_runtime.audio import AudioError
 from speechbrain_ee.corpora.augment import AddNoise, Compose, RandomGain, SpeedPerturb, coloured_noise
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from unit.corpora.speech import TEXTS, fake
 
+from ee_runtime.text.ctc_paths import ctc_frames_needed
 from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short, unwritable_warning
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.text.ctc_paths import ctc_frames_needed
 from speechbrain_ee.text.tokenizer import Tokenizer
 
 

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_ee.audio import AudioError, reader
-from speechbrain_ee.audio.reader import audio_duration
+from ee_runtime.audio import AudioError, reader
+from ee_runtime.audio.reader import audio_duration
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
 

@@ -9,13 +9,13 @@ import torch
 from speechbrain.decoders import S2STransformerGreedySearcher
 from unit.models import D_MODEL, make_joint_heads, make_tokenizer
 
+from ee_runtime.decoders.base import best_tokens
+from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.special_tokens import BOS_INDEX, EOS_INDEX
 from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
 from speechbrain_ee.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
-from speechbrain_ee.decoders.base import best_tokens
-from speechbrain_ee.decoders.ctc import GreedyCTC
 from speechbrain_ee.decoders.make import make_decoder
 from speechbrain_ee.decoders.speculation import speculative_search
-from speechbrain_ee.special_tokens import BOS_INDEX, EOS_INDEX
 from speechbrain_ee.text.language_model import make_language_model
 
 LENGTHS = torch.tensor([30, 21, 9])

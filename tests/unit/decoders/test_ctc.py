@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from speechbrain_ee.decoders.base import frame_confidences
-from speechbrain_ee.decoders.ctc import BeamCTC, GreedyCTC
+from ee_runtime.decoders.base import frame_confidences
+from ee_runtime.decoders.greedy import GreedyCTC
+from speechbrain_ee.decoders.ctc import BeamCTC
 from speechbrain_ee.lobes import ExitOutput
 from speechbrain_ee.text.language_model import load_language_model
 from speechbrain_ee.text.tokenizer import Tokenizer

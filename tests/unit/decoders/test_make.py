@@ -68,7 +68,6 @@ def test_unsupported_decodings_and_options_are_refused(tmp_path, make, decoding,
     ("module", "absent"),
     [
         ("decoders.names", ["torch", "speechbrain"]),
-        ("text.spans", ["torch", "kaldialign", "sentencepiece"]),
         ("decoders.alignment", ["speechbrain_ee.corpora", "speechbrain_ee.training", "kaldialign", "soundfile"]),
     ],
 )

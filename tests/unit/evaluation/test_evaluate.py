@@ -10,8 +10,10 @@ import soundfile
 import torch
 from unit.models import make_asr, make_joint_heads
 
+from ee_runtime.calibration.file import write_calibration
+from ee_runtime.policies import FixedExit, Policy
+from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.file import write_calibration
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.evaluation.batch import evaluate_batch
 from speechbrain_ee.evaluation.evaluate import _key, evaluate
@@ -20,8 +22,6 @@ from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_fac
 from speechbrain_ee.evaluation.tables import exits_table
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters
-from speechbrain_ee.policies import FixedExit, Policy
-from speechbrain_ee.policies.scores import COMPUTED, FROM_ATTENTION
 from speechbrain_ee.replay.replay import replay, static_wer
 from speechbrain_ee.replay.utterances import read_utterances
 

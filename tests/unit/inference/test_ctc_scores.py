@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ee_runtime.policies.scores import COMPUTED, SCORES
 from speechbrain_ee.inference import ctc_scores
 from speechbrain_ee.lobes import ExitOutput
-from speechbrain_ee.policies.scores import COMPUTED, SCORES
 
 
 def compute_scores(log_probs, lengths, *, previous=None, **options):

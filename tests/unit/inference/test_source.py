@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 from unit.models import make_asr
 
-from speechbrain_ee.calibration.file import write_calibration
+from ee_runtime.calibration.file import write_calibration
+from ee_runtime.policies import FixedExit
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.source import SOURCE_FILE, ModelSource
 from speechbrain_ee.model.folder import MODEL_FILES, ModelError, save_model
-from speechbrain_ee.policies import FixedExit
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 6401960\n"
 

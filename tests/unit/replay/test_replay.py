@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from speechbrain_ee.policies import FixedExit, Patience, ScoreThreshold
+from ee_runtime.policies import FixedExit, Patience, ScoreThreshold
 from speechbrain_ee.replay.equal_cost import errors_at_costs
 from speechbrain_ee.replay.replay import oracle, oracle_result, replay, static_wer
 from speechbrain_ee.replay.sweeps import cheapest_threshold, choose_threshold, sweep
@@ -281,7 +281,7 @@ def test_needs_no_torch():
     code = """
 import sys
 sys.modules.update(torch=None)  # every import of it fails
-from speechbrain_ee.policies import ScoreThreshold
+from ee_runtime.policies import ScoreThreshold
 from speechbrain_ee.replay.replay import replay
 exits = [{"layer": l, "errors": {"S": 0, "D": 0, "I": 0}, "scores": {"entropy": 0.1}}
          for l in (2, 4)]

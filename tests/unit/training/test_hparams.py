@@ -76,7 +76,7 @@ lr_scheduler: !name:speechbrain_ee.training.schedulers.schedule
   kind: noam
   lr: !ref <lr>
   warmup_steps: 2
-decoder: !name:speechbrain_ee.decoders.ctc.GreedyCTC
+decoder: !name:ee_runtime.decoders.greedy.GreedyCTC
   blank_index: !ref <blank_index>
 """
 

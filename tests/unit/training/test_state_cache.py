@@ -9,7 +9,7 @@ import soundfile
 import torch
 from unit.models import make_encoder, make_features
 
-from speechbrain_ee.code_version import PACKAGE, code_version
+from speechbrain_ee.code_version import PACKAGES, code_version
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.training.cached_encoder import CachedEncoder, CachedFeatures, check_room
 from speechbrain_ee.training.state_cache import CODE, LIBRARIES, StateCache
@@ -176,7 +176,7 @@ def test_states_of_other_code_are_not_used_and_it_is_said(tmp_path, utterances, 
 
 
 def test_the_version_is_of_the_code_that_computes_states():
-    names = {path.name for pattern in CODE for path in PACKAGE.glob(pattern)}
+    names = {path.name for pattern in CODE for package in PACKAGES for path in package.glob(pattern)}
     assert {"wav2vec2.py", "conformer.py", "features.py", "recordings.py", "reader.py", "resampling.py"} <= names
     assert code_version(*CODE) != code_version("lobes/pretrained/wav2vec2.py")
     assert code_version(*CODE) != code_version(*CODE, libraries=LIBRARIES)

@@ -13,8 +13,8 @@ import soundfile
 from playwright.sync_api import sync_playwright
 from unit.cases import many
 
+from ee_runtime.calibration.file import write_calibration
 from speechbrain_ee.calibration.choose import calibrate
-from speechbrain_ee.calibration.file import write_calibration
 from speechbrain_ee.evaluation.page.run_page import write_run_page
 from speechbrain_ee.evaluation.tables import write_exits
 from speechbrain_ee.replay.utterances import write_utterances

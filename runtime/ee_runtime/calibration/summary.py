@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe a calibration in words. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ee_runtime.calibration.defaults import TEST_NAME
+
+
+def promise_sentence(promise: Mapping | None) -> str:
+    """Describe a promise and its assumptions in one sentence."""
+    if promise is None:
+        return "nothing is promised for other utterances: the threshold was chosen by its result on these"
+    if not promise["granted"]:
+        return f"{_refusal(promise)}; every utterance takes the last exit"
+    if promise.get("on_average"):
+        told = f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
+        bound = f"losses clipped at {promise['bound_words']:g} words per utterance" if "bound_words" in promise else ""
+        return f"{told} ({', '.join(filter(None, [bound, _units(promise)]))})"
+    how = "asymptotic; by simulation valid from this set size on"
+    if promise["test"] != TEST_NAME:  # written by an earlier version
+        how = "asymptotic, and overconfident if losses are rare: calibrate again"
+    if not promise["asymptotic"]:
+        how = f"valid in finite samples, losses clipped at {promise['bound_words']:g} words per utterance"
+    return (
+        f"WER is at most {promise['epsilon']} points above the full model's, with probability {1 - promise['delta']:g} "
+        f"({promise['test']} test, {how}; {_units(promise)})"
+    )
+
+
+def _refusal(promise: Mapping) -> str:
+    refusal = f"no threshold cheaper than full depth can be promised at {promise['epsilon']} points"
+    if promise.get("num_independent", math.inf) >= promise.get("fewest", 0):
+        return refusal
+    units = promise["independent"]
+    return (
+        f"{refusal} from {promise['num_independent']} {units}; at least {promise['fewest']} are required, "
+        "even if none of them loses a word"
+    )
+
+
+def _units(promise: Mapping) -> str:
+    """Describe the sampling units."""
+    if "independent" not in promise:  # written by an earlier version
+        return ""
+    number, units = promise["num_independent"], promise["independent"]
+    if units == "speakers":
+        unnamed = promise.get("num_unnamed", 0)
+        return f"{number} speakers" + (
+            f", counting each of {unnamed} utterances without a speaker as one" if unnamed else ""
+        )
+    speakers = promise.get("num_speakers")
+    of = "speakers unknown" if speakers is None else f"for {speakers} speaker{'s' * (speakers > 1)} only"
+    return f"{number} utterances, assumed to be independent; {of}"
+
+
+def summary(calibration: Mapping) -> str:
+    """Describe a calibration for a terminal: promise, result on the set, and number of attempts."""
+    reached = calibration["fitted_on"]
+    lines = [
+        promise_sentence(calibration["promise"]),
+        f"on {reached['num_utterances']} utterances of {reached['test_set']}: WER {reached['wer']:.2f} % (full depth "
+        f"{reached['full_wer']:.2f} %), mean exit layer {reached['mean_layer']:.2f}",
+    ]
+    tried, delta = calibration.get("tried", {}).get("promises", 1), (calibration["promise"] or {}).get("delta")
+    if calibration["promise"] and tried > 1:
+        lines.append(
+            f"{tried} promises were tried on {reached['test_set']} with this model: each holds only if it was chosen "
+            "in advance"
+            + (f"; to choose the best of {tried}, use --delta {delta / tried:.2g} for each" if delta else "")
+        )
+    return "\n".join(lines)

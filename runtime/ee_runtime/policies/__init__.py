@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit scores and exit policies: decide after each exit whether an utterance stops.
+
+A policy reads scores and costs, never the model, and this package needs only the standard library. The same object
+therefore runs live, in a replay of cached scores, and on a device. Every utterance stops at the last exit, whatever the
+policy decides.
+
+A threshold policy compares one value per exit with its threshold: a score (:class:`ScoreThreshold`, the rules of
+Wright et al., arXiv 2309.09546), the number of successive exits that agree (:class:`Patience`), or a prediction
+(:class:`LearnedThreshold`). :class:`Capped` limits the cost of each utterance under any policy, :class:`RunningBudget`
+the average cost of a stream of utterances.
+"""
+
+from collections.abc import Mapping
+
+from ee_runtime.policies.base import FixedExit, Look, Policy
+from ee_runtime.policies.limits import Capped, RunningBudget
+from ee_runtime.policies.thresholds import (
+    LearnedThreshold,
+    Patience,
+    ScoreThreshold,
+    ThresholdPolicy,
+    paper_entropy,
+    paper_posterior,
+)
+
+__all__ = [
+    "POLICIES",
+    "Capped",
+    "FixedExit",
+    "LearnedThreshold",
+    "Look",
+    "Patience",
+    "Policy",
+    "RunningBudget",
+    "ScoreThreshold",
+    "ThresholdPolicy",
+    "paper_entropy",
+    "paper_posterior",
+    "policy_from_dict",
+]
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.name: policy for policy in (FixedExit, ScoreThreshold, Patience, LearnedThreshold, Capped, RunningBudget)
+}
+
+
+def policy_from_dict(values: Mapping) -> Policy:
+    """Build a policy from plain values, as written by ``to_dict``.
+
+    Arguments
+    ---------
+    values : mapping
+        ``{"policy": name, ...}``.
+
+    Returns
+    -------
+    Policy
+        The policy.
+
+    Raises
+    ------
+    ValueError
+        If the policy's name or one of its values is unknown or missing.
+
+    Example
+    -------
+    >>> policy_from_dict({"policy": "fixed_exit", "layer": 4}).to_dict()
+    {'policy': 'fixed_exit', 'layer': 4}
+    """
+    options = dict(values)
+    name = options.pop("policy", None)
+    if name not in POLICIES:
+        raise ValueError(f"unknown exit policy {name!r}; known: {', '.join(POLICIES)}")
+    if "of" in options:  # the inner policy of Capped and RunningBudget
+        options["policy"] = policy_from_dict(options.pop("of"))
+    try:
+        return POLICIES[name](**options)
+    except TypeError as error:
+        raise ValueError(f"exit policy {name!r} does not take {options}: {error}") from error

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convert token ids to text by their SentencePiece pieces, without SentencePiece."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ee_runtime.special_tokens import SPECIAL_TOKENS
+from ee_runtime.text.spans import WORD_START
+
+
+class PieceVocabulary:
+    """Pieces of a SentencePiece tokenizer by id.
+
+    Arguments
+    ---------
+    pieces : sequence of str
+        ``▁`` starts a word; the first pieces are ``<unk>`` (the CTC blank), BOS and EOS.
+
+    Example
+    -------
+    >>> vocabulary = PieceVocabulary(["<unk>", "<s>", "</s>", "▁a", "b"])
+    >>> vocabulary.decode([1, 3, 4, 3, 2])
+    'ab a'
+    """
+
+    def __init__(self, pieces: Sequence[str]):
+        self.vocab_list = list(pieces)
+        self.vocab_size = len(self.vocab_list)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Convert ids to text; blank, BOS and EOS are skipped, repetitions are kept."""
+        joined = "".join(self.vocab_list[i] for i in ids if i not in SPECIAL_TOKENS)
+        return " ".join(joined.replace(WORD_START, " ").split())
