@@ -7,6 +7,7 @@ import torch
 from speechbrain.lobes.models.transformer.Conformer import ConformerEncoderLayer, ConvolutionModule
 from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 
+from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, constructor_arguments
 from speechbrain_ee.lobes.frontend import ConvSubsampling
 
@@ -169,28 +170,27 @@ class TransformerExitEncoder(ExitEncoder):
         x, _ = self.layers[layer - 1](state.x, src_key_padding_mask=state.mask, pos_embs=state.pos_embs)
         return x
 
-    def num_output_frames(self, num_frames):
-        """See :meth:`ExitEncoder.num_output_frames`."""
-        return self.frontend.num_output_frames(num_frames)
+    @property
+    def conv_stages(self) -> list[ConvStage]:
+        """See :attr:`ExitEncoder.conv_stages`."""
+        return self.frontend.conv_stages
 
-    def front_end_macs(self, num_frames: int) -> int:
-        """See :meth:`ExitEncoder.front_end_macs`: convolutions and the projection to ``d_model``."""
-        projection = self.num_output_frames(num_frames) * self.frontend.output_size * self.config["d_model"]
-        return self.frontend.macs(num_frames) + projection
+    @property
+    def front_cost(self) -> tuple[int, int]:
+        """See :attr:`ExitEncoder.front_cost`: the projection to ``d_model``."""
+        return 0, self.frontend.output_size * self.config["d_model"]
 
-    def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`."""
-        return self._attention_macs(num_output_frames) + self._ffn_macs(num_output_frames)
-
-    def _attention_macs(self, frames: int) -> int:
+    @property
+    def layer_cost(self) -> tuple[int, int, int]:
+        """See :attr:`ExitEncoder.layer_cost`: attention and one feed-forward network."""
         width = self.config["d_model"]
-        macs = 4 * frames * width**2 + 2 * frames**2 * width
-        if self.config["attention_type"] == "RelPosMHAXL":  # projection of positions, and their scores with every query
-            macs += (2 * frames - 1) * width * (width + frames)
-        return macs
-
-    def _ffn_macs(self, frames: int) -> int:
-        return 2 * frames * self.config["d_model"] * self.config["d_ffn"]
+        constant, per_frame, per_square = 0, 4 * width**2 + 2 * width * self.config["d_ffn"], 2 * width
+        if self.config["attention_type"] == "RelPosMHAXL":
+            # Projection of 2 * frames - 1 positions, and their scores with every query.
+            constant -= width**2
+            per_frame += 2 * width**2 - width
+            per_square += 2 * width
+        return constant, per_frame, per_square
 
 
 class ConformerExitEncoder(TransformerExitEncoder):
@@ -232,9 +232,10 @@ class ConformerExitEncoder(TransformerExitEncoder):
                 layer.convolution_module = MaskedConvolutionModule.from_stock(layer.convolution_module)
         return transformer
 
-    def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`: two feed-forward networks, attention, convolution."""
+    @property
+    def layer_cost(self) -> tuple[int, int, int]:
+        """See :attr:`ExitEncoder.layer_cost`: attention, two feed-forward networks, and the convolution."""
+        constant, per_frame, per_square = super().layer_cost
         width = self.config["d_model"]
-        convolution = num_output_frames * width * (3 * width + self._kernel_size)
-        ffn = 2 * self._ffn_macs(num_output_frames)
-        return ffn + self._attention_macs(num_output_frames) + convolution
+        second_ffn, convolution = 2 * width * self.config["d_ffn"], width * (3 * width + self._kernel_size)
+        return constant, per_frame + second_ffn + convolution, per_square

@@ -40,12 +40,7 @@ def exit_macs(encoder: ExitEncoder, heads: CTCHeads, num_frames: int, *, heads_r
     >>> second - first == encoder.layer_macs(26) + heads.macs(26)
     True
     """
-    head = heads.macs(encoder.num_output_frames(num_frames))
-    totals, total = [], 0
-    for exit_index, segment in enumerate(encoder.macs(num_frames)):
-        total += segment
-        totals.append(total + head * (exit_index + 1 if heads_run is None else heads_run))
-    return totals
+    return encoder.cost_model(heads.macs(1)).exit_macs(num_frames, heads_run)
 
 
 def exit_parameters(encoder: ExitEncoder, heads: CTCHeads) -> list[int]:

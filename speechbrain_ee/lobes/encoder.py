@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from ee_runtime.cost import ConvStage, CostModel
 from speechbrain_ee.lobes.padding import padding_mask
 
 
@@ -140,17 +141,54 @@ class ExitEncoder(nn.Module, ABC):
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """Run encoder layer ``layer`` (counted from 1): state -> (batch, frames, d_model)."""
 
+    @property
     @abstractmethod
+    def conv_stages(self) -> list[ConvStage]:
+        """Strided convolutions of the front-end over time, which lead from feature frames to encoder frames."""
+
+    @property
+    def min_frames(self) -> int:
+        """Shorter inputs are padded to this number of feature frames."""
+        return 1
+
+    @property
+    @abstractmethod
+    def front_cost(self) -> tuple[int, int]:
+        """MACs of the front-end without its convolutions over time: constant, and per encoder frame."""
+
+    @property
+    @abstractmethod
+    def layer_cost(self) -> tuple[int, int, int]:
+        """MACs of a layer for one utterance: constant, per encoder frame, and per squared number of frames."""
+
     def num_output_frames(self, num_frames):
         """Return the encoder frames of ``num_frames`` feature frames (int or integer tensor)."""
+        if isinstance(num_frames, torch.Tensor):
+            num_frames = num_frames.clamp(min=self.min_frames)
+        else:
+            num_frames = max(num_frames, self.min_frames)
+        for stage in self.conv_stages:
+            num_frames = stage.frames(num_frames)
+        return num_frames
 
-    @abstractmethod
+    def cost_model(self, head_macs: int = 0) -> CostModel:
+        """Return the costs of all exits, with heads of ``head_macs`` MACs per frame."""
+        return CostModel(
+            min_frames=self.min_frames,
+            stages=self.conv_stages,
+            front=self.front_cost,
+            layer=self.layer_cost,
+            head=head_macs,
+            segments=[len(self.segment(index)) for index in range(len(self.exit_layers))],
+        )
+
     def front_end_macs(self, num_frames: int) -> int:
         """Return the multiply-accumulates of the front-end for one utterance of ``num_frames`` feature frames."""
+        return self.cost_model().front_end_macs(num_frames)
 
-    @abstractmethod
     def layer_macs(self, num_output_frames: int) -> int:
         """Return the multiply-accumulates of a layer for one utterance of ``num_output_frames`` encoder frames."""
+        return sum(macs * num_output_frames**power for power, macs in enumerate(self.layer_cost))
 
     def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
         """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
@@ -230,10 +268,8 @@ class ExitEncoder(nn.Module, ABC):
 
         Segment 0 includes the front-end; exit heads are not included.
         """
-        per_layer = self.layer_macs(self.num_output_frames(num_frames))
-        segments = [per_layer * len(self.segment(index)) for index in range(len(self.exit_layers))]
-        segments[0] += self.front_end_macs(num_frames)
-        return segments
+        totals = self.cost_model().exit_macs(num_frames)
+        return [total - before for total, before in zip(totals, [0, *totals], strict=False)]
 
     def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         """Return the inputs of the layers besides ``x``. In evaluation mode there is no mask if nothing is padded."""

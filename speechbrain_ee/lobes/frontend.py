@@ -8,6 +8,7 @@ from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
 from speechbrain.nnet.CNN import Conv2d
 from torch import nn
 
+from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.padding import zero_padding
 
 
@@ -57,17 +58,24 @@ class ConvSubsampling(nn.Module):
         )
         self.output_size = self.channels[-1] * self._after_blocks(n_mels)[-1]
 
+    @property
+    def conv_stages(self) -> list[ConvStage]:
+        """Blocks as convolutions over time, whose costs include all frequency bands."""
+        stages, bands, in_channels = [], self.n_mels, 1
+        for channels in self.channels:
+            size = self.kernel_size
+            bands = ConvStage(size, self.stride, size // 2, 0).frames(bands)
+            stages.append(ConvStage(size, self.stride, size // 2, size**2 * in_channels * channels * bands))
+            in_channels = channels
+        return stages
+
     def _after_blocks(self, size) -> list:
-        """Return the size of an axis after each block (int or integer tensor), for a convolution with padding 1."""
+        """Return the size of an axis after each block (int or integer tensor)."""
         sizes = []
         for _ in self.channels:
-            size = (size - 1) // self.stride + 1
+            size = ConvStage(self.kernel_size, self.stride, self.kernel_size // 2, 0).frames(size)
             sizes.append(size)
         return sizes
-
-    def num_output_frames(self, num_frames):
-        """Return the output frames of ``num_frames`` input frames (int or integer tensor)."""
-        return self._after_blocks(num_frames)[-1]
 
     def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Subsample.
@@ -88,12 +96,3 @@ class ConvSubsampling(nn.Module):
         for block, lengths in zip(self.blocks.children(), self._after_blocks(num_frames), strict=True):
             x = zero_padding(block(x), lengths)
         return x.flatten(2), lengths
-
-    def macs(self, num_frames: int) -> int:
-        """Return the multiply-accumulates for one utterance of ``num_frames`` feature frames."""
-        total, in_channels = 0, 1
-        sizes = zip(self.channels, self._after_blocks(num_frames), self._after_blocks(self.n_mels), strict=True)
-        for out_channels, frames, bands in sizes:
-            total += self.kernel_size**2 * in_channels * out_channels * frames * bands
-            in_channels = out_channels
-        return total

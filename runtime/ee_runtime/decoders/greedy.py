@@ -20,10 +20,10 @@ class GreedyCTC(Decoder):
     -------
     >>> from ee_runtime.text.vocabulary import PieceVocabulary
     >>> class Output:
-    ...     best_paths, best_probs = [[1, 1, 0, 2]], [[0.9, 0.8, 0.9, 0.7]]
+    ...     best_paths, best_probs = [[3, 3, 0, 4]], [[0.9, 0.8, 0.9, 0.7]]
     ...     def check(self, vocab_size):
     ...         pass
-    >>> GreedyCTC(PieceVocabulary(["<unk>", "▁a", "b"])).decode(Output())[0].text
+    >>> GreedyCTC(PieceVocabulary(["<unk>", "<s>", "</s>", "▁a", "b"])).decode(Output())[0].text
     'ab'
     """
 

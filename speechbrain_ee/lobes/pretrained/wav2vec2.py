@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.encoder import EncoderState
 from speechbrain_ee.lobes.padding import zero_padding
 from speechbrain_ee.lobes.pretrained.encoder import PretrainedExitEncoder
@@ -87,7 +88,7 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
 
     def _convolve(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
         """Waveforms (batch, samples), zero in the padding -> (batch, frames, channels)."""
-        shortest = self._samples_of_one_frame
+        shortest = self.min_frames
         wavs = nn.functional.pad(wavs, (0, max(0, shortest - wavs.shape[1])))
         if self.shape.feat_extract_norm == "layer":
             return self.feature_extractor(wavs).transpose(1, 2)
@@ -102,43 +103,36 @@ class Wav2Vec2ExitEncoder(PretrainedExitEncoder):
         return projected
 
     @property
-    def _samples_of_one_frame(self) -> int:
+    def min_frames(self) -> int:
+        """See :attr:`ExitEncoder.min_frames`: the samples of one frame."""
         samples = 1
-        for kernel, stride in reversed(self._convolutions):
-            samples = (samples - 1) * stride + kernel
+        for stage in reversed(self.conv_stages):
+            samples = (samples - 1) * stage.stride + stage.kernel
         return samples
 
     @property
-    def _convolutions(self) -> list[tuple[int, int]]:
-        return list(zip(self.shape.conv_kernel, self.shape.conv_stride, strict=True))
+    def conv_stages(self) -> list[ConvStage]:
+        """See :attr:`ExitEncoder.conv_stages`."""
+        kernels, strides, channels = self.shape.conv_kernel, self.shape.conv_stride, self.shape.conv_dim
+        shapes = zip(kernels, strides, [1, *channels], channels, strict=False)
+        return [ConvStage(kernel, stride, 0, kernel * before * after) for kernel, stride, before, after in shapes]
+
+    @property
+    def front_cost(self) -> tuple[int, int]:
+        """See :attr:`ExitEncoder.front_cost`: projection and positional convolution."""
+        kernel, groups = self.shape.num_conv_pos_embeddings, self.shape.num_conv_pos_embedding_groups
+        positions = kernel * self.d_model**2 // groups
+        # With an even kernel, the convolution computes one frame more, which is dropped.
+        return (kernel + 1) % 2 * positions, self.shape.conv_dim[-1] * self.d_model + positions
 
     def run_layer(self, layer: int, state: EncoderState) -> torch.Tensor:
         """See :meth:`ExitEncoder.run_layer`."""
         return self.call_layer(layer, state.x, attention_mask=state.mask)
 
-    def num_output_frames(self, num_frames):
-        """See :meth:`ExitEncoder.num_output_frames`; shorter inputs are padded to one frame."""
-        for kernel, stride in self._convolutions:
-            num_frames = (num_frames - kernel) // stride + 1
-        return num_frames.clamp(min=1) if isinstance(num_frames, torch.Tensor) else max(1, num_frames)
-
-    def front_end_macs(self, num_frames: int) -> int:
-        """See :meth:`ExitEncoder.front_end_macs`: convolutions, projection and positional convolution."""
-        total, in_channels = 0, 1
-        frames = max(num_frames, self._samples_of_one_frame)
-        for (kernel, stride), channels in zip(self._convolutions, self.shape.conv_dim, strict=True):
-            frames = (frames - kernel) // stride + 1
-            total += frames * kernel * in_channels * channels
-            in_channels = channels
-        kernel, groups = self.shape.num_conv_pos_embeddings, self.shape.num_conv_pos_embedding_groups
-        positions = (
-            (frames + (kernel + 1) % 2) * kernel * self.d_model**2 // groups
-        )  # with an even kernel, one more is computed
-        return total + frames * in_channels * self.d_model + positions
-
-    def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`."""
-        return transformer_layer_macs(num_output_frames, self.d_model, self.shape.intermediate_size)
+    @property
+    def layer_cost(self) -> tuple[int, int, int]:
+        """See :attr:`ExitEncoder.layer_cost`."""
+        return transformer_layer_cost(self.d_model, self.shape.intermediate_size)
 
 
 class HubertExitEncoder(Wav2Vec2ExitEncoder):
@@ -206,17 +200,19 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
             warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask and attn_mask", UserWarning)
             return self.call_layer(layer, state.x, attention_mask=state.mask, position_bias=state.pos_embs)
 
-    def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`: including the gates of the position bias."""
-        return super().layer_macs(num_output_frames) + num_output_frames * self.d_model * 8
+    @property
+    def layer_cost(self) -> tuple[int, int, int]:
+        """See :attr:`ExitEncoder.layer_cost`: including the gates of the position bias."""
+        constant, per_frame, per_square = super().layer_cost
+        return constant, per_frame + self.d_model * 8, per_square
 
 
-def transformer_layer_macs(frames: int, width: int, d_ffn: int) -> int:
-    """Return the multiply-accumulates of self-attention and feed-forward network over ``frames`` frames.
+def transformer_layer_cost(width: int, d_ffn: int) -> tuple[int, int, int]:
+    """Return the MACs of a Transformer layer: constant, per frame, and per squared number of frames.
 
     Example
     -------
-    >>> transformer_layer_macs(10, 4, 8)
-    2080
+    >>> transformer_layer_cost(4, 8)
+    (0, 128, 8)
     """
-    return 4 * frames * width**2 + 2 * frames**2 * width + 2 * frames * width * d_ffn
+    return 0, 4 * width**2 + 2 * width * d_ffn, 2 * width

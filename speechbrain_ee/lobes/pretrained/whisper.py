@@ -4,11 +4,12 @@
 import torch
 from torch import nn
 
+from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.encoder import EncoderState
 from speechbrain_ee.lobes.padding import zero_padding
 from speechbrain_ee.lobes.pretrained.encoder import PretrainedExitEncoder
 from speechbrain_ee.lobes.pretrained.sources import quiet_transformers
-from speechbrain_ee.lobes.pretrained.wav2vec2 import transformer_layer_macs
+from speechbrain_ee.lobes.pretrained.wav2vec2 import transformer_layer_cost
 
 
 class WhisperExitEncoder(PretrainedExitEncoder):
@@ -107,15 +108,17 @@ class WhisperExitEncoder(PretrainedExitEncoder):
         """See :meth:`ExitEncoder.run_layer`."""
         return self.call_layer(layer, state.x, attention_mask=state.mask)
 
-    def num_output_frames(self, num_frames):
-        """See :meth:`ExitEncoder.num_output_frames`: half of the feature frames."""
-        return (num_frames - 1) // 2 + 1
+    @property
+    def conv_stages(self) -> list[ConvStage]:
+        """See :attr:`ExitEncoder.conv_stages`."""
+        return [ConvStage(3, 1, 1, 3 * self.frame_size * self.d_model), ConvStage(3, 2, 1, 3 * self.d_model**2)]
 
-    def front_end_macs(self, num_frames: int) -> int:
-        """See :meth:`ExitEncoder.front_end_macs`: two convolutions."""
-        first = num_frames * 3 * self.frame_size * self.d_model
-        return first + self.num_output_frames(num_frames) * 3 * self.d_model**2
+    @property
+    def front_cost(self) -> tuple[int, int]:
+        """See :attr:`ExitEncoder.front_cost`: convolutions only."""
+        return 0, 0
 
-    def layer_macs(self, num_output_frames: int) -> int:
-        """See :meth:`ExitEncoder.layer_macs`."""
-        return transformer_layer_macs(num_output_frames, self.d_model, self.shape.encoder_ffn_dim)
+    @property
+    def layer_cost(self) -> tuple[int, int, int]:
+        """See :attr:`ExitEncoder.layer_cost`."""
+        return transformer_layer_cost(self.d_model, self.shape.encoder_ffn_dim)
