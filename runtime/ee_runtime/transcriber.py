@@ -28,6 +28,26 @@ MAX_CHUNK_S = 30.0  # longer recordings are cut, because the cost of attention i
 CHUNKS_AT_ONCE = 4
 
 
+def longest_part_s(frames_of_max: int, max_frames: int | None) -> float:
+    """Return the longest part of a recording in seconds: 30, or less if the encoder has a lower limit.
+
+    Arguments
+    ---------
+    frames_of_max : int
+        Encoder frames of :data:`MAX_CHUNK_S` seconds.
+    max_frames : int | None
+        Longest input in encoder frames; None for no limit.
+
+    Example
+    -------
+    >>> longest_part_s(750, None), longest_part_s(751, 376)
+    (30.0, 14.980026631158456)
+    """
+    if max_frames is None or frames_of_max <= max_frames:
+        return MAX_CHUNK_S
+    return MAX_CHUNK_S * (max_frames - 1) / frames_of_max
+
+
 class Transcriber(ABC):
     """Transcribes speech and stops each utterance at its own exit.
 
@@ -67,12 +87,8 @@ class Transcriber(ABC):
 
     @property
     @abstractmethod
-    def max_output_frames(self) -> int | None:
-        """Longest input in encoder frames; None for no limit."""
-
-    @abstractmethod
-    def num_output_frames(self, num_samples: int) -> int:
-        """Return the encoder frames of a waveform."""
+    def max_part_s(self) -> float:
+        """Longest part of a recording in seconds, see :func:`longest_part_s`."""
 
     @abstractmethod
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
@@ -93,12 +109,6 @@ class Transcriber(ABC):
     def clock(self) -> float:
         """Return seconds, after the device has finished its work."""
         return time.perf_counter()
-
-    @property
-    def max_part_s(self) -> float:
-        """Longest part of a recording in seconds: 30, or less if the encoder has a lower limit."""
-        limit, frames = self.max_output_frames, self.num_output_frames(round(MAX_CHUNK_S * self.sample_rate))
-        return MAX_CHUNK_S if limit is None or frames <= limit else MAX_CHUNK_S * (limit - 1) / frames
 
     def check_policy(self, policy: Policy) -> None:
         """Check that a policy fits the exits of the model; raises ``ValueError``."""

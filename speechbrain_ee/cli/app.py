@@ -10,6 +10,7 @@ from ee_runtime.errors import one_line_errors
 from speechbrain_ee import __version__
 from speechbrain_ee.cli.calibrate import calibrate
 from speechbrain_ee.cli.evaluate import evaluate
+from speechbrain_ee.cli.export import export
 from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.cli.report import report
 from speechbrain_ee.cli.transcribe import transcribe
@@ -30,6 +31,7 @@ app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --man
     evaluate
 )
 app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")(calibrate)
+app.command(epilog=f"Example: {PROGRAM} export results/conformer_ee/1234 --out exported")(export)
 app.command(epilog=f"Example: {PROGRAM} report results/conformer_ee/1234")(report)
 
 

@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """``speechbrain-ee transcribe``."""
 
-import json
-import logging
-import math
-import re
-import sys
-import time
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ee_runtime.audio import AudioError
-from ee_runtime.errors import print_error
-from ee_runtime.files import printable
+from ee_runtime.export_folder import EXPORT_FILE
+from ee_runtime.output import transcribe_files
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -30,7 +24,12 @@ from speechbrain_ee.cli.options import (
 )
 from speechbrain_ee.startup import prepare_process
 
-logger = logging.getLogger(__name__)
+
+class Runtime(str, Enum):
+    """What runs a model."""
+
+    onnx = "onnx"
+    torch = "torch"
 
 
 def transcribe(
@@ -56,6 +55,9 @@ def transcribe(
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="What runs the model; default: onnx for an export, else torch.")
+    ] = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -63,76 +65,35 @@ def transcribe(
 
     The policy is set by --layer, --entropy or --full; default: the policy of calibration.json, else the full encoder.
     """
-    prepare_process(threads)
-    from speechbrain_ee.inference.asr import EarlyExitASR
-
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
-    asr = EarlyExitASR.from_hparams(model, calibration_file=calibration, policy=policy, run_opts=device_options(device))
-    asr.decoder = asr.make_decoder(
-        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
-    )
-    if deadline_ms is not None:
-        asr.time_exits()  # now, so that it does not count as time of the first file
-    print(f"policy: {_policy_line(asr, limits)}", file=sys.stderr)
-    failed = False
-    for file in files:
-        begin = time.perf_counter()
-        try:
-            result = asr.transcribe_file(file, **limits)
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # continue with the other files
-            logger.debug("%s failed", printable(file), exc_info=True)
-            print_error(PROGRAM, _of_file(file, error))
-            failed = True
-            continue
-        if not as_json:
-            print(f"{printable(file)}\t{result.text}", flush=True)
-            continue
-        row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
-        row |= {"macs": result.macs, "seconds": round(time.perf_counter() - begin, 4)}
-        row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
-        print(_json_line(_without_nan(row)), flush=True)
-    if failed:
+    language_model = {"lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus}
+    if runtime is None:
+        runtime = Runtime.onnx if (Path(model) / EXPORT_FILE).exists() else Runtime.torch
+    if runtime is Runtime.onnx:
+        _check_onnx_options(decoding, {"device": device} | language_model)
+        from ee_runtime import EarlyExitRuntime
+
+        beam = {} if beam_size is None else {"beam_size": beam_size}
+        options = {"policy": policy, "calibration_file": calibration, "decoding": decoding.value} | beam
+        asr = EarlyExitRuntime(model, threads=threads, **options)
+    else:
+        prepare_process(threads)
+        from speechbrain_ee.inference.asr import EarlyExitASR
+
+        run_opts = device_options(device)
+        asr = EarlyExitASR.from_hparams(model, calibration_file=calibration, policy=policy, run_opts=run_opts)
+        asr.decoder = asr.make_decoder(decoding.value, beam_size=beam_size, **language_model)
+    if not transcribe_files(asr, files, limits=limits, as_json=as_json, program=PROGRAM):
         raise typer.Exit(1)
 
 
-def _of_file(file: Path, error: Exception) -> Exception:
-    """Return an error that names the file; errors of reading it do already."""
-    if isinstance(error, AudioError):
-        return error
-    name, text = printable(file), str(error)
-    if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
-        return ValueError(f"{name}: not enough memory to transcribe it: close other programs, or cut the file")
-    return ValueError(f"{name}: {text or type(error).__name__}")
-
-
-def _json_line(row: dict) -> str:
-    """Return a row as JSON, with escapes if standard output cannot show a character."""
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    try:
-        line.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(row, allow_nan=False)
-    return line
-
-
-def _without_nan(value):
-    """Replace NaN, which is not JSON, by null."""
-    if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _rounded(word) -> dict:
-    return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
-
-
-def _policy_line(asr, limits: dict) -> str:
-    """Return the policy as JSON, without the numbers of a learned score."""
-    policy = asr.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
-    return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})
+def _check_onnx_options(decoding: Decoding, options: dict) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"--{name.replace('_', '-')} needs --runtime torch")
+    if decoding.value not in ("greedy", "beam"):
+        raise typer.BadParameter(f"--decoding {decoding.value} needs --runtime torch: give greedy or beam")
 
 
 def _policy(layer: int | None, entropy: float | None, full: bool):

@@ -9,10 +9,10 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
+from ee_runtime import transcriber
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_at_pauses
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
-from ee_runtime.transcriber import Transcriber
 from ee_runtime.transcript import Transcript
 from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.decoders.make import make_decoder
@@ -24,7 +24,7 @@ from speechbrain_ee.lobes.cost import exit_macs
 from speechbrain_ee.lobes.padding import pad_batch
 
 
-class EarlyExitASR(Transcriber, Pretrained):
+class EarlyExitASR(transcriber.Transcriber, Pretrained):
     """Transcribes speech with an early-exit model; each utterance stops at its own exit.
 
     Load a model with :meth:`from_hparams`. The class is one of SpeechBrain's ``Pretrained`` interfaces.
@@ -153,13 +153,11 @@ class EarlyExitASR(Transcriber, Pretrained):
         return self.mods.features.min_seconds
 
     @property
-    def max_output_frames(self) -> int | None:
-        """See :attr:`Transcriber.max_output_frames`."""
-        return self.mods.encoder.max_output_frames
-
-    def num_output_frames(self, num_samples: int) -> int:
-        """See :meth:`Transcriber.num_output_frames`."""
-        return self.mods.encoder.num_output_frames(self.mods.features.num_frames(num_samples))
+    def max_part_s(self) -> float:
+        """See :attr:`Transcriber.max_part_s`."""
+        features, encoder = self.mods.features, self.mods.encoder
+        frames = encoder.num_output_frames(features.num_frames(round(transcriber.MAX_CHUNK_S * self.sample_rate)))
+        return transcriber.longest_part_s(frames, encoder.max_output_frames)
 
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         """See :meth:`Transcriber.exit_macs`."""

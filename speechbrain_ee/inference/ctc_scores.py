@@ -11,10 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ee_runtime.path_scores import path_scores
 from ee_runtime.policies.scores import COMPUTED, SCORES, check_score_names
 from ee_runtime.special_tokens import BLANK_INDEX
-from ee_runtime.text.agreement import token_agreement
-from ee_runtime.text.ctc_paths import collapse
 from speechbrain_ee.decoders.entropy import shannon_entropy
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
@@ -122,29 +121,19 @@ class _Frames:
             return torch.ones_like(self.max_log_prob)
         return (self.probs - self.previous.log_probs.float().exp()).abs().sum(-1) / 2
 
-    @cached_property
-    def tokens(self) -> list[list[int]]:
-        return self._tokens(self.output)
-
-    def _tokens(self, output: ExitOutput) -> list[list[int]]:
-        return [collapse(path, self.blank_index) for path in output.best_paths]
-
     def agreement(self) -> Tensor:
-        if self.previous is None:
-            return torch.zeros_like(self.max_log_prob[:, 0])
-        pairs = zip(self.tokens, self._tokens(self.previous), strict=True)
-        return self._nan_where_frames_are(self.max_log_prob.new_tensor([token_agreement(*pair) for pair in pairs]))
+        return self._of_paths("agreement")
 
     def token_rate(self) -> Tensor:
-        counts = self.max_log_prob.new_tensor([len(tokens) for tokens in self.tokens])
-        return self._nan_where_frames_are(counts / self.output.lengths.to(counts).clamp(min=1))
+        return self._of_paths("token_rate")
+
+    def _of_paths(self, name: str) -> Tensor:
+        rows = path_scores(self.output, self.previous, [name], blank_index=self.blank_index)
+        return self.max_log_prob.new_tensor([row[name] for row in rows])
 
     def confidence_min(self) -> Tensor:
         lowest = self.confidence.masked_fill(~self.valid, math.inf).amin(-1)
         return lowest.masked_fill(lowest == math.inf, 0.0)
-
-    def _nan_where_frames_are(self, values: Tensor) -> Tensor:
-        return values.masked_fill(self.has_nan, math.nan)
 
     @cached_property
     def has_nan(self) -> Tensor:

@@ -154,13 +154,16 @@ class TransformerExitEncoder(ExitEncoder):
         limit = self.max_output_frames
         if limit is not None and x.shape[1] > limit:
             raise ValueError(f"{x.shape[1]} encoder frames are more than max_length={limit}: cut the audio")
-        x = self.transformer.custom_src_module(x)
-        if self.config["attention_type"] == "regularMHA":
-            x = x + self.transformer.positional_encoding(x)
-        return x, lengths
+        return self.project(x), lengths
 
-    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
-        context = super()._layer_context(x, lengths)
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """Project subsampled features (batch, frames, size) to ``d_model``, and add absolute positions if used."""
+        x = self.transformer.custom_src_module(x)
+        return x + self.transformer.positional_encoding(x) if self.config["attention_type"] == "regularMHA" else x
+
+    def layer_context(self, x: torch.Tensor, padding: torch.Tensor | None) -> dict:
+        """See :meth:`ExitEncoder.layer_context`."""
+        context = super().layer_context(x, padding)
         if self.config["attention_type"] == "RelPosMHAXL":
             context["pos_embs"] = self.transformer.positional_encoding(x)
         return context

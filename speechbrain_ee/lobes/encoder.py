@@ -193,7 +193,7 @@ class ExitEncoder(nn.Module, ABC):
     def start(self, feats: torch.Tensor, num_frames: torch.Tensor) -> EncoderState:
         """Run the front-end: features (batch, frames, frame_size) and integer lengths (batch,) -> state."""
         x, lengths = self.front_end(feats, num_frames)
-        return EncoderState(x=x, lengths=lengths, **self._layer_context(x, lengths))
+        return EncoderState(x=x, lengths=lengths, **self._context(x, lengths))
 
     def exit_state(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the final norm to a layer's output: input of an exit head, (batch, frames, d_model)."""
@@ -239,7 +239,7 @@ class ExitEncoder(nn.Module, ABC):
         lengths = state.lengths[index]
         frames = int(lengths.max())
         x = state.x[index, :frames]
-        return replace(state, x=x, lengths=lengths, **self._layer_context(x, lengths))
+        return replace(state, x=x, lengths=lengths, **self._context(x, lengths))
 
     def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Run the whole encoder.
@@ -271,8 +271,24 @@ class ExitEncoder(nn.Module, ABC):
         totals = self.cost_model().exit_macs(num_frames)
         return [total - before for total, before in zip(totals, [0, *totals], strict=False)]
 
-    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
+    def layer_context(self, x: torch.Tensor, padding: torch.Tensor | None) -> dict:
+        """Return the inputs of the layers besides ``x``: fields of :class:`EncoderState`.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (batch, frames, d_model).
+        padding : torch.Tensor | None
+            (batch, frames), True at padding; None if nothing is padded.
+
+        Returns
+        -------
+        dict
+            ``mask``, and ``pos_embs`` if the layers take them.
+        """
+        return {"mask": padding}
+
+    def _context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
         """Return the inputs of the layers besides ``x``. In evaluation mode there is no mask if nothing is padded."""
-        if not self.training and bool((lengths == x.shape[1]).all()):
-            return {"mask": None}
-        return {"mask": padding_mask(lengths, x.shape[1])}
+        is_full = not self.training and bool((lengths == x.shape[1]).all())
+        return self.layer_context(x, None if is_full else padding_mask(lengths, x.shape[1]))

@@ -168,7 +168,7 @@ class Freezing:
             encoder.feature_extractor.eval()
             return
         encoder.eval()
-        encoder.training = mode  # the encoder itself is in training, see ExitEncoder._layer_context
+        encoder.training = mode  # the encoder itself is in training, see ExitEncoder._context
         encoder.layers[self.depth :].train(mode)
 
 

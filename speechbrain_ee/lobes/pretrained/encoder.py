@@ -190,6 +190,6 @@ class PretrainedExitEncoder(ExitEncoder):
         output = self.layers[layer - 1](x, **arguments, **self._head_mask)
         return output[0] if isinstance(output, tuple) else output
 
-    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
-        padding = super()._layer_context(x, lengths)["mask"]
+    def layer_context(self, x: torch.Tensor, padding: torch.Tensor | None) -> dict:
+        """See :meth:`ExitEncoder.layer_context`."""
         return {"mask": None if padding is None else ~padding[:, None, None, :]}  # True at valid frames

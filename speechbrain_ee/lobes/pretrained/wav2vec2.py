@@ -187,8 +187,9 @@ class WavLMExitEncoder(Wav2Vec2ExitEncoder):
 
         return WavLM
 
-    def _layer_context(self, x: torch.Tensor, lengths: torch.Tensor) -> dict:
-        mask = super()._layer_context(x, lengths)["mask"]
+    def layer_context(self, x: torch.Tensor, padding: torch.Tensor | None) -> dict:
+        """See :meth:`ExitEncoder.layer_context`."""
+        mask = super().layer_context(x, padding)["mask"]
         batch, frames, _ = x.shape
         bias = self.layers[0].attention.compute_bias(frames, frames)
         return {"mask": None if mask is None else mask[:, 0, 0], "pos_embs": bias.repeat(batch, 1, 1)}

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder that ``speechbrain-ee export`` writes: ``export.json`` and one ONNX graph per segment and exit.
+
+All files are checked before any is run: types and sizes in ``export.json``, the hash of every graph, and that no graph
+reads files outside of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ee_runtime.cost import CostModel
+from ee_runtime.files import lfs_hint
+from ee_runtime.special_tokens import SPECIAL_TOKENS
+
+EXPORT_FILE = "export.json"
+FORMAT = 1
+MAX_EXPORT_BYTES = 16 * 2**20
+MAX_EXITS = 200
+MAX_VOCAB = 100_000
+# A tensor whose values are in another file names it with the key "location": field 1, 8 bytes, in protobuf.
+EXTERNAL_DATA = b"\x0a\x08location"
+
+
+class ExportError(ValueError):
+    """An exported model cannot be used; the message says why and what to do."""
+
+
+class GraphFile(NamedTuple):
+    """A graph of the export.
+
+    Arguments
+    ---------
+    name : str
+        File name in the folder.
+    size : int
+        Bytes.
+    sha256 : str
+        64 hexadecimal digits.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Export(NamedTuple):
+    """Contents of ``export.json``.
+
+    Arguments
+    ---------
+    folder : Path
+        The folder.
+    model : str
+        Fingerprint of the exported model, to which its calibration belongs.
+    precision : str
+        ``fp32`` or ``int8``.
+    sample_rate : int
+        Hz.
+    min_seconds : float
+        Features of shorter utterances are padded to this length.
+    max_part_s : float
+        Longer recordings are cut.
+    exit_layers : tuple of int
+        Exit layers.
+    vocab : list of str
+        Pieces by token id.
+    score_names : tuple of str
+        Exit scores that the graphs of the exits compute, in order.
+    cost : CostModel
+        Multiply-accumulates.
+    features : GraphFile
+        Waveforms to features.
+    segments : list of GraphFile
+        One graph per segment.
+    exits : list of GraphFile
+        Head and scores of each exit.
+    change : GraphFile
+        The exit score that compares two exits.
+    """
+
+    folder: Path
+    model: str
+    precision: str
+    sample_rate: int
+    min_seconds: float
+    max_part_s: float
+    exit_layers: tuple[int, ...]
+    vocab: list[str]
+    score_names: tuple[str, ...]
+    cost: CostModel
+    features: GraphFile
+    segments: list[GraphFile]
+    exits: list[GraphFile]
+    change: GraphFile
+
+
+def read_export(folder: str | Path) -> Export:
+    """Read and check ``export.json``.
+
+    Raises
+    ------
+    ExportError
+        If the folder or the file is missing, broken, or of another format.
+    """
+    folder = Path(folder)
+    path = folder / EXPORT_FILE
+    try:
+        if path.exists() and not path.is_file():
+            raise ExportError(f"{path} is not a regular file: copy the export again")
+        with open(path, "rb") as file:
+            data = file.read(MAX_EXPORT_BYTES + 1)
+    except FileNotFoundError:
+        raise ExportError(f"{path}: file not found: give a folder that speechbrain-ee export wrote") from None
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from None
+    if hint := lfs_hint(data[:200]):
+        raise ExportError(f"{path} {hint}")
+    try:
+        if len(data) > MAX_EXPORT_BYTES:
+            raise ValueError(f"is larger than {MAX_EXPORT_BYTES} bytes")
+        values = json.loads(data)
+        if not isinstance(values, dict):
+            raise ValueError("is not a JSON object")
+        if values.get("format") != FORMAT:
+            raise ValueError(f"format {str(values.get('format'))[:20]} is not {FORMAT}: use the version that wrote it")
+        return _checked(folder, values)
+    except KeyError as error:
+        raise ExportError(f"{path}: {error} is missing: export the model again") from None
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path}: {str(error)[:300] or type(error).__name__}: export the model again") from None
+
+
+def read_graph(folder: Path, graph: GraphFile) -> bytes:
+    """Read a graph and check its size, its hash, and that it reads no other file.
+
+    Raises
+    ------
+    ExportError
+        If the file is missing, was changed, or reads other files.
+    """
+    path = folder / graph.name
+    try:
+        if not path.is_file() and path.exists():
+            raise ExportError(f"{path} is not a regular file: copy the export again")
+        size = path.stat().st_size
+        if size != graph.size:
+            with open(path, "rb") as file:
+                hint = lfs_hint(file.read(200))
+            raise ExportError(
+                f"{path} {hint}" if hint else f"{path} has {size} bytes instead of {graph.size}: copy the export again"
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ExportError(f"{path}: file not found: copy the export again") from None
+    except OSError as error:
+        raise ExportError(f"{path}: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != graph.sha256:
+        raise ExportError(f"{path} is not the file that was exported: its SHA-256 differs, copy the export again")
+    if EXTERNAL_DATA in data:
+        raise ExportError(f"{path} reads weights from another file, which exports never do: do not use it")
+    return data
+
+
+def _checked(folder: Path, values: Mapping) -> Export:
+    exit_layers = _numbers(values, "exit_layers", int, 1, MAX_EXITS)
+    if list(exit_layers) != sorted(set(exit_layers)) or not 0 < len(exit_layers) <= MAX_EXITS:
+        raise ValueError(f"exit_layers {exit_layers} are not increasing")
+    vocab = values["vocab"]
+    if not isinstance(vocab, list) or not len(SPECIAL_TOKENS) < len(vocab) <= MAX_VOCAB:
+        raise ValueError("vocab is not a list of pieces")
+    if not all(isinstance(piece, str) for piece in vocab):
+        raise ValueError("vocab has entries that are not text")
+    names = values["score_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("score_names is not a list of names")
+    files = {name: _graph(values["graphs"], name) for name in ("features", "segments", "exits", "change")}
+    for name in ("segments", "exits"):
+        if len(files[name]) != len(exit_layers):
+            raise ValueError(f"there are {len(files[name])} {name} for {len(exit_layers)} exit layers")
+    return Export(
+        folder=folder,
+        model=_text(values, "model"),
+        precision=_text(values, "precision"),
+        sample_rate=_numbers(values, "sample_rate", int, 1000, 400_000),
+        min_seconds=_numbers(values, "min_seconds", float, 0, 60),
+        max_part_s=_numbers(values, "max_part_s", float, 0.1, 3600),
+        exit_layers=tuple(exit_layers),
+        vocab=vocab,
+        score_names=tuple(names),
+        cost=_cost(values["cost"], len(exit_layers)),
+        features=files["features"][0],
+        segments=files["segments"],
+        exits=files["exits"],
+        change=files["change"][0],
+    )
+
+
+def _text(values: Mapping, name: str) -> str:
+    if not isinstance(values[name], str):
+        raise ValueError(f"{name} is not text")
+    return values[name]
+
+
+def _numbers(values: Mapping, name: str, kind: type, low: float, high: float):
+    """Return a number, or a list of numbers, within limits."""
+    given = values[name]
+    for one in given if isinstance(given, list) else [given]:
+        is_number = isinstance(one, int if kind is int else int | float) and not isinstance(one, bool)
+        if not is_number or not math.isfinite(one) or not low <= one <= high:
+            raise ValueError(f"{name} {str(one)[:40]} is not a number from {low} to {high}")
+    return given
+
+
+def _graph(graphs: object, name: str) -> list[GraphFile]:
+    if not isinstance(graphs, dict):
+        raise ValueError("graphs is not an object")
+    entries = graphs[name] if isinstance(graphs[name], list) else [graphs[name]]
+    found = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise ValueError(f"graphs: {name} has an entry that is not an object")
+        file, size, digest = entry["file"], entry["bytes"], entry["sha256"]
+        if not isinstance(file, str) or not file or Path(file).name != file or file.startswith("."):
+            raise ValueError(f"graphs: {str(file)[:60]!r} is not the name of a file in the folder")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size < 2**31 or not isinstance(digest, str):
+            raise ValueError(f"graphs: {file[:60]!r} has no size or hash")
+        found.append(GraphFile(file, size, digest))
+    return found
+
+
+def _cost(values: object, num_exits: int) -> CostModel:
+    if not isinstance(values, dict):
+        raise ValueError("cost is not an object")
+    try:
+        cost = CostModel.from_dict(values)
+        numbers = [cost.min_frames, cost.head, *cost.front, *cost.layer, *cost.segments]
+        numbers += [number for stage in cost.stages for number in stage]
+    except TypeError:
+        raise ValueError("cost has missing or unknown entries") from None
+    if not all(isinstance(number, int) and abs(number) < 2**53 for number in numbers):
+        raise ValueError("cost has entries that are not integers")
+    shapes = (len(cost.front), len(cost.layer), len(cost.segments))
+    if shapes != (2, 3, num_exits) or any(stage.stride < 1 for stage in cost.stages):
+        raise ValueError("cost has entries of wrong shapes")
+    return cost

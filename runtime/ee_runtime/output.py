@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transcribe files for a command: results to standard output, the policy and errors to standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ee_runtime.audio import AudioError
+from ee_runtime.errors import print_error
+from ee_runtime.files import printable
+from ee_runtime.transcriber import Transcriber
+from ee_runtime.transcript import Transcript, Word
+
+logger = logging.getLogger(__name__)
+
+
+def transcribe_files(
+    model: Transcriber, files: Sequence[Path], *, limits: Mapping, as_json: bool, program: str
+) -> bool:
+    """Print one line per file: ``FILE<tab>TEXT``, or a JSON object. A broken file does not stop the others.
+
+    Arguments
+    ---------
+    model : Transcriber
+        The model.
+    files : sequence of Path
+        Audio files.
+    limits : mapping
+        Limits of :meth:`Transcriber.transcribe_waveforms`; with ``deadline_ms`` the machine is timed first.
+    as_json : bool
+        Print JSON objects.
+    program : str
+        Start of error lines.
+
+    Returns
+    -------
+    bool
+        Whether all files were transcribed.
+    """
+    if limits.get("deadline_ms") is not None:
+        model.time_exits()  # now, so that it does not count as time of the first file
+    print(f"policy: {_policy_line(model, limits)}", file=sys.stderr)
+    all_done = True
+    for file in files:
+        begin = time.perf_counter()
+        try:
+            result = model.transcribe_file(file, **limits)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # continue with the other files
+            logger.debug("%s failed", printable(file), exc_info=True)
+            print_error(program, _of_file(file, error))
+            all_done = False
+            continue
+        seconds = round(time.perf_counter() - begin, 4)
+        print(_json_line(_row(file, result, seconds)) if as_json else f"{printable(file)}\t{result.text}", flush=True)
+    return all_done
+
+
+def _row(file: Path, result: Transcript, seconds: float) -> dict:
+    row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
+    row |= {"macs": result.macs, "seconds": seconds}
+    return row | {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+
+
+def _of_file(file: Path, error: Exception) -> Exception:
+    """Return an error that names the file; errors of reading it do already."""
+    if isinstance(error, AudioError):
+        return error
+    name, text = printable(file), str(error)
+    if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
+        return ValueError(f"{name}: not enough memory to transcribe it: close other programs, or cut the file")
+    return ValueError(f"{name}: {text or type(error).__name__}")
+
+
+def _json_line(row: dict) -> str:
+    """Return a row as JSON without NaN, and with escapes if standard output cannot show a character."""
+    line = json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(_without_nan(row), allow_nan=False)
+    return line
+
+
+def _without_nan(value):
+    """Replace NaN, which is not JSON, by null."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _rounded(word: Word) -> dict:
+    return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
+
+
+def _policy_line(model: Transcriber, limits: Mapping) -> str:
+    """Return the policy as JSON, without the numbers of a learned score."""
+    policy = model.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
+    return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})

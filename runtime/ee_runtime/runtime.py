@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The class that a device loads: transcribes speech with the graphs of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
+from ee_runtime.decoders.base import Decoder
+from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.decoders.prefix_beam import PrefixBeamCTC
+from ee_runtime.export_folder import Export, GraphFile, read_export
+from ee_runtime.onnx_run import OnnxRun
+from ee_runtime.policies import FixedExit, Policy, policy_from_dict
+from ee_runtime.sessions import Graph
+from ee_runtime.text.vocabulary import PieceVocabulary
+from ee_runtime.threads import available_cpus
+from ee_runtime.transcriber import Transcriber
+from ee_runtime.waveforms import as_float32, check_shapes
+
+
+class EarlyExitRuntime(Transcriber):
+    """Transcribes speech with an exported model; each utterance stops at its own exit.
+
+    Segments above the deepest exit taken are not run. Imports no torch.
+
+    Arguments
+    ---------
+    folder : str or Path
+        A folder that ``speechbrain-ee export`` wrote.
+    policy : Policy | None
+        Decides when an utterance stops, see :mod:`ee_runtime.policies`; None means the policy of the calibration, or
+        the full encoder without one.
+    calibration_file : str or Path, optional
+        A ``calibration.json`` of this model; None means the one in the folder, if there is one.
+    decoding : str
+        ``greedy`` or ``beam`` (CTC prefix beam search).
+    beam_size : int
+        Hypotheses of the beam search.
+    threads : int | None
+        Threads per operation; None means the CPUs that this process may use.
+
+    Raises
+    ------
+    ExportError
+        If a file is missing, was changed or is broken.
+    ValueError
+        If the policy does not fit the exits, the calibration belongs to another model, or an option is out of range.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        policy: Policy | None = None,
+        calibration_file: str | Path | None = None,
+        decoding: str = "greedy",
+        beam_size: int = 50,
+        threads: int | None = None,
+    ):
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads={threads}: give 1 or more")
+        self.export = read_export(folder)
+        self.threads = threads or available_cpus()
+        self.calibration = _calibration(self.export, calibration_file)
+        if policy is None and self.calibration is not None:
+            policy = self.calibrated_policy = policy_from_dict(self.calibration["policy"])
+        self.policy = FixedExit() if policy is None else policy
+        self.check_policy(self.policy)
+        self.decoder = self.make_decoder(decoding, beam_size=beam_size)
+        self._features = self._graph(self.export.features)
+        self._segments = [self._graph(file) for file in self.export.segments]
+        self._exits = [self._graph(file) for file in self.export.exits]
+
+    def make_decoder(self, decoding: str, *, beam_size: int = 50) -> Decoder:
+        """Make a decoder from its name: ``greedy`` or ``beam``."""
+        vocabulary = PieceVocabulary(self.export.vocab)
+        if decoding == "greedy":
+            return GreedyCTC(vocabulary)
+        if decoding == "beam":
+            return PrefixBeamCTC(vocabulary, beam_size=beam_size)
+        raise ValueError(f"decoding {decoding!r}: give greedy or beam")
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """See :attr:`Transcriber.exit_layers`."""
+        return self.export.exit_layers
+
+    @property
+    def sample_rate(self) -> int:
+        """See :attr:`Transcriber.sample_rate`."""
+        return self.export.sample_rate
+
+    @property
+    def min_seconds(self) -> float:
+        """See :attr:`Transcriber.min_seconds`."""
+        return self.export.min_seconds
+
+    @property
+    def max_part_s(self) -> float:
+        """See :attr:`Transcriber.max_part_s`."""
+        return self.export.max_part_s
+
+    def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
+        """See :meth:`Transcriber.exit_macs`."""
+        return self.export.cost.exit_macs(num_frames, heads_run)
+
+    def check_waveforms(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See :meth:`Transcriber.check_waveforms`."""
+        return [as_float32(waveform) for waveform in check_shapes(waveforms)]
+
+    def make_batch(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`Transcriber.make_batch`: (batch, samples) and integer lengths (batch,)."""
+        num_samples = np.array([len(waveform) for waveform in waveforms])
+        wavs = np.zeros((len(waveforms), num_samples.max()), np.float32)
+        for row, waveform in zip(wavs, waveforms, strict=True):
+            row[: len(waveform)] = waveform
+        return wavs, num_samples
+
+    def start(self, batch: tuple[np.ndarray, np.ndarray]) -> tuple[OnnxRun, list[int]]:
+        """See :meth:`Transcriber.start`."""
+        feats, num_frames = self._features(wavs=batch[0], num_samples=batch[1])
+        run = OnnxRun(
+            self._segments,
+            self._exits,
+            self.exit_layers,
+            change=self._change,
+            score_names=self.export.score_names,
+            feats=feats,
+            num_frames=num_frames,
+        )
+        return run, num_frames.tolist()
+
+    def _change(self, **arrays: np.ndarray) -> list[np.ndarray]:
+        return self._change_graph(**arrays)
+
+    @cached_property
+    def _change_graph(self) -> Graph:
+        return self._graph(self.export.change)  # few policies need it
+
+    def _graph(self, file: GraphFile) -> Graph:
+        return Graph(self.export, file, self.threads)
+
+
+def _calibration(export: Export, calibration_file: str | Path | None) -> dict | None:
+    path = export.folder / CALIBRATION_FILE if calibration_file is None else Path(calibration_file)
+    if calibration_file is None and not path.exists():
+        return None
+    return read_calibration(path, export.model)

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``speechbrain-ee export``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from speechbrain_ee.startup import prepare_process
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Run folder, model folder, or name on the HuggingFace Hub.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    exits: Annotated[
+        str | None, typer.Option(help="Exit layers to keep, e.g. 2,4,6; layers above the last are left out.")
+    ] = None,
+    truncate: Annotated[
+        int | None,
+        typer.Option(help="Write a PyTorch model of the first layers up to this exit instead of ONNX graphs."),
+    ] = None,
+) -> None:
+    """Write ONNX graphs, one per segment and exit, which ee-transcribe runs without torch.
+
+    With --truncate, write a smaller model folder for PyTorch instead.
+    """
+    prepare_process()
+    from speechbrain_ee.export.folder import export_folder
+
+    try:
+        layers = None if exits is None else [int(layer) for layer in exits.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--exits {exits}: give layers with commas between them, e.g. 2,4,6") from None
+    if layers is not None and truncate is not None:
+        raise typer.BadParameter("give one of --exits and --truncate")
+    for line in export_folder(model, out, exits=layers, truncate=truncate):
+        print(line, file=sys.stderr)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export a trained model as ONNX graphs that :class:`ee_runtime.EarlyExitRuntime` runs without torch."""
+
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ee_runtime.calibration.file import CALIBRATION_FILE
+from ee_runtime.export_folder import EXPORT_FILE, FORMAT
+from ee_runtime.files import write_whole
+from ee_runtime.policies import policy_from_dict
+from speechbrain_ee.export.features import features_form
+from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
+from speechbrain_ee.inference.asr import EarlyExitASR
+
+OPSET = 20
+EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 50  # shapes while tracing; both axes are dynamic in the graphs
+OLDEST_TORCH = (2, 8)
+
+logger = logging.getLogger(__name__)
+
+
+def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
+    """Write the graphs of a model and ``export.json``.
+
+    Arguments
+    ---------
+    asr : EarlyExitASR
+        The model, on the CPU, in float32.
+    out : str or Path
+        Folder to write; created if missing. The calibration of the model is copied.
+
+    Returns
+    -------
+    dict
+        Contents of ``export.json``.
+
+    Raises
+    ------
+    ValueError
+        If the model has parts that cannot be exported.
+    """
+    _check(asr)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    features, encoder, heads = (asr.mods[name].eval() for name in ("features", "encoder", "heads"))
+    num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
+    state = _example(EXAMPLE_FRAMES, width)
+    first = _example(4 * EXAMPLE_FRAMES, encoder.frame_size)
+    graphs: dict = {"segments": [], "exits": []}
+    wavs = _example(asr.sample_rate)
+    inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
+    graphs["features"] = _write(features_form(features), out / "features.onnx", inputs, ["feats", "num_frames"])
+    for index in range(num_exits):
+        example = first if index == 0 else state
+        outputs = ["y", "out_lengths"] if index == 0 else ["y"]
+        inputs = {"x": example[0], "lengths": example[1]}
+        graphs["segments"].append(_write(SegmentForm(encoder, index), out / f"segment{index}.onnx", inputs, outputs))
+        outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
+        inputs = {"x": state[0], "lengths": state[1]}
+        graphs["exits"].append(_write(ExitForm(encoder, heads, index), out / f"exit{index}.onnx", inputs, outputs))
+    pair = [_example(EXAMPLE_FRAMES, vocab)[0].log_softmax(-1) for _ in range(2)]
+    inputs = {"log_probs": pair[0], "previous_log_probs": pair[1], "lengths": state[1]}
+    graphs["change"] = _write(ChangeForm(), out / "change.onnx", inputs, ["change"])
+    values = {
+        "format": FORMAT,
+        "model": asr.fingerprint,
+        "precision": "fp32",
+        "sample_rate": asr.sample_rate,
+        "min_seconds": asr.min_seconds,
+        "max_part_s": asr.max_part_s,
+        "exit_layers": list(encoder.exit_layers),
+        "score_names": list(GRAPH_SCORES),
+        "cost": encoder.cost_model(heads.macs(1))._asdict(),
+        "vocab": asr.hparams.tokenizer.vocab_list,
+        "graphs": graphs,
+    }
+    write_whole(out / EXPORT_FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    if asr.calibration is not None:
+        policy_from_dict(asr.calibration["policy"])
+        write_whole(out / CALIBRATION_FILE, (json.dumps(asr.calibration, indent=2) + "\n").encode())
+    return values
+
+
+def _check(asr: EarlyExitASR) -> None:
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < OLDEST_TORCH:
+        raise ValueError(f"export needs torch 2.8 or newer, and torch {torch.__version__} is installed: upgrade it")
+    if asr.fingerprint is None:
+        raise ValueError("the model was not loaded from files: load it with EarlyExitASR.from_hparams")
+
+
+def _example(frames: int, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.tensor([frames, frames - 1, frames // 2])
+    return torch.randn(EXAMPLE_BATCH, frames, *size, generator=torch.Generator().manual_seed(0)), lengths
+
+
+def _write(module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> dict:
+    """Write a graph with dynamic batch and length; return its entry in ``export.json``."""
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    axes = [{0: batch, 1: time} if one.dim() > 1 else {0: batch} for one in inputs.values()]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            dynamic_shapes=tuple(axes),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    data = program.model_proto.SerializeToString()
+    write_whole(path, data)
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

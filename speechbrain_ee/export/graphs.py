@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a model as modules that ONNX can express: one per segment, and one per exit."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ee_runtime.path_scores import PATH_SCORES
+from ee_runtime.policies.scores import COMPUTED
+from speechbrain_ee.inference.ctc_scores import compute_scores
+from speechbrain_ee.lobes.conformer import TransformerExitEncoder
+from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder
+from speechbrain_ee.lobes.frontend import ConvSubsampling
+from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
+from speechbrain_ee.lobes.padding import padding_mask, zero_padding
+
+# The other scores compare two exits or need texts.
+GRAPH_SCORES = tuple(name for name in COMPUTED if name not in ("change", *PATH_SCORES))
+
+
+class SubsamplingForm(nn.Module):
+    """Export form of :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`.
+
+    SpeechBrain's convolutions choose their axes while they run, which ONNX cannot express. Here the axes are fixed:
+    channels, time, frequency.
+
+    Example
+    -------
+    >>> frontend = ConvSubsampling(n_mels=80).eval()
+    >>> feats, lengths = torch.randn(2, 101, 80), torch.tensor([101, 50])
+    >>> torch.testing.assert_close(SubsamplingForm(frontend)(feats, lengths), frontend(feats, lengths))
+    """
+
+    def __init__(self, frontend: ConvSubsampling):
+        super().__init__()
+        self.frontend = frontend
+
+    def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ConvSubsampling.forward`."""
+        x, lengths = zero_padding(feats, num_frames).unsqueeze(3), num_frames  # (batch, frames, bands, channels)
+        for block, stage in zip(self.frontend.blocks.children(), self.frontend.conv_stages, strict=True):
+            conv, lengths = block.convs.conv_0.conv, stage.frames(lengths)
+            weight = conv.weight.transpose(2, 3)  # stored as frequency, time
+            x = nn.functional.conv2d(
+                x.permute(0, 3, 1, 2), weight, conv.bias, stride=stage.stride, padding=stage.padding
+            )
+            x = block.convs.act_0(block.convs.norm_0(x.permute(0, 2, 3, 1)))
+            x = zero_padding(x, lengths)
+        return x.flatten(2), lengths
+
+
+class SegmentForm(nn.Module):
+    """One segment of an encoder: (x, lengths) -> x; the first also returns the lengths after the front-end."""
+
+    def __init__(self, encoder: ExitEncoder, exit_index: int):
+        super().__init__()
+        self.encoder, self.exit_index = encoder, exit_index
+        if not isinstance(encoder, TransformerExitEncoder):
+            raise ValueError(f"encoders of class {type(encoder).__name__} cannot be exported yet")
+        self.frontend = SubsamplingForm(encoder.frontend)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor):
+        """Run the segment; the input of segment 0 is features (batch, frames, frame_size)."""
+        is_first = self.exit_index == 0
+        if is_first:
+            x, lengths = self.frontend(x, lengths)
+            x = self.encoder.project(x)
+        state = EncoderState(x=x, lengths=lengths, segments_run=self.exit_index)
+        state = replace(state, **self.encoder.layer_context(x, padding_mask(lengths, x.shape[1])))
+        for layer in self.encoder.segment(self.exit_index):
+            state = replace(state, x=self.encoder.run_layer(layer, state))
+        return (state.x, lengths) if is_first else state.x
+
+
+class ExitForm(nn.Module):
+    """The head and the scores of one exit.
+
+    (x, lengths) -> log_probs (batch, frames, vocab), best_log_probs and best_tokens (batch, frames), scores (batch,
+    number of :data:`GRAPH_SCORES`).
+    """
+
+    def __init__(self, encoder: ExitEncoder, heads: CTCHeads, exit_index: int):
+        super().__init__()
+        self.encoder, self.heads, self.exit_index = encoder, heads, exit_index
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the head on the state (batch, frames, d_model) after the segment."""
+        output = self.heads.head(self.exit_index, self.encoder.exit_state(x), lengths)
+        scores = compute_scores(output, names=GRAPH_SCORES)
+        best_log_probs, best_tokens = output.best
+        return output.log_probs, best_log_probs, best_tokens, torch.stack([scores[name] for name in GRAPH_SCORES], 1)
+
+
+class ChangeForm(nn.Module):
+    """The exit score ``change``: (log_probs, previous_log_probs, lengths) -> (batch,)."""
+
+    def forward(self, log_probs: torch.Tensor, previous_log_probs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Compare the log-probabilities (batch, frames, vocab) of two successive exits."""
+        output, previous = (ExitOutput(one, lengths) for one in (log_probs, previous_log_probs))
+        return compute_scores(output, previous, names=["change"])["change"]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged, swapped and hostile exports are refused in one line, before onnxruntime sees them."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from ee_runtime.export_folder import ExportError, read_export, read_graph
+
+GRAPH = b"\x08\x0a" + b"weights" * 10
+
+
+def entry(name, data=GRAPH):
+    return {"file": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def values():
+    return {
+        "format": 1,
+        "model": "0" * 16,
+        "precision": "fp32",
+        "sample_rate": 16000,
+        "min_seconds": 0.0,
+        "max_part_s": 30.0,
+        "exit_layers": [2, 4],
+        "score_names": ["entropy"],
+        "cost": {
+            "min_frames": 1,
+            "stages": [[3, 2, 1, 10]],
+            "front": [0, 5],
+            "layer": [0, 100, 1],
+            "head": 7,
+            "segments": [2, 2],
+        },
+        "vocab": ["<unk>", "<s>", "</s>", "▁a"],
+        "graphs": {
+            "features": entry("features.onnx"),
+            "segments": [entry("segment0.onnx"), entry("segment1.onnx")],
+            "exits": [entry("exit0.onnx"), entry("exit1.onnx")],
+            "change": entry("change.onnx"),
+        },
+    }
+
+
+def write(folder, contents):
+    folder.mkdir(exist_ok=True)
+    (folder / "export.json").write_text(json.dumps(contents), "utf-8")
+    for name in ("features", "segment0", "segment1", "exit0", "exit1", "change"):
+        (folder / f"{name}.onnx").write_bytes(GRAPH)
+    return folder
+
+
+def test_a_whole_export_is_read(tmp_path):
+    export = read_export(write(tmp_path / "export", values()))
+    assert export.exit_layers == (2, 4)
+    assert export.cost.exit_macs(7) == [20 * 2 + 20 + 2 * 416 + 28, 20 * 2 + 20 + 4 * 416 + 56]
+    assert read_graph(export.folder, export.segments[1]) == GRAPH
+
+
+HUGE = 10**30
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], 2, "format 2 is not 1"),
+        (["format"], HUGE, "is not 1"),
+        (["model"], 5, "model is not text"),
+        (["sample_rate"], "16000", "sample_rate 16000 is not a number"),
+        (["sample_rate"], 0, "sample_rate 0 is not a number"),
+        (["sample_rate"], True, "sample_rate True is not a number"),
+        (["max_part_s"], float("nan"), "max_part_s nan is not a number"),
+        (["max_part_s"], float("inf"), "max_part_s inf is not a number"),
+        (["max_part_s"], HUGE, "is not a number"),
+        (["exit_layers"], [], "are not increasing"),
+        (["exit_layers"], [4, 2], "are not increasing"),
+        (["exit_layers"], [2, "4"], "exit_layers 4 is not a number"),
+        (["exit_layers"], list(range(1, 1000)), "exit_layers 201 is not a number"),
+        (["exit_layers"], [2, 4, 6], "there are 2 segments for 3 exit layers"),
+        (["vocab"], "abc", "vocab is not a list"),
+        (["vocab"], [1, 2, 3, 4], "vocab has entries that are not text"),
+        (["vocab"], ["a"] * 100_001, "vocab is not a list"),
+        (["score_names"], [["entropy"]], "score_names is not a list"),
+        (["graphs"], [], "graphs is not an object"),
+        (["graphs", "features"], "features.onnx", "an entry that is not an object"),
+        (["graphs", "features", "file"], "../features.onnx", "is not the name of a file"),
+        (["graphs", "features", "file"], "/etc/passwd", "is not the name of a file"),
+        (["graphs", "features", "file"], "..", "is not the name of a file"),
+        (["graphs", "features", "file"], "", "is not the name of a file"),
+        (["graphs", "features", "file"], None, "is not the name of a file"),
+        (["graphs", "features", "bytes"], -1, "has no size or hash"),
+        (["graphs", "features", "bytes"], HUGE, "has no size or hash"),
+        (["graphs", "features", "sha256"], 7, "has no size or hash"),
+        (["cost"], 7, "cost is not an object"),
+        (["cost", "stages"], [[3, 0, 1, 1]], "wrong shapes"),
+        (["cost", "stages"], [3], "cost has missing or unknown entries"),
+        (["cost", "head"], 1.5, "not integers"),
+        (["cost", "head"], HUGE, "not integers"),
+        (["cost", "segments"], [1], "wrong shapes"),
+        (["cost", "unknown"], 1, "missing or unknown"),
+    ],
+)
+def test_wrong_contents_are_one_line(tmp_path, path, value, message):
+    contents = values()
+    place = contents
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ExportError, match=message) as caught:
+        read_export(write(tmp_path / "export", contents))
+    assert "export.json" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("key", list(values()))
+def test_a_missing_entry_is_named(tmp_path, key):
+    contents = values()
+    del contents[key]
+    with pytest.raises(ExportError, match="None is not 1" if key == "format" else f"'{key}' is missing"):
+        read_export(write(tmp_path / "export", contents))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "Expecting value"),
+        (b"[]", "is not a JSON object"),
+        (b"{", "export the model again"),
+        (b"\xff\xfe", "export the model again"),
+        (b"[" * 200_000, "export the model again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
+        (b" " * (16 * 2**20 + 1), "is larger than"),
+    ],
+)
+def test_other_bytes_are_one_line(tmp_path, data, message):
+    (tmp_path / "export.json").write_bytes(data)
+    with pytest.raises(ExportError, match=message) as caught:
+        read_export(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_an_export_is_named(tmp_path):
+    with pytest.raises(ExportError, match="give a folder that speechbrain-ee export wrote"):
+        read_export(tmp_path / "missing")
+
+
+def test_changed_swapped_missing_and_truncated_graphs_are_refused(tmp_path):
+    export = read_export(write(tmp_path / "export", values()))
+    path = export.folder / "segment0.onnx"
+    path.write_bytes(GRAPH[::-1])
+    with pytest.raises(ExportError, match="its SHA-256 differs"):
+        read_graph(export.folder, export.segments[0])
+    path.write_bytes(GRAPH[:-1])
+    with pytest.raises(ExportError, match=f"has {len(GRAPH) - 1} bytes instead of {len(GRAPH)}"):
+        read_graph(export.folder, export.segments[0])
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid")
+    with pytest.raises(ExportError, match="pointer of Git LFS"):
+        read_graph(export.folder, export.segments[0])
+    path.unlink()
+    with pytest.raises(ExportError, match="file not found: copy the export again"):
+        read_graph(export.folder, export.segments[0])
+    path.mkdir()
+    with pytest.raises(ExportError, match="segment0.onnx"):
+        read_graph(export.folder, export.segments[0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes")
+def test_a_pipe_in_place_of_a_graph_does_not_hang(tmp_path):
+    export = read_export(write(tmp_path / "export", values()))
+    (export.folder / "segment0.onnx").unlink()
+    os.mkfifo(export.folder / "segment0.onnx")
+    with pytest.raises(ExportError, match="segment0.onnx"):
+        read_graph(export.folder, export.segments[0])
+
+
+def test_external_data_is_refused_even_with_the_right_hash(tmp_path):
+    contents, data = values(), GRAPH + b"\x0a\x08location\x12\x0b/etc/passwd"
+    contents["graphs"]["features"] = entry("features.onnx", data)
+    export = read_export(write(tmp_path / "export", contents))
+    (export.folder / "features.onnx").write_bytes(data)
+    with pytest.raises(ExportError, match="reads weights from another file"):
+        read_graph(export.folder, export.features)
