@@ -8,6 +8,8 @@ import onnxruntime
 
 from ee_runtime.export_folder import Export, ExportError, GraphFile, read_graph
 
+SLOW_FUSIONS = ["SkipLayerNormFusion"]  # its kernel takes longer than an addition and a norm
+
 
 class Graph:
     """One ONNX graph with its session.
@@ -36,7 +38,9 @@ class Graph:
         options.log_severity_level = 4  # errors are raised, and need not be printed too
         data = read_graph(export.folder, file)
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+            )
         except Exception as error:  # onnxruntime has an error class for every kind of broken graph
             raise ExportError(f"{export.folder / file.name}: onnxruntime cannot load it: {_reason(error)}") from None
         self._file = export.folder / file.name

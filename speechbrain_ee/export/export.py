@@ -16,6 +16,7 @@ from ee_runtime.export_folder import EXPORT_FILE, FORMAT
 from ee_runtime.files import write_whole
 from ee_runtime.policies import policy_from_dict
 from speechbrain_ee.export.features import features_form
+from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
 from speechbrain_ee.inference.asr import EarlyExitASR
 
@@ -50,6 +51,7 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     features, encoder, heads = (asr.mods[name].eval() for name in ("features", "encoder", "heads"))
+    encoder = export_form(encoder)
     num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
     state = _example(EXAMPLE_FRAMES, width)
     first = _example(4 * EXAMPLE_FRAMES, encoder.frame_size)

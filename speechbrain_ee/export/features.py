@@ -13,14 +13,23 @@ from speechbrain_ee.lobes.padding import zero_padding
 class FourierPower(nn.Module):
     """Power spectrum of overlapping frames, equal to that of ``torch.stft`` up to rounding.
 
+    The window is symmetric, so the sums and differences of samples at equal distances from its middle give the real and
+    imaginary parts with half the operations. Frames are cut as blocks of the greatest common divisor of window and hop,
+    because taking single samples by index costs more than the transform.
+
     Arguments
     ---------
     window : torch.Tensor
-        (window samples,).
+        (window samples,), symmetric as Hann and Hamming windows are.
     n_fft : int
-        Size of the Fourier transform; a shorter window is centred in it, as in ``torch.stft``.
+        Size of the Fourier transform, even; a shorter window is centred in it, as in ``torch.stft``.
     hop : int
         Distance of frames in samples.
+
+    Raises
+    ------
+    ValueError
+        If the window is not symmetric or the size is odd.
 
     Example
     -------
@@ -31,17 +40,31 @@ class FourierPower(nn.Module):
 
     def __init__(self, window: torch.Tensor, n_fft: int, hop: int):
         super().__init__()
-        self.n_fft, self.hop = n_fft, hop
         left = (n_fft - len(window)) // 2
         window = nn.functional.pad(window.double(), (left, n_fft - len(window) - left))
-        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(n_fft // 2 + 1)).double()
-        self.register_buffer("cosines", (window[:, None] * angles.cos()).float(), persistent=False)
-        self.register_buffer("sines", (window[:, None] * angles.sin()).float(), persistent=False)
+        if n_fft % 2 or not torch.allclose(window[1:], window[1:].flip(0)):
+            raise ValueError(f"a Fourier transform of {n_fft} samples with this window cannot be exported")
+        self.n_fft, self.hop, self.block = n_fft, hop, math.gcd(n_fft, hop)
+        half = n_fft // 2
+        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(half + 1)).double()
+        cosines, sines = window[:, None] * angles.cos(), window[:, None] * angles.sin()
+        self.register_buffer("cosines", cosines[: half + 1].float(), persistent=False)
+        self.register_buffer("sines", sines[1:half].float(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Signals (batch, samples) -> (batch, 1 + (samples - n_fft) // hop, n_fft // 2 + 1)."""
-        frames = x.unfold(1, self.n_fft, self.hop)
-        return (frames @ self.cosines).square() + (frames @ self.sines).square()
+        frames, half = self._frames(x), self.n_fft // 2
+        ahead, back = frames[..., 1:half], frames[..., half + 1 :].flip(-1)
+        sums = torch.cat([frames[..., :1], ahead + back, frames[..., half : half + 1]], -1)
+        return (sums @ self.cosines).square() + ((ahead - back) @ self.sines).square()
+
+    def _frames(self, x: torch.Tensor) -> torch.Tensor:
+        num_frames = 1 + (x.shape[1] - self.n_fft) // self.hop
+        room = nn.functional.pad(x, (0, self.block))
+        blocks = room[:, : room.shape[1] // self.block * self.block].reshape(x.shape[0], -1, self.block)
+        step = self.hop // self.block
+        last = (num_frames - 1) * step + 1
+        return torch.cat([blocks[:, start : start + last : step] for start in range(self.n_fft // self.block)], 2)
 
 
 class LogMelForm(nn.Module):
