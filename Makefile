@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock"
+	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package speechbrain-ee-runtime
 
 .PHONY: demo test lint test-versions lock clean
 .DELETE_ON_ERROR:
@@ -56,8 +56,8 @@ test-versions: $(BIN)/.uv
 lock: $(BIN)/.uv
 	echo uv | $(COMPILE) - --output-file locks/uv.txt
 	$(COMPILE) --group lint --output-file locks/lint.txt
-	$(COMPILE) setup.py --extra synth --extra report --constraints locks/held.txt --output-file locks/run.txt
-	$(COMPILE) setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
+	echo ./runtime | $(COMPILE) - setup.py --extra synth --extra report --constraints locks/held.txt --output-file locks/run.txt
+	echo ./runtime | $(COMPILE) - setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
 
 # Keeps trained models and data, which take hours to make.
 clean:

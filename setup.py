@@ -42,7 +42,7 @@ FLASHLIGHT = 'flashlight-text>=0.0.7; python_version < "3.13"'
 EXTRAS = {
     "synth": ["espeakng-loader>=0.2.4"],  # GPL-3; imported only to generate the synthetic corpus
     "lm": ["ufal.kenlm>=26.4", "pygtrie>=2.5", FLASHLIGHT],  # the package kenlm has no wheels and needs a compiler
-    "onnx": ["onnx>=1.23", "onnxscript>=0.7.2", "onnxruntime>=1.31"],
+    "onnx": ["onnx>=1.18", "onnxscript>=0.4"],  # to export; the exported model needs only speechbrain_ee_runtime
     "ssl": ["transformers>=4.50"],
     "report": ["plotly>=6.0"],
     "tensorboard": ["tensorboard>=2.17"],
@@ -56,6 +56,7 @@ EXTRAS["dev"] = [
     *EXTRAS["report"],
     *EXTRAS["ssl"],
     *EXTRAS["lm"],
+    *EXTRAS["onnx"],
     "playwright>=1.48",  # controls an installed chromium
 ]
 

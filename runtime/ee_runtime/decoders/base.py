@@ -7,7 +7,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from ee_runtime.backend import ExitOutput
 from ee_runtime.special_tokens import BLANK_INDEX
@@ -15,16 +14,6 @@ from ee_runtime.text.ctc_paths import collapse
 from ee_runtime.text.spans import Span
 
 N_BEST = 10  # hypotheses of a beam among which the posterior is shared
-
-
-class Vocabulary(Protocol):
-    """What a decoder needs of a tokenizer."""
-
-    vocab_size: int
-    vocab_list: Sequence[str]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Convert ids to text; blank, BOS and EOS are skipped, repetitions are kept."""
 
 
 @dataclass(frozen=True)

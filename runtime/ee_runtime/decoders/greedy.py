@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from ee_runtime.backend import ExitOutput
-from ee_runtime.decoders.base import Decoded, Decoder, Vocabulary, best_tokens, frame_confidences
+from ee_runtime.decoders.base import Decoded, Decoder, best_tokens, frame_confidences
 from ee_runtime.text.spans import greedy_spans
+from ee_runtime.text.vocabulary import Vocabulary
 
 
 class GreedyCTC(Decoder):

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ee_runtime.decoders.base import N_BEST, Decoded, Decoder, Vocabulary, frame_confidences, share_of_first
+from ee_runtime.decoders.base import N_BEST, Decoded, Decoder, frame_confidences, share_of_first
 from ee_runtime.special_tokens import BLANK_INDEX, SPECIAL_TOKENS
 from ee_runtime.text.ctc_paths import align
 from ee_runtime.text.spans import greedy_spans
+from ee_runtime.text.vocabulary import Vocabulary
 
 ROOT = 0
 

@@ -10,7 +10,7 @@ from ee_runtime.special_tokens import SPECIAL_TOKENS
 from ee_runtime.text.ctc_paths import token_runs
 
 if TYPE_CHECKING:
-    from speechbrain_ee.text.tokenizer import Tokenizer
+    from ee_runtime.text.vocabulary import Vocabulary
 
 WORD_START = "▁"  # SentencePiece marks the beginning of a word with it
 
@@ -41,14 +41,14 @@ class Span(NamedTuple):
         return cls(text, start, end, min(confidences[start : max(end, start + 1)], default=0.0))
 
 
-def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int]]:
+def word_positions(tokens: Sequence[int], tokenizer: Vocabulary) -> list[list[int]]:
     """Return the positions of each word's tokens in a sequence of tokens.
 
     Arguments
     ---------
     tokens : sequence of int
         Tokens without CTC repetitions; blank, BOS and EOS are skipped.
-    tokenizer : Tokenizer
+    tokenizer : Vocabulary
         Its pieces mark the beginnings of words.
 
     Returns
@@ -58,10 +58,8 @@ def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int
 
     Example
     -------
-    >>> from speechbrain_ee.text.tokenizer import Tokenizer
-    >>> path = getfixture("tmp_path") / "char.model"
-    >>> tokenizer = Tokenizer.train(["a b"], path=path, model_type="char")
-    >>> word_positions(tokenizer.encode("ab b"), tokenizer)
+    >>> from ee_runtime.text.vocabulary import PieceVocabulary
+    >>> word_positions([3, 4, 5, 3, 5], PieceVocabulary(["<unk>", "<s>", "</s>", "▁", "a", "b"]))
     [[1, 2], [4]]
     """
     pieces = tokenizer.vocab_list
@@ -80,7 +78,7 @@ def word_positions(tokens: Sequence[int], tokenizer: Tokenizer) -> list[list[int
     return words
 
 
-def greedy_spans(path: Sequence[int], confidences: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
+def greedy_spans(path: Sequence[int], confidences: Sequence[float], tokenizer: Vocabulary) -> list[Span]:
     """Return the words of a CTC best path.
 
     Arguments
@@ -89,7 +87,7 @@ def greedy_spans(path: Sequence[int], confidences: Sequence[float], tokenizer: T
         Most probable token of each frame.
     confidences : sequence of float
         Confidence of each frame, see :func:`~ee_runtime.decoders.base.frame_confidences`.
-    tokenizer : Tokenizer
+    tokenizer : Vocabulary
         Its pieces mark the beginnings of words.
 
     Returns
@@ -99,11 +97,9 @@ def greedy_spans(path: Sequence[int], confidences: Sequence[float], tokenizer: T
 
     Example
     -------
-    >>> from speechbrain_ee.text.tokenizer import Tokenizer
-    >>> path = getfixture("tmp_path") / "char.model"
-    >>> tokenizer = Tokenizer.train(["a b"], path=path, model_type="char")
-    >>> space, a, b = (tokenizer.vocab_list.index(piece) for piece in "▁ab")
-    >>> greedy_spans([0, a, a, 0, space, b, b], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], tokenizer)
+    >>> from ee_runtime.text.vocabulary import PieceVocabulary
+    >>> vocabulary = PieceVocabulary(["<unk>", "<s>", "</s>", "▁", "a", "b"])
+    >>> greedy_spans([0, 4, 4, 0, 3, 5, 5], [1.0, 0.5, 0.25, 1.0, 0.1, 0.5, 0.5], vocabulary)
     [Span(text='a', start=1, end=3, confidence=0.25), Span(text='b', start=5, end=7, confidence=0.5)]
     """
     runs = token_runs(path)

@@ -4,9 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from ee_runtime.special_tokens import SPECIAL_TOKENS
 from ee_runtime.text.spans import WORD_START
+
+
+class Vocabulary(Protocol):
+    """What a decoder needs of a tokenizer."""
+
+    vocab_size: int
+    vocab_list: Sequence[str]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Convert ids to text; blank, BOS and EOS are skipped, repetitions are kept."""
 
 
 class PieceVocabulary:
