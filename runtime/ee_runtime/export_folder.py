@@ -68,6 +68,8 @@ class Export(NamedTuple):
         Longer recordings are cut.
     exit_layers : tuple of int
         Exit layers.
+    params : tuple of int
+        Number of parameters of a model that is cut at each exit.
     vocab : list of str
         Pieces by token id.
     score_names : tuple of str
@@ -91,6 +93,7 @@ class Export(NamedTuple):
     min_seconds: float
     max_part_s: float
     exit_layers: tuple[int, ...]
+    params: tuple[int, ...]
     vocab: list[str]
     score_names: tuple[str, ...]
     cost: CostModel
@@ -169,6 +172,8 @@ def read_graph(folder: Path, graph: GraphFile) -> bytes:
 
 def _checked(folder: Path, values: Mapping) -> Export:
     exit_layers = _numbers(values, "exit_layers", int, 1, MAX_EXITS)
+    if not isinstance(exit_layers, list) or not isinstance(values["params"], list):
+        raise ValueError("exit_layers or params is not a list")
     if list(exit_layers) != sorted(set(exit_layers)) or not 0 < len(exit_layers) <= MAX_EXITS:
         raise ValueError(f"exit_layers {exit_layers} are not increasing")
     vocab = values["vocab"]
@@ -191,6 +196,7 @@ def _checked(folder: Path, values: Mapping) -> Export:
         min_seconds=_numbers(values, "min_seconds", float, 0, 60),
         max_part_s=_numbers(values, "max_part_s", float, 0.1, 3600),
         exit_layers=tuple(exit_layers),
+        params=tuple(_numbers(values, "params", int, 0, 2**53)),
         vocab=vocab,
         score_names=tuple(names),
         cost=_cost(values["cost"], len(exit_layers)),

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class EarlyExitRuntime(Transcriber):
         if threads is not None and threads < 1:
             raise ValueError(f"threads={threads}: give 1 or more")
         self.export = read_export(folder)
+        self.fingerprint, self.precision = self.export.model, self.export.precision
         self.threads = threads or available_cpus()
         self.calibration = _calibration(self.export, calibration_file)
         if policy is None and self.calibration is not None:
@@ -78,11 +80,10 @@ class EarlyExitRuntime(Transcriber):
 
     def make_decoder(self, decoding: str, *, beam_size: int = 50) -> Decoder:
         """Make a decoder from its name: ``greedy`` or ``beam``."""
-        vocabulary = PieceVocabulary(self.export.vocab)
         if decoding == "greedy":
-            return GreedyCTC(vocabulary)
+            return GreedyCTC(self.tokenizer)
         if decoding == "beam":
-            return PrefixBeamCTC(vocabulary, beam_size=beam_size)
+            return PrefixBeamCTC(self.tokenizer, beam_size=beam_size)
         raise ValueError(f"decoding {decoding!r}: give greedy or beam")
 
     @property
@@ -104,6 +105,25 @@ class EarlyExitRuntime(Transcriber):
     def max_part_s(self) -> float:
         """See :attr:`Transcriber.max_part_s`."""
         return self.export.max_part_s
+
+    @cached_property
+    def tokenizer(self) -> PieceVocabulary:
+        """See :attr:`Transcriber.tokenizer`."""
+        return PieceVocabulary(self.export.vocab)
+
+    def exit_parameters(self) -> list[int]:
+        """See :meth:`Transcriber.exit_parameters`."""
+        return list(self.export.params)
+
+    @contextmanager
+    def on_one_thread(self) -> Iterator[EarlyExitRuntime]:
+        """See :meth:`Transcriber.on_one_thread`."""
+        if self.threads == 1:
+            yield self
+            return
+        other = EarlyExitRuntime(self.export.folder, policy=self.policy, threads=1)
+        other.decoder = self.decoder
+        yield other
 
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         """See :meth:`Transcriber.exit_macs`."""

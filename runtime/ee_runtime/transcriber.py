@@ -7,6 +7,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_stream
 from ee_runtime.policies import Capped, Policy
 from ee_runtime.segments import Stopped, UtteranceProgress, run_segments
+from ee_runtime.text.vocabulary import Vocabulary
 from ee_runtime.timing import measure_times, timed_batches
 from ee_runtime.transcript import Transcript, join_transcripts, make_transcripts
 
@@ -59,6 +61,10 @@ class Transcriber(ABC):
         Decides when an utterance stops.
     decoder : Decoder
         Makes text from an exit's output.
+    fingerprint : str or None
+        Hash of the model's files, to which a calibration belongs; None if it was not loaded from files.
+    precision : str
+        Precision of the computation.
     calibration : mapping or None
         Contents of ``calibration.json``.
     calibrated_policy : Policy or None
@@ -67,6 +73,8 @@ class Transcriber(ABC):
 
     policy: Policy
     decoder: Decoder
+    fingerprint: str | None = None
+    precision: str = "fp32"
     calibration: Mapping | None = None
     calibrated_policy: Policy | None = None
 
@@ -90,6 +98,19 @@ class Transcriber(ABC):
     def max_part_s(self) -> float:
         """Longest part of a recording in seconds, see :func:`longest_part_s`."""
 
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Vocabulary:
+        """Converts token ids to text."""
+
+    @abstractmethod
+    def exit_parameters(self) -> list[int]:
+        """Return the number of parameters of a model that is cut at each exit."""
+
+    @abstractmethod
+    def on_one_thread(self) -> AbstractContextManager[Transcriber]:
+        """Return a context in which the model, as its value, uses one CPU thread."""
+
     @abstractmethod
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         """Return the MACs up to each exit for ``num_frames`` feature frames; all heads are run, or ``heads_run``."""
@@ -105,6 +126,10 @@ class Transcriber(ABC):
     @abstractmethod
     def start(self, batch: Any) -> tuple[EncoderRun, list[int]]:
         """Compute the features of a batch; return the encoder before its first segment, and the feature frames."""
+
+    def inference(self) -> AbstractContextManager:
+        """Return a context for :meth:`start` and what follows it outside of :meth:`transcribe_waveforms`."""
+        return nullcontext()
 
     def clock(self) -> float:
         """Return seconds, after the device has finished its work."""

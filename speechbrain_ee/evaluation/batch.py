@@ -5,38 +5,38 @@ from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
-import torch
 
-from ee_runtime.transcriber import CHUNKS_AT_ONCE
+from ee_runtime.backend import ExitOutput
+from ee_runtime.policies.scores import COMPUTED
+from ee_runtime.transcriber import CHUNKS_AT_ONCE, Transcriber
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.inference.asr import EarlyExitASR
-from speechbrain_ee.inference.ctc_scores import output_scores
-from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.text.metrics import word_errors
 
 
-@torch.inference_mode()
-def evaluate_batch(asr: EarlyExitASR, batch: Sequence[Utterance]) -> list[dict]:
+def evaluate_batch(model: Transcriber, batch: Sequence[Utterance]) -> list[dict]:
     """Return lines of ``utterances.jsonl`` for one batch; long recordings are cut like in ``transcribe_file``."""
-    parts = ((row, part) for row, one in enumerate(batch) for part in asr.read_parts(one.audio_filepath))
+    parts = ((row, part) for row, one in enumerate(batch) for part in model.read_parts(one.audio_filepath))
     exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
     step = max(len(batch), CHUNKS_AT_ONCE)
     while together := list(islice(parts, step)):
         rows, waveforms = zip(*together, strict=True)
-        for row, exits in zip(rows, _run_all_exits(asr, waveforms), strict=True):
+        for row, exits in zip(rows, _run_all_exits(model, waveforms), strict=True):
             exits_of_parts[row].append(exits)
-    return [_line(asr, one, exits) for one, exits in zip(batch, exits_of_parts, strict=True)]
+    return [_line(model, one, exits) for one, exits in zip(batch, exits_of_parts, strict=True)]
 
 
-def _run_all_exits(asr: EarlyExitASR, waveforms: Sequence[np.ndarray]) -> list[list[dict]]:
+def _run_all_exits(model: Transcriber, waveforms: Sequence[np.ndarray]) -> list[list[dict]]:
     """Return hypothesis, confidences, scores, MACs and frames, by waveform and exit."""
-    with asr.inference_ctx:
-        feats, num_frames = asr.mods.features(*asr.make_batch(asr.check_waveforms(waveforms)))
-        states, lengths = asr.mods.encoder(feats, num_frames)
-        outputs = asr.mods.heads(states, lengths)
-        columns = [_exit_rows(asr, *pair) for pair in zip([None, *outputs], outputs, strict=False)]
-    macs = [asr.exit_macs(frames) for frames in num_frames.tolist()]
-    static_macs = [asr.exit_macs(frames, heads_run=1) for frames in num_frames.tolist()]
+    columns, previous = [], None
+    with model.inference():
+        run, num_frames = model.start(model.make_batch(model.check_waveforms(waveforms)))
+        for _ in run.exit_layers:
+            run.advance()
+            output = run.output()
+            columns.append(_exit_rows(model, run.scores(output, previous, COMPUTED), output))
+            previous = output
+    macs = [model.exit_macs(frames) for frames in num_frames]
+    static_macs = [model.exit_macs(frames, heads_run=1) for frames in num_frames]
     return [
         [_with_costs(column[row], macs[row][index], static_macs[row][index]) for index, column in enumerate(columns)]
         for row in range(len(waveforms))
@@ -49,18 +49,17 @@ def _with_costs(exit_row: dict, macs: int, static_macs: int) -> dict:
     return exit_row | {"macs": macs + decoder, "static_macs": static_macs + decoder}
 
 
-def _exit_rows(asr: EarlyExitASR, previous: ExitOutput | None, output: ExitOutput) -> list[dict]:
-    scores = output_scores(output, previous)
+def _exit_rows(model: Transcriber, scores: Sequence[dict], output: ExitOutput) -> list[dict]:
     return [
         {
             "hypothesis": decoded.text,
             "word_confidence": [round(span.confidence, 4) for span in decoded.spans],
             "scores": own | decoded.scores,
-            "frames": frames,
+            "frames": len(path),
             "decoder_macs": decoded.macs,
             "ctc_hypothesis": decoded.ctc_text,
         }
-        for own, decoded, frames in zip(scores, asr.decoder.decode(output), output.lengths.tolist(), strict=True)
+        for own, decoded, path in zip(scores, model.decoder.decode(output), output.best_paths, strict=True)
     ]
 
 
@@ -84,7 +83,7 @@ def _join_texts(parts: Sequence[dict], name: str) -> str:
     return " ".join(part[name] for part in parts if part[name])
 
 
-def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict]]) -> dict:
+def _line(model: Transcriber, utterance: Utterance, parts: Sequence[Sequence[dict]]) -> dict:
     exits = [_join(at_exit) for at_exit in zip(*parts, strict=True)]
     return {
         "id": utterance.id,
@@ -94,7 +93,9 @@ def _line(asr: EarlyExitASR, utterance: Utterance, parts: Sequence[Sequence[dict
         "reference": utterance.text,
         "num_words": len(utterance.text.split()),
         **({"parts": len(parts)} if len(parts) > 1 else {}),  # each part stops by itself when transcribed
-        "exits": [_exit_of_line(layer, one, utterance.text) for layer, one in zip(asr.exit_layers, exits, strict=True)],
+        "exits": [
+            _exit_of_line(layer, one, utterance.text) for layer, one in zip(model.exit_layers, exits, strict=True)
+        ],
     }
 
 

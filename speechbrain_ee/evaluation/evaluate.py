@@ -11,6 +11,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from ee_runtime.errors import one_line
+from ee_runtime.transcriber import Transcriber
 from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
@@ -20,19 +21,17 @@ from speechbrain_ee.evaluation.partial_results import PartialResults, only_proce
 from speechbrain_ee.evaluation.real_time_factor import real_time_factors
 from speechbrain_ee.evaluation.tables import write_exits
 from speechbrain_ee.files import size_and_time
-from speechbrain_ee.inference.asr import EarlyExitASR
-from speechbrain_ee.lobes.cost import exit_parameters
 from speechbrain_ee.lobes.state_dicts import modules_digest
 from speechbrain_ee.model.folder import PARTS
 from speechbrain_ee.replay.utterances import write_utterances
 
 logger = get_logger(__name__)
 
-LIBRARIES = ("torch", "speechbrain", "transformers", "soxr")  # scores depend on their versions
+LIBRARIES = ("torch", "speechbrain", "transformers", "soxr", "onnxruntime")  # scores depend on their versions
 
 
 def evaluate(
-    asr: EarlyExitASR,
+    asr: Transcriber,
     utterances: Sequence[Utterance],
     out_dir: str | Path,
     *,
@@ -49,7 +48,7 @@ def evaluate(
 
     Arguments
     ---------
-    asr : EarlyExitASR
+    asr : Transcriber
         The model; its ``decoder`` turns the output of an exit into text.
     utterances : Sequence[Utterance]
         The test set; durations in the headers of the files take precedence.
@@ -92,7 +91,7 @@ def evaluate(
             ordered,
             test_set=test_set,
             decoding=asr.decoder.name,
-            params=exit_parameters(asr.mods.encoder, asr.mods.heads),
+            params=asr.exit_parameters(),
             rtf=rtf and rtf["rtf"],
             rtf_machine=rtf and rtf["machine"],
             model=asr.fingerprint,
@@ -103,7 +102,7 @@ def evaluate(
     return exits
 
 
-def _key(asr: EarlyExitASR) -> str:
+def _key(asr: Transcriber) -> str:
     """Hash all that the results depend on, except the utterances: model, decoding, precision and code."""
     model = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
     code = code_version("**/*.py", libraries=LIBRARIES)
@@ -118,7 +117,7 @@ def _plain(settings: Mapping) -> dict:
 
 
 def _all_lines(
-    asr: EarlyExitASR, utterances: Sequence[Utterance], partial: PartialResults, *, test_set: str, batch_seconds: float
+    asr: Transcriber, utterances: Sequence[Utterance], partial: PartialResults, *, test_set: str, batch_seconds: float
 ) -> tuple[dict[str, dict], dict[str, Exception]]:
     """Return lines of ``utterances.jsonl`` by id, and the errors of the utterances that failed."""
     lines = partial.of(utterances)
@@ -128,7 +127,7 @@ def _all_lines(
             "%s: %d of %d utterances are already in %s: running only the others",
             *(test_set, len(lines), len(utterances), partial.path),
         )
-    seconds = padded_seconds([one.duration for one in utterances], asr.mods.features.min_seconds)
+    seconds = padded_seconds([one.duration for one in utterances], asr.min_seconds)
     with partial, tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
         for indices in length_batches(seconds, batch_seconds):
             batch = [utterances[index] for index in indices]

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ee_runtime.audio import read_blocks
+from ee_runtime.long_audio import cut_at_pauses
 from ee_runtime.policies import FixedExit
+from ee_runtime.transcriber import Transcriber
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.cost import machine
 
 
-def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
+def real_time_factors(asr: Transcriber, utterances: Sequence[Utterance], *, seconds: float, num_runs: int = 3) -> dict:
     """Measure the real-time factor of each static exit, on one thread and one utterance at a time.
 
     Arguments
     ---------
-    asr : EarlyExitASR
+    asr : Transcriber
         The model.
     utterances : Sequence[Utterance]
         The first ones are used; the last of them is cut.
@@ -41,25 +41,24 @@ def real_time_factors(asr: EarlyExitASR, utterances: Sequence[Utterance], *, sec
     for utterance in utterances:
         if missing <= 0:
             break
-        waveforms += asr.cut(_beginning(utterance.audio_filepath, rate, missing))
+        waveforms += cut_at_pauses(
+            _beginning(utterance.audio_filepath, rate, missing), rate, max_seconds=asr.max_part_s
+        )
         missing = round(seconds * rate) - sum(map(len, waveforms))
     total = sum(map(len, waveforms)) / rate
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        best = [float("inf")] * len(asr.exit_layers)
-        runs = [*enumerate(asr.exit_layers)] * num_runs
+    with asr.on_one_thread() as model:
+        best = [float("inf")] * len(model.exit_layers)
+        runs = [*enumerate(model.exit_layers)] * num_runs
         for index, layer in tqdm(runs, desc="real-time factor", delay=2, leave=False):
             begin = time.perf_counter()
             for waveform in waveforms:
-                asr.transcribe_waveforms([waveform], policy=FixedExit(layer))
+                model.transcribe_waveforms([waveform], policy=FixedExit(layer))
             best[index] = min(best[index], time.perf_counter() - begin)
-        return {"rtf": [value / total for value in best], "machine": machine() | {"device": asr.device}}
-    finally:
-        torch.set_num_threads(threads)
+        device = getattr(model, "device", "cpu")
+        return {"rtf": [value / total for value in best], "machine": machine() | {"device": device}}
 
 
-def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
+def _beginning(path: Path, rate: int, num_samples: int) -> np.ndarray:
     """Read the first samples of a recording."""
     blocks, found = [], 0
     for block in read_blocks(path, rate):
@@ -67,4 +66,4 @@ def _beginning(path: Path, rate: int, num_samples: int) -> torch.Tensor:
         found += len(block)
         if found >= num_samples:
             break
-    return torch.from_numpy(np.concatenate(blocks)[:num_samples])
+    return np.concatenate(blocks)[:num_samples]

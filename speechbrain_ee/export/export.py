@@ -78,6 +78,7 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
         "min_seconds": asr.min_seconds,
         "max_part_s": asr.max_part_s,
         "exit_layers": list(encoder.exit_layers),
+        "params": asr.exit_parameters(),
         "score_names": list(GRAPH_SCORES),
         "cost": encoder.cost_model(heads.macs(1))._asdict(),
         "vocab": asr.hparams.tokenizer.vocab_list,

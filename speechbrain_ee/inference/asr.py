@@ -2,7 +2,8 @@
 """The class that a user loads: transcribes speech and stops each utterance at an exit of the encoder."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,8 +21,9 @@ from speechbrain_ee.inference.encoder_run import TorchRun
 from speechbrain_ee.inference.load import load_from_source
 from speechbrain_ee.inference.source import ModelSource
 from speechbrain_ee.inference.waveforms import Waveform, as_batch, as_list
-from speechbrain_ee.lobes.cost import exit_macs
+from speechbrain_ee.lobes.cost import exit_macs, exit_parameters
 from speechbrain_ee.lobes.padding import pad_batch
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 
 class EarlyExitASR(transcriber.Transcriber, Pretrained):
@@ -58,8 +60,6 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
 
     MODULES_NEEDED = ["features", "encoder", "heads"]
     HPARAMS_NEEDED = ["tokenizer"]
-
-    fingerprint: str | None = None
 
     def __init__(self, *, policy: Policy | None = None, decoder: Decoder | None = None, **arguments):
         super().__init__(**arguments)
@@ -159,6 +159,25 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         frames = encoder.num_output_frames(features.num_frames(round(transcriber.MAX_CHUNK_S * self.sample_rate)))
         return transcriber.longest_part_s(frames, encoder.max_output_frames)
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """See :attr:`Transcriber.tokenizer`."""
+        return self.hparams.tokenizer
+
+    def exit_parameters(self) -> list[int]:
+        """See :meth:`Transcriber.exit_parameters`."""
+        return exit_parameters(self.mods.encoder, self.mods.heads)
+
+    @contextmanager
+    def on_one_thread(self) -> Iterator["EarlyExitASR"]:
+        """See :meth:`Transcriber.on_one_thread`."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield self
+        finally:
+            torch.set_num_threads(threads)
+
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
         """See :meth:`Transcriber.exit_macs`."""
         return exit_macs(self.mods.encoder, self.mods.heads, num_frames, heads_run=heads_run)
@@ -182,16 +201,20 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    @torch.inference_mode()
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """See :meth:`Transcriber.inference`: no gradients, and the model's precision."""
+        with torch.inference_mode(), self.inference_ctx:
+            yield
+
     def transcribe(self, *arguments, **limits) -> list[Transcript]:
         """See :meth:`Transcriber.transcribe`."""
-        with self.inference_ctx:
+        with self.inference():
             return super().transcribe(*arguments, **limits)
 
-    @torch.inference_mode()
     def time_exits(self, policy: Policy | None = None) -> dict:
         """See :meth:`Transcriber.time_exits`."""
-        with self.inference_ctx:
+        with self.inference():
             return super().time_exits(policy)
 
     def transcribe_batch(

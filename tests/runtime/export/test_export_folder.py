@@ -25,6 +25,7 @@ def values():
         "min_seconds": 0.0,
         "max_part_s": 30.0,
         "exit_layers": [2, 4],
+        "params": [1000, 2000],
         "score_names": ["entropy"],
         "cost": {
             "min_frames": 1,
@@ -75,6 +76,8 @@ HUGE = 10**30
         (["max_part_s"], float("inf"), "max_part_s inf is not a number"),
         (["max_part_s"], HUGE, "is not a number"),
         (["exit_layers"], [], "are not increasing"),
+        (["exit_layers"], 4, "is not a list"),
+        (["params"], [1000, -1], "params -1 is not a number"),
         (["exit_layers"], [4, 2], "are not increasing"),
         (["exit_layers"], [2, "4"], "exit_layers 4 is not a number"),
         (["exit_layers"], list(range(1, 1000)), "exit_layers 201 is not a number"),

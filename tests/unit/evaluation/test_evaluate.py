@@ -132,7 +132,7 @@ def test_silence_behind_short_utterances_counts(utterances, tmp_path):
     asr = make_asr(tmp_path, "whisper")
     asr.mods.features = WhisperLogMel(n_mels=20, pad_s=2)
     sizes = []
-    asr.mods.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    asr.mods.features.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0, batch_seconds=4.0)
     assert sizes == [2, 2, 2]
 
@@ -142,7 +142,7 @@ class Stop:
 
     def __init__(self, asr, after):
         self.calls, self.after = 0, after
-        self.hook = asr.mods.encoder.register_forward_pre_hook(self)
+        self.hook = asr.mods.features.register_forward_pre_hook(self)
 
     def __call__(self, *_):
         if self.calls == self.after:
@@ -247,10 +247,10 @@ def test_a_broken_file_costs_one_file_and_once_mended_only_its_batch(asr, uttera
 @pytest.mark.parametrize("error", [RuntimeError("out of\nmemory"), MemoryError()])
 def test_an_utterance_that_fails_does_not_take_its_batch_along(asr, utterances, tmp_path, error):
     def fail(_, inputs):
-        if inputs[1].max() > 80:  # frames of the longest
+        if inputs[1].max() > 80 * 160:  # samples of the longest
             raise error
 
-    hook = asr.mods.encoder.register_forward_pre_hook(fail)
+    hook = asr.mods.features.register_forward_pre_hook(fail)
     exits = evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
     assert exits["missing"] == {"u2": "out of memory" if str(error) else "MemoryError"}
     assert len(lines(tmp_path / "out")) == 5
@@ -263,7 +263,7 @@ def test_where_everything_fails_nothing_is_written(asr, utterances, tmp_path):
     def fail(*_):
         raise RuntimeError("no kernel")
 
-    asr.mods.encoder.register_forward_pre_hook(fail)
+    asr.mods.features.register_forward_pre_hook(fail)
     with pytest.raises(ValueError, match="tiny: no utterance could be evaluated .first: u2: no kernel"):
         evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
     assert not (tmp_path / "out" / "exits.json").exists()
@@ -325,7 +325,7 @@ def test_real_time_factors_reach_exits_json_with_the_machine(asr, utterances, tm
 
 def test_an_unreadable_file_is_named_before_anything_runs(asr, utterances, tmp_path):
     calls = []
-    asr.mods.encoder.register_forward_hook(lambda *_: calls.append(1))
+    asr.mods.features.register_forward_hook(lambda *_: calls.append(1))
     utterances[2].audio_filepath.write_bytes(b"no audio")
     with pytest.raises(ValueError, match="1 of 6 utterances have no usable audio .first: u2: ") as raised:
         evaluate(asr, utterances, tmp_path / "out", test_set="tiny")
