@@ -209,25 +209,27 @@ def markdown(found: dict) -> str:
     """Return tables: the outcomes per file, and the highest share of broken promises over all generated populations."""
     lines = []
     for one in found["files"]:
-        title = f"{one['population']}, calibration sets of {one['drawn']}"
-        lines += [f"\n{title}: promises broken, promises granted, layers saved, in percent\n"]
-        for score, sizes in (("entropy", one["sizes"]), ("learned score", one.get("learned", {}))):
+        lines += [f"\n{one['population']}. Each cell: % of promises broken / % granted / % of layers not run\n"]
+        for score, sizes in (("entropy", one["sizes"]), ("learned", one.get("learned", {}))):
             columns = {size: points for size, points in sizes.items() if points}
             if not columns:
                 continue
-            lines += [f"| {score}: epsilon | method | " + " | ".join(columns) + " |"]
-            lines += ["|---" * (len(columns) + 2) + "|"]
+            heads = [f"{size} {one['drawn']}" for size in columns]
+            lines += ["| score | epsilon, points | method | " + " | ".join(heads) + " |"]
+            lines += ["|---" * (len(columns) + 3) + "|"]
             for epsilon in map(str, EPSILONS):
                 for way in [name for name in next(iter(columns.values()))[epsilon] if name != "average"]:
                     cells = [_cell(points[epsilon][way]) for points in columns.values()]
-                    lines.append(f"| {epsilon} | {way} | " + " | ".join(cells) + " |")
+                    lines.append(f"| {score} | {epsilon} | {way} | " + " | ".join(cells) + " |")
             lines.append("")
     for unit in ("utterances", "speakers"):
         made = [one for one in found["made"] if one["drawn"] == unit]
         sizes = [size for size, points in made[0]["sizes"].items() if points]
-        title = f"{len(made)} generated populations, calibration sets of {unit}"
-        lines += [f"\n{title}: highest share of broken promises, in percent\n"]
-        lines += ["| epsilon | method | " + " | ".join(sizes) + " |", "|---" * (len(sizes) + 2) + "|"]
+        lines += [
+            f"\n{len(made)} generated populations. Each cell: % of promises broken, the highest over the populations\n"
+        ]
+        heads = [f"{size} {unit}" for size in sizes]
+        lines += ["| epsilon, points | method | " + " | ".join(heads) + " |", "|---" * (len(sizes) + 2) + "|"]
         for epsilon in map(str, EPSILONS):
             for way in ("gamma", "t", "naive"):
                 most = [max(one["sizes"][size][epsilon][way]["broken"] for one in made) for size in sizes]
@@ -251,7 +253,7 @@ def headline(found: dict) -> str:
 
 
 def _cell(row: dict) -> str:
-    return f"{100 * row['broken']:.1f}, {100 * row['granted']:.0f}, {100 * row['layers_saved']:.1f}"
+    return f"{100 * row['broken']:.1f} / {100 * row['granted']:.0f} / {100 * row['layers_saved']:.1f}"
 
 
 def main() -> None:

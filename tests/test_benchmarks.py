@@ -157,7 +157,7 @@ def test_the_table_of_promises_says_the_most_that_was_broken():
     made += [{"population": "c", "drawn": "utterances", "sizes": sizes(0.09)}]
     file = {"population": "f", "drawn": "speakers", "sizes": sizes(0.01)}
     table = promise.markdown({"files": [file], "made": made})
-    assert "| 0.25 | gamma | 1.0, 100, 25.0 |" in table
+    assert "| entropy | 0.25 | gamma | 1.0 / 100 / 25.0 |" in table
     assert table.splitlines()[-1] == "| 2.0 | naive | 5.0 |"
 
 
