@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transcribe with a trained model, each utterance only as deep as its policy requires."""
+"""Transcribe with a trained model; the policy stops each utterance at an exit."""
