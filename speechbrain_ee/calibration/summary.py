@@ -37,7 +37,7 @@ def _refusal(promise: Mapping) -> str:
     units = promise["independent"]
     return (
         f"{refusal} from {promise['num_independent']} {units}; at least {promise['fewest']} are required, "
-        "even if none of them loses a word"
+        "even if stopping early adds no word error"
     )
 
 

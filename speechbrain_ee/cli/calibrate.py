@@ -18,7 +18,7 @@ def calibrate(
         str,
         typer.Option(
             help="The score that the policy compares with the threshold: learned, patience, or the name of an exit "
-            "score."
+            "score that greedy decoding computes (not posterior)."
         ),
     ] = "entropy",
     promise: Annotated[
@@ -31,8 +31,8 @@ def calibrate(
     average: Annotated[
         float | None,
         typer.Option(
-            help="Target: maximum WER increase over full depth, in points, for new utterances on average, if the "
-            "calibration were repeated with other sets of the same kind."
+            help="Target: maximum WER increase over full depth, in points, on new utterances, averaged over many "
+            "calibration sets of the same kind. A single calibration may exceed it."
         ),
     ] = None,
     max_wer_increase: Annotated[

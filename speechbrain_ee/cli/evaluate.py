@@ -41,8 +41,9 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results; default: RUN/eval/NAME, where NAME is that of the manifest without .jsonl, "
-            "followed by -beam and -lm if these are used."
+            help="Folder for the results; default: RUN/eval/NAME. NAME is the file name of the manifest without its "
+            "ending. If the decoding is not greedy, NAME ends in -beam, -lexicon, -rescore or -ctc. With --lm, -lm "
+            "follows."
         ),
     ] = None,
     decoding: DecodingOption = Decoding.greedy,

@@ -53,7 +53,7 @@ def transcribe(
     deadline_ms: Annotated[
         float | None,
         typer.Option(
-            help="Largest time in ms for a file. A file longer than 30 s is cut into parts, and the time is that for "
+            help="Largest time in ms for a file. A file longer than 30 s is cut into parts; the limit then applies to "
             "each group of four parts."
         ),
     ] = None,

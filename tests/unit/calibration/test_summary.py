@@ -37,5 +37,5 @@ def test_what_is_promised_in_words():
     )
     assert promise_sentence(promise_of(many(60), promise=1.0)) == (
         "no threshold cheaper than full depth can be promised at 1.0 points from 60 utterances; at least 185 are "
-        "required, even if none of them loses a word; every utterance takes the last exit"
+        "required, even if stopping early adds no word error; every utterance takes the last exit"
     )
