@@ -3,8 +3,6 @@
 
 from importlib import import_module
 
-__all__ = ["EarlyExitASR"]
-
 
 def __getattr__(name: str):
     """Load the class when it is first used: other modules of this package need no model."""
