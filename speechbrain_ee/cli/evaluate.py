@@ -34,8 +34,8 @@ def evaluate(
     data_root: Annotated[
         Path | None,
         typer.Option(
-            help="Folder where relative audio paths start and that replaces $data_root; default: the folder of the "
-            "manifest."
+            help="Relative audio paths start from this folder. It also replaces $data_root in paths. Default: the "
+            "folder of the manifest."
         ),
     ] = None,
     out: Annotated[
