@@ -28,7 +28,7 @@ $(BIN)/.lint: $(BIN)/.uv locks/lint.txt
 	$(INSTALL) -r locks/lint.txt
 	touch $@
 
-# Takes ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
+# Takes seven to ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
 RUN := results/conformer_ee/1234
 demo: $(BIN)/.run
 	$(BIN)/python train.py hparams/conformer_ee.yaml

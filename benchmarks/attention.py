@@ -109,17 +109,23 @@ def stopping_early(asr: EarlyExitASR, waveforms: list[torch.Tensor]) -> dict:
 def markdown(figures: dict) -> str:
     """Return two tables: speculation with a row per drafting exit, early exits with a row per decoding method."""
     lines = [
-        "| CTC draft of layer | tokens accepted | decoder passes | same text | MACs | time |",
+        "| layer of the draft | tokens from the draft | decoder passes per utterance, with / without draft "
+        "| utterances with the same text | MACs, with / without draft | time, with / without draft |",
         "|---|---|---|---|---|---|",
     ]
     for layer, one in figures["speculation"].items():
         if isinstance(one, dict):
             lines.append(
-                f"| {layer} | {100 * one['share_of_tokens_accepted']:.1f} % | {one['passes_per_utterance']:.1f} of "
+                f"| {layer} | {100 * one['share_of_tokens_accepted']:.1f} % | {one['passes_per_utterance']:.1f} / "
                 f"{one['tokens_per_utterance'] + 1:.1f} | {100 * one['share_of_texts_equal']:.0f} % | "
                 f"{one['macs_over_plain']:.2f} | {one['time_over_plain']['median_of_ratios']:.2f} |"
             )
-    lines += ["", "| decoding | mean layer | decoders started | MACs | time |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| decoding | mean exit layer of the policy | decoders started per utterance "
+        "| MACs, policy / full depth | time, policy / full depth |",
+        "|---|---|---|---|---|",
+    ]
     for decoding, one in figures["stopping_early"].items():
         if decoding != "policy":
             lines.append(

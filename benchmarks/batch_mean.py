@@ -109,14 +109,16 @@ def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: i
 
 
 def markdown(found: dict) -> str:
-    """Return a table per set: a row per threshold, a column per batch size and decision, WER at share of full MACs."""
+    """Return a table per set: a row per threshold, a column per batch size and decision, WER / share of full MACs."""
     lines = []
     for test_set, sizes in found["sets"].items():
-        heads = [f"{way}, batches of {size}" for size, rows in sizes.items() for way in list(rows[0])[1:]]
+        heads = [
+            f"{way}, batches of {size}: WER % / MACs %" for size, rows in sizes.items() for way in list(rows[0])[1:]
+        ]
         lines += [f"\n{test_set}\n", "| threshold | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for of_threshold in zip(*sizes.values(), strict=True):
             ways = [way for row in of_threshold for way in list(row.values())[1:]]
-            cells = [f"{way['wer']:.1f} at {100 * way['macs_share']:.1f} %" for way in ways]
+            cells = [f"{way['wer']:.1f} / {100 * way['macs_share']:.1f}" for way in ways]
             lines.append(f"| {of_threshold[0]['threshold']:.4f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -68,7 +68,7 @@ def keep_busy(cpu: int) -> None:
 
 def markdown(found: dict) -> str:
     """Return a table of batches per second by setting."""
-    lines = ["| setting | idle machine | one core busy |", "|---|---|---|"]
+    lines = ["| setting | batches/s, idle machine | batches/s, one core busy |", "|---|---|---|"]
     for name, row in found["batches_per_s"].items():
         lines.append(
             f"| {name if name.startswith('torch') else f'`{name}`'} | {row['alone']:.2f} | {row['busy']:.2f} |"

@@ -122,11 +122,21 @@ def spent(decoder: AttentionDecoder, frames: int, depths: list[int], max_layer: 
 
 def markdown(figures: dict) -> str:
     """Return a table with a row per threshold and per cut."""
-    lines = ["| decoder | WER % | layers per token | decoder's MACs | all MACs |", "|---|---|---|---|---|"]
+    lines = [
+        "| a token stops at | WER % | decoder layers per token | MACs of the decoder, % | MACs of the model, % |",
+        "|---|---|---|---|---|",
+    ]
     for way, one in figures["ways"].items():
-        shares = f"{100 * one['share_of_decoder_macs']:.1f} % | {100 * one['share_of_all_macs']:.1f} %"
-        lines.append(f"| {way} | {one['wer']:.2f} | {one['layers_per_token']:.2f} | {shares} |")
+        shares = f"{100 * one['share_of_decoder_macs']:.1f} | {100 * one['share_of_all_macs']:.1f}"
+        lines.append(f"| {_rule(way)} | {one['wer']:.2f} | {one['layers_per_token']:.2f} | {shares} |")
     return "\n".join(lines)
+
+
+def _rule(way: str) -> str:
+    kind, _, value = way.rpartition(" ")
+    if kind == "cut at":
+        return f"decoder layer {value}, always"
+    return "the last decoder layer, always" if float(value) > 1 else f"probability {value}"
 
 
 def main() -> None:

@@ -44,10 +44,10 @@ def markdown(figures: dict) -> str:
     """Return the sentence for the README."""
     full = figures["full"]
     return (
-        f"With the {figures['policy']['score']} threshold that was chosen on dev, the mean exit is layer "
-        f"{figures['mean_layer']:.2f} of {full['layer']} at a WER of {figures['wer']:.2f} %,\nand "
-        f"{100 * figures['macs_per_s'] / full['macs_per_s']:.1f} % of the full encoder's MACs are computed "
-        "([policy.json](docs/results/demo/policy.json), replayed from the same scores)."
+        f"With the {figures['policy']['score']} threshold that was chosen on dev, the mean exit layer is "
+        f"{figures['mean_layer']:.2f} of {full['layer']} and WER is {figures['wer']:.2f} %. This policy needs\n"
+        f"{100 * figures['macs_per_s'] / full['macs_per_s']:.1f} % of the MACs of full depth. It was replayed on the "
+        "scores of the evaluation above ([policy.json](docs/results/demo/policy.json))."
     )
 
 

@@ -3,9 +3,9 @@
 
 python benchmarks/equal_cost.py RUN [--fit dev] [--shares 0.5 0.6 0.7 0.8 0.9] [--out FILE]
 
-Prints JSON: at each share of the full model's MACs the WER of static exits, and for each policy its WER, the difference
-to static exits, and the 95 % interval of the difference from a paired bootstrap over speakers. A negative difference
-means that the policy is better. ``null`` means that the policy cannot reach this cost.
+Prints JSON: at each share of the MACs of full depth the WER of static exits, and for each policy its WER, the
+difference to static exits, and the 95 % interval of the difference from a paired bootstrap over speakers. A negative
+difference means that the policy is better. ``null`` means that the policy cannot reach this cost.
 
 The learned score is fitted on the set --fit. The policies are compared on all other sets in RUN/eval that were decoded
 with the same method. The threshold of a policy is the one that has the given cost on the compared set. A cost between
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder with evaluated sets")
     parser.add_argument("--fit", default="dev", help="set to fit the learned score on")
     parser.add_argument(
-        "--shares", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8, 0.9], help="shares of the full model's MACs"
+        "--shares", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8, 0.9], help="shares of the MACs of full depth"
     )
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
     args = parser.parse_args()

@@ -80,7 +80,10 @@ def markdown(found: dict) -> str:
     """Return a table of WERs by policy and mean layer, the lowest per mean layer in bold."""
     targets = list(found["policies"]["static"])
     best = {t: min(row[t] for row in found["policies"].values() if row[t] is not None) for t in targets}
-    lines = ["| policy | " + " | ".join(f"mean layer {t}" for t in targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    lines = [
+        "| policy | " + " | ".join(f"WER % at mean layer {t}" for t in targets) + " |",
+        "|---" * (len(targets) + 1) + "|",
+    ]
     for name, row in found["policies"].items():
         cells = ["" if row[t] is None else f"{row[t]:.2f}" for t in targets]
         bold = [f"**{cell}**" if row[t] == best[t] else cell for t, cell in zip(targets, cells, strict=True)]

@@ -12,14 +12,17 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "speechbrain_ee"
+PACKAGES = (ROOT / "speechbrain_ee", ROOT / "runtime" / "ee_runtime")  # in the order of pyproject.toml
 START, END = "<!-- what is where: python docs/what_is_where.py -->", "<!-- /what is where -->"
 
 
-def layers() -> list[str]:
-    """Return the names of packages and root modules from top to bottom, as pyproject.toml lists them."""
-    block = re.search(r"\nlayers = \[\n(.*?)\n\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL)[1]
-    return [name.strip() for names in re.findall(r'"([^"]+)"', block) for name in re.split(r"[|:]", names)]
+def layers() -> list[list[str]]:
+    """Return the names of packages and root modules from top to bottom, as pyproject.toml lists them, by package."""
+    blocks = re.findall(r"\nlayers = \[\n(.*?)\n\]", (ROOT / "pyproject.toml").read_text("utf-8"), re.DOTALL)
+    found = [
+        [name for names in re.findall(r'"([^"]+)"', block) for name in re.split(r"[|:]", names)] for block in blocks
+    ]
+    return [[name.strip() for name in names] for names in found]
 
 
 def first_line(folder: Path) -> str:
@@ -27,21 +30,25 @@ def first_line(folder: Path) -> str:
     return ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))).splitlines()[0]
 
 
-def row(folder: Path) -> str:
-    """Return the row of a package."""
+def row(folder: Path, package: Path) -> str:
+    """Return the row of a folder of a package."""
     modules = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
-    name = "/".join(folder.relative_to(PACKAGE).parts)
+    name = "/".join(folder.relative_to(package).parts)
     return f"| `{name}/` | {first_line(folder).replace('``', '`')} | {', '.join(modules)} |"
 
 
 def table() -> str:
     """Return the table in Markdown."""
-    lines = ["| package | contents | modules |", "|---|---|---|"]
-    for name in layers():
-        if (PACKAGE / name).is_dir():
-            lines += [row(path.parent) for path in sorted((PACKAGE / name).rglob("__init__.py"))]
-    root = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
-    return "\n".join([*lines, f"| root | Helpers that every package may import. | {', '.join(root)} |"])
+    lines = []
+    for package, names in zip(PACKAGES, layers(), strict=True):
+        title = "/".join(package.relative_to(ROOT).parts)
+        lines += ["", f"| `{title}/` | contents | modules |", "|---|---|---|"]
+        for name in names:
+            folders = sorted((package / name).rglob("__init__.py")) if (package / name).is_dir() else []
+            lines += [row(path.parent, package) for path in folders]
+        root = sorted(path.stem for path in package.glob("*.py") if not path.stem.startswith("__"))
+        lines.append(f"| root | {first_line(package)} | {', '.join(root)} |")
+    return "\n".join(lines[1:])
 
 
 def written(page: str) -> str:

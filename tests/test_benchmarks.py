@@ -157,7 +157,7 @@ def test_the_table_of_promises_says_the_most_that_was_broken():
     made += [{"population": "c", "drawn": "utterances", "sizes": sizes(0.09)}]
     file = {"population": "f", "drawn": "speakers", "sizes": sizes(0.01)}
     table = promise.markdown({"files": [file], "made": made})
-    assert "| 0.25 | gamma | 1.0, 100, 25.0 |" in table
+    assert "| entropy | 0.25 | gamma | 1.0 / 100 / 25.0 |" in table
     assert table.splitlines()[-1] == "| 2.0 | naive | 5.0 |"
 
 
@@ -210,7 +210,10 @@ def test_the_demo_renews_its_files_and_the_readme(tmp_path):
     assert figures["histogram"] == {"1": 1, "2": 1} and figures["full"] == {"layer": 2, "macs_per_s": 200.0}
     page = (tmp_path / "README.md").read_text("utf-8")
     assert "stale" not in page and page.startswith("before\n") and page.endswith("<!-- /table -->\nafter\n")
-    assert "the mean exit is layer 1.50 of 2 at a WER of 5.00 %,\nand 75.0 % of the full encoder's MACs" in page
+    assert (
+        "the mean exit layer is 1.50 of 2 and WER is 5.00 %. This policy needs\n75.0 % of the MACs of full depth"
+        in page
+    )
     assert "| exit | layer |" in page
     demo.renew(run, tmp_path)
     assert (tmp_path / "README.md").read_text("utf-8") == page

@@ -41,7 +41,7 @@ def calibrate(
     score : str
         A name of ``ee_runtime.policies.scores.SCORES``, ``patience`` or ``learned``.
     target : mapping
-        One of ``mean_cost`` (share of the full model's cost), ``max_wer`` (percent), ``max_wer_increase`` (points),
+        One of ``mean_cost`` (share of the cost of full depth), ``max_wer`` (percent), ``max_wer_increase`` (points),
         ``promise`` (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option
         ``same_speakers``). See :mod:`speechbrain_ee.calibration.targets`.
     fitted_on : str

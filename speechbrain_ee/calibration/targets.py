@@ -54,9 +54,9 @@ class Target:
 
 @dataclass(frozen=True)
 class MeanCost(Target):
-    """The fewest errors at a mean cost of at most a share of the full model's.
+    """The fewest errors at a mean cost of at most a share of the cost of full depth.
 
-    Cost is counted in MACs, or in layers if MACs are unknown; the full model runs its last head only.
+    Cost is counted in MACs, or in layers if MACs are unknown; full depth runs the last head only.
 
     Arguments
     ---------
@@ -68,14 +68,16 @@ class MeanCost(Target):
 
     def __post_init__(self):
         if not 0 < self.share <= 1:
-            raise ValueError(f"mean_cost is {self.share}: give a share of the full model's cost, above 0 and at most 1")
+            raise ValueError(
+                f"mean_cost is {self.share}: give a share of the cost of full depth, above 0 and at most 1"
+            )
 
     def choose(self, policy, utterances, path):
         """See :meth:`Target.choose`."""
         threshold, cheapest = cheapest_threshold(policy, utterances, self.share)
         if threshold is None:
             raise ValueError(
-                f"no exit costs as little as {self.share:.3g} of the full model: the first one costs {cheapest:.3g}"
+                f"no exit costs as little as {self.share:.3g} of full depth: the first one costs {cheapest:.3g}"
             )
         found = policy.with_threshold(threshold)
         is_full_better = self.share == 1 and replay(FixedExit(), utterances).wer < replay(found, utterances).wer

@@ -13,35 +13,61 @@ from speechbrain_ee.startup import prepare_process
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="Run folder or bundle.")],
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
     score: Annotated[
-        str, typer.Option(help="The score to compare: learned, patience, or the name of an exit score.")
+        str,
+        typer.Option(
+            help="The score that the policy compares with the threshold: learned, patience, or the name of an exit "
+            "score that greedy decoding computes (not posterior)."
+        ),
     ] = "entropy",
     promise: Annotated[
-        float | None, typer.Option(help="Maximum WER increase in points, promised for further utterances.")
+        float | None,
+        typer.Option(
+            help="Target: maximum WER increase over full depth, in points, promised for new utterances of the same "
+            "kind."
+        ),
     ] = None,
     average: Annotated[
-        float | None, typer.Option(help="Maximum WER increase in points, on average over calibration sets.")
+        float | None,
+        typer.Option(
+            help="Target: maximum WER increase over full depth, in points, on new utterances, averaged over many "
+            "calibration sets of the same kind. A single calibration may exceed it."
+        ),
     ] = None,
     max_wer_increase: Annotated[
-        float | None, typer.Option(help="Maximum WER increase in points on this set; no promise.")
+        float | None,
+        typer.Option(
+            help="Target: maximum WER increase over full depth, in points, on the calibration set; no promise."
+        ),
     ] = None,
-    max_wer: Annotated[float | None, typer.Option(help="Maximum WER in percent on this set; no promise.")] = None,
+    max_wer: Annotated[
+        float | None, typer.Option(help="Target: maximum WER in percent on the calibration set; no promise.")
+    ] = None,
     mean_cost: Annotated[
-        float | None, typer.Option(help="Maximum share of the MACs of full depth, on this set.")
+        float | None,
+        typer.Option(help="Target: maximum share of the MACs of full depth, from 0 to 1, on the calibration set."),
     ] = None,
-    delta: Annotated[float, typer.Option(help="Allowed probability of a broken promise.")] = DEFAULT_DELTA,
+    delta: Annotated[float, typer.Option(help="Probability with which a promise may be wrong.")] = DEFAULT_DELTA,
     same_speakers: Annotated[
         bool,
-        typer.Option("--same-speakers", help="Promise for further utterances of this set's speakers only."),
+        typer.Option("--same-speakers", help="Limit the promise to new utterances of the speakers of this set."),
     ] = False,
     on: Annotated[
         str,
-        typer.Option(help="The evaluated set to calibrate on; preferably one that chose no checkpoint, unlike dev."),
+        typer.Option(
+            help="Name of the evaluated set to calibrate on. Prefer a set that was not used to select checkpoints; dev "
+            "was used."
+        ),
     ] = "dev",
-    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; RUN by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default: RUN.")] = None,
 ) -> None:
-    """Choose the exit threshold for one target from RUN/eval/<set>/utterances.jsonl, and print the promise."""
+    """Choose the exit threshold of a model.
+
+    Give one target: --promise, --average, --max-wer-increase, --max-wer or --mean-cost. The threshold is chosen with
+    the cached scores in RUN/eval/SET/utterances.jsonl. The command prints the result on this set, and the promise if
+    there is one, and writes calibration.json.
+    """
     prepare_process()
     from ee_runtime.calibration.file import CALIBRATION_FILE, write_calibration
     from ee_runtime.calibration.summary import summary

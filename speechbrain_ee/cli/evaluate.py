@@ -24,17 +24,27 @@ from speechbrain_ee.startup import prepare_process
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, bundle, or (with --out) name on the HuggingFace Hub.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, model folder, or (with --out) name on the HuggingFace Hub.")],
     manifest: Annotated[
-        list[Path], typer.Option(help="Test manifest: JSON lines, SpeechBrain CSV or JSON; may be given several times.")
+        list[Path],
+        typer.Option(
+            help="Test manifest: JSON lines, SpeechBrain CSV or JSON. Give the option once for each manifest."
+        ),
     ],
     data_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of relative audio paths and of $data_root; default: the folder of the manifest."),
+        typer.Option(
+            help="Relative audio paths start from this folder. It also replaces $data_root in paths. Default: the "
+            "folder of the manifest."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output folder; default: RUN/eval/<manifest's stem>, with a suffix such as -beam."),
+        typer.Option(
+            help="Folder for the results; default: RUN/eval/NAME. NAME is the file name of the manifest without its "
+            "ending. If the decoding is not greedy, NAME ends in -beam, -lexicon, -rescore or -ctc. With --lm, -lm "
+            "follows."
+        ),
     ] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
@@ -44,10 +54,12 @@ def evaluate(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Evaluate every exit on a test set: print a table; write utterances.jsonl, exits.json, exits.csv and exits.png.
+    """Evaluate every exit of a model on test sets.
 
-    Results are saved while the command runs: run the same command again to resume. An utterance that cannot be
-    evaluated is reported and left out, and the exit status is 1; run the same command again to evaluate only those.
+    The command prints a table for each set and writes exits.json, exits.csv, exits.png, policies.json and
+    utterances.jsonl. Results are saved while the command runs; run the same command again to resume. If an utterance
+    cannot be evaluated, an error names it, the tables leave it out, and the exit status is 1. Repair the recording and
+    run the same command again; only the missing utterances are then evaluated.
     """
     prepare_process(threads)
     from ee_runtime.policies import FixedExit

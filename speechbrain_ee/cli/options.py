@@ -10,36 +10,51 @@ import typer
 from speechbrain_ee.decoders.names import DECODINGS
 
 PROGRAM = "speechbrain-ee"
-ModelOption = Annotated[str, typer.Option("--model", help="Run folder, bundle, or name on the HuggingFace Hub.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Run folder, model folder, or name on the HuggingFace Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; default: the GPU if there is one.")]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="CPU threads; default: OMP_NUM_THREADS, or else the CPUs that this process may use."),
+    typer.Option(
+        min=1,
+        help="CPU threads; default: OMP_NUM_THREADS if set, otherwise the number of CPUs that this process may use.",
+    ),
 ]
 
 
 Decoding = Enum("Decoding", {name: name for name in DECODINGS}, type=str)
 
 BeamSizeOption = Annotated[
-    int | None, typer.Option(help="Beam size; default: 50 with CTC, 200 with lexicon, 10 with attention.")
+    int | None,
+    typer.Option(
+        help="Beam size; default: 50 for a CTC beam, 200 for lexicon, 10 for an attention beam and for rescore."
+    ),
 ]
 LMOption = Annotated[
     Path | None,
     typer.Option(
-        help="Language model: a KenLM for a CTC beam, an ARPA file for lexicon, a TransformerLM with attention."
+        help="Language model: a KenLM for a CTC beam and for rescore, an ARPA file for lexicon, a TransformerLM for an "
+        "attention beam."
     ),
 ]
 LMWeightOption = Annotated[
-    float | None, typer.Option(help="Weight of the language model; default: 0.5 for KenLM, 0.6 with attention.")
+    float | None,
+    typer.Option(
+        help="Weight of the language model; default: 0.5 for a KenLM or an ARPA file, 0.6 for a TransformerLM."
+    ),
 ]
 WordBonusOption = Annotated[
-    float | None, typer.Option(help="Bonus per word with a KenLM (default: 1.5, lexicon 1); more = longer texts.")
+    float | None,
+    typer.Option(
+        help="Bonus per word with a KenLM or an ARPA file; default: 1.5 for a CTC beam and rescore, 1 for lexicon. A "
+        "higher bonus gives longer texts."
+    ),
 ]
 DecodingOption = Annotated[
     Decoding,
     typer.Option(
-        help="greedy and beam use attention if the model has attention decoders, else CTC; lexicon: CTC beam over the "
-        "words of --lm; rescore: CTC beam rescored with attention; ctc: greedy CTC."
+        help="How the output of an exit becomes text. greedy and beam use the attention decoders if the model has any, "
+        "otherwise CTC. lexicon is a CTC beam that outputs only words of --lm. rescore is a CTC beam that is rescored "
+        "by the attention decoder. ctc is greedy CTC."
     ),
 ]
 
@@ -48,7 +63,7 @@ def check_folder(run: Path) -> None:
     """Check that a run folder exists."""
     if not run.is_dir():
         raise ValueError(
-            f"{run}: no such folder; give a run folder or a bundle, or download a model from the Hub: "
+            f"{run}: no such folder; give a run folder or a model folder, or download a model from the Hub: "
             "hf download USER/MODEL --local-dir FOLDER"
         )
 

@@ -12,21 +12,22 @@ from speechbrain_ee.startup import prepare_process
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder or bundle with evaluated sets.")],
+    run: Annotated[Path, typer.Argument(help="Run folder or model folder with evaluated sets.")],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The HTML file; RUN/report.html by default. A .md file with the tables is written beside it."
+            help="The HTML file; default: RUN/report.html. A .md file with the tables is written to the same folder."
         ),
     ] = None,
 ) -> None:
-    """Write one HTML page of all evaluated sets in RUN/eval: policies, thresholds, exits, texts. It works offline."""
+    """Write one HTML page about all evaluated sets of a run.
+
+    The page shows policies, thresholds, exits and texts of the sets in RUN/eval. It works offline.
+    """
     prepare_process()
     from speechbrain_ee.evaluation.page.run_page import write_run_page
 
     check_folder(run)
     page = out or run / "report.html"
     write_run_page(run, page)
-    print(
-        f"{page}: {page.stat().st_size / 2**20:.1f} MB, and {page.with_suffix('.md').name} beside it", file=sys.stderr
-    )
+    print(f"{page}: {page.stat().st_size / 2**20:.1f} MB; tables: {page.with_suffix('.md').name}", file=sys.stderr)

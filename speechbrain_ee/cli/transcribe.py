@@ -38,17 +38,27 @@ def transcribe(
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
     entropy: Annotated[
         float | None,
-        typer.Option(help="Stop at the first exit with a mean frame entropy of at most this; 0 to 1, more = earlier."),
+        typer.Option(
+            help="Stop at the first exit whose mean frame entropy is at most this number between 0 and 1; a higher "
+            "number stops earlier."
+        ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Always run the full encoder.")] = False,
-    max_layer: Annotated[int | None, typer.Option(help="Deepest layer that is run.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Always run all encoder layers.")] = False,
+    max_layer: Annotated[int | None, typer.Option(help="Deepest encoder layer that is run.")] = None,
     budget: Annotated[
-        float | None, typer.Option(help="Largest number of MACs per second of audio, without an attention decoder.")
+        float | None,
+        typer.Option(help="Largest number of MACs per second of audio; an attention decoder is not counted."),
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(help="Largest time in ms for a file, or for four parts of a long file.")
+        float | None,
+        typer.Option(
+            help="Largest time in ms for a file. A file longer than 30 s is cut into parts; the limit then applies to "
+            "each group of four parts."
+        ),
     ] = None,
-    calibration: Annotated[Path | None, typer.Option(help="A calibration.json; default: that of the model.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A calibration.json of this model; default: the one in the model folder.")
+    ] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
@@ -61,9 +71,11 @@ def transcribe(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Transcribe audio files; print one line FILE<tab>TEXT per file. Each file stops at an exit chosen by the policy.
+    """Transcribe audio files.
 
-    The policy is set by --layer, --entropy or --full; default: the policy of calibration.json, else the full encoder.
+    The command prints one line FILE<tab>TEXT per file. The exit policy decides at which exit each file stops. --layer,
+    --entropy and --full set the policy. The default is the policy of calibration.json, or full depth if the model has
+    no calibration.json.
     """
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}

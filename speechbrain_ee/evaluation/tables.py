@@ -244,9 +244,17 @@ def _footer(exits: Mapping) -> list[str]:
         total = exits["num_utterances"] + len(missing)
         lines.append(f"{len(missing)} of {total} utterances are missing because they could not be evaluated")
     if exits.get("machine"):
-        facts = ", ".join(f"{name} {value}" for name, value in exits["machine"].items())
-        lines.append(f"RTF measured on: {facts}")
+        lines.append(_rtf_machine(exits["machine"]))
     return lines
+
+
+def _rtf_machine(machine: Mapping) -> str:
+    """Describe the machine of the RTF: CPU, threads and matrix rate, after the device if that is not the CPU."""
+    device, threads = machine.get("device", "cpu"), machine.get("threads")
+    place = machine.get("cpu", "a CPU") if device == "cpu" else f"{device}; CPU: {machine.get('cpu')}"
+    place += f" with {threads} thread{'s' * (threads != 1)}" if threads else ""
+    rate = machine.get("gemm_gflops")
+    return f"RTF was measured on {place}" + (f" (float32 matrix products at {rate} GFLOP/s)" if rate else "")
 
 
 def _csv(rows: Sequence[Mapping]) -> bytes:

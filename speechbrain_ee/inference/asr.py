@@ -79,7 +79,7 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
         fetch_config: FetchConfig | None = None,
     ) -> "EarlyExitASR":
-        """Load a run folder, a bundle, or a model on the HuggingFace Hub.
+        """Load a run folder, a model folder, or a model on the HuggingFace Hub.
 
         The method has SpeechBrain's name, but it reads ``config.json``, which runs no code, and not
         ``hyperparams.yaml``, which can run code.
@@ -87,7 +87,7 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         Arguments
         ---------
         source : str | Path
-            Run folder, bundle, or name on the Hub.
+            Run folder, model folder, or name on the Hub.
         savedir : str | Path | None
             Folder for links to (or copies of) the files; None means none, or the cache of the Hub.
         calibration_file : str | Path | None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Load a trained model with its tokenizer and calibration from a run folder, a bundle or the HuggingFace Hub."""
+"""Load a trained model with its tokenizer and calibration from a run folder, a model folder or the HuggingFace Hub."""
 
 from pathlib import Path
 from typing import NamedTuple

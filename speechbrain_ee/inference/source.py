@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a trained model in a run folder, a bundle, or on the HuggingFace Hub."""
+"""Files of a trained model in a run folder, a model folder, or on the HuggingFace Hub."""
 
 import filecmp
 import json
@@ -25,7 +25,7 @@ class ModelSource:
     Arguments
     ---------
     source : str | Path
-        Run folder, bundle, or name on the Hub.
+        Run folder, model folder, or name on the Hub.
     savedir : str | Path | None
         Folder for links to (or copies of) the files; None means none, or the cache of the Hub.
     local_strategy : LocalStrategy
@@ -64,7 +64,7 @@ class ModelSource:
         if self.is_local and _is_hub_name(str(source)) and not os.path.lexists(Path(source) / CONFIG_FILE):
             raise ModelError(
                 f"{source}: this folder has no {CONFIG_FILE} and hides a model of the same name on the Hub: give a run "
-                "folder or a bundle, or for the Hub rename the folder or use another working folder"
+                "folder or a model folder, or for the Hub rename the folder or use another working folder"
             )
         if self.savedir is not None:
             self._take_savedir()
@@ -136,7 +136,7 @@ class ModelSource:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ModelError(
-                f"{self.source}: cannot get {name}: {reason}; give a run folder, a bundle or a Hub name"
+                f"{self.source}: cannot get {name}: {reason}; give a run folder, a model folder or a Hub name"
             ) from None
 
     def calibration(self, model: str, *, is_needed: bool) -> dict | None:
@@ -197,10 +197,10 @@ def _may_be_on_the_hub(source: str) -> bool:
 def _why_not(source: str) -> str:
     """Return why a source is neither a folder nor looked up on the Hub."""
     if os.path.lexists(source):
-        return "not a folder, or a broken link; give a run folder, a bundle or a Hub name (user/model)"
+        return "not a folder, or a broken link; give a run folder, a model folder or a Hub name (user/model)"
     if _is_hub_name(source):
         return (
-            "no such folder; give a run folder, a bundle or a Hub name (user/model), which is looked up only if "
+            "no such folder; give a run folder, a model folder or a Hub name (user/model), which is looked up only if "
             f"there is no folder {Path(source).parent}/"
         )
-    return "no such folder; give a run folder, a bundle or a Hub name (user/model)"
+    return "no such folder; give a run folder, a model folder or a Hub name (user/model)"

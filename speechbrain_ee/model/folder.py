@@ -150,7 +150,7 @@ def load_config(path: str | Path) -> dict:
     try:
         config = read_json_object(path)
     except FileNotFoundError:
-        raise ModelError(f"{path}: file not found: give a run folder of train.py or a bundle") from None
+        raise ModelError(f"{path}: file not found: give a run folder of train.py or a model folder") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: {_reason(error)}") from None
     if config.get("format") != FORMAT:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replay policies over cached scores: exits taken, WER and cost, with NumPy and without torch."""
+"""Compute exits taken, WER and cost of policies from cached scores, with NumPy and without torch."""

@@ -50,7 +50,7 @@ def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -
 def errors_at_costs(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], shares: Sequence[float]
 ) -> list[np.ndarray | None]:
-    """Compute the expected errors of each utterance if a policy costs a share of the full model's MACs.
+    """Compute the expected errors of each utterance if a policy costs a share of the MACs of full depth.
 
     The cost is measured on these utterances. Between two neighbouring thresholds the errors are interpolated linearly.
 
@@ -75,7 +75,7 @@ def errors_at_costs(
 
 
 def static_errors_at_cost(counts: ExitCounts, share: float) -> np.ndarray | None:
-    """Interpolate the errors of each utterance between two static exits, to a share of the full model's MACs."""
+    """Interpolate the errors of each utterance between two static exits, to a share of the MACs of full depth."""
     return _mixed(counts.errors, counts.static_macs, share * counts.full_macs)
 
 

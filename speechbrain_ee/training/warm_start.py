@@ -21,7 +21,7 @@ def warm_start(modules: dict[str, nn.Module], folder: str | Path, *, tokenizer_f
     modules : dict[str, nn.Module]
         The modules ``features``, ``encoder`` and ``heads`` to load into.
     folder : str | Path
-        Run folder or bundle.
+        Run folder or model folder.
     tokenizer_file : str | Path
         Tokenizer of this training; heads for another tokenizer are not loaded.
 

@@ -15,6 +15,14 @@ def test_every_export_exists(name):
     assert name in dir(speechbrain_ee)
 
 
+def test_the_recogniser_is_also_an_export_of_its_package():
+    from speechbrain_ee import inference
+
+    assert inference.EarlyExitASR is speechbrain_ee.EarlyExitASR
+    with pytest.raises(AttributeError, match="has no attribute 'EarlyExitTTS'"):
+        _ = inference.EarlyExitTTS
+
+
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="has no attribute 'EarlyExitTTS'"):
         _ = speechbrain_ee.EarlyExitTTS

@@ -16,7 +16,7 @@ def promise_sentence(promise: Mapping | None) -> str:
     if not promise["granted"]:
         return f"{_refusal(promise)}; every utterance takes the last exit"
     if promise.get("on_average"):
-        told = f"on average over calibration sets, WER is at most {promise['epsilon']} points above the full model's"
+        told = f"on average over calibration sets, WER is at most {promise['epsilon']} points above full depth"
         bound = f"losses clipped at {promise['bound_words']:g} words per utterance" if "bound_words" in promise else ""
         return f"{told} ({', '.join(filter(None, [bound, _units(promise)]))})"
     how = "asymptotic; by simulation valid from this set size on"
@@ -25,7 +25,7 @@ def promise_sentence(promise: Mapping | None) -> str:
     if not promise["asymptotic"]:
         how = f"valid in finite samples, losses clipped at {promise['bound_words']:g} words per utterance"
     return (
-        f"WER is at most {promise['epsilon']} points above the full model's, with probability {1 - promise['delta']:g} "
+        f"WER is at most {promise['epsilon']} points above full depth, with probability {1 - promise['delta']:g} "
         f"({promise['test']} test, {how}; {_units(promise)})"
     )
 
@@ -37,7 +37,7 @@ def _refusal(promise: Mapping) -> str:
     units = promise["independent"]
     return (
         f"{refusal} from {promise['num_independent']} {units}; at least {promise['fewest']} are required, "
-        "even if none of them loses a word"
+        "even if stopping early adds no word error"
     )
 
 

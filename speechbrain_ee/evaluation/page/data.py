@@ -75,7 +75,7 @@ def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> 
 
 
 def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
-    """Return the WER of static exits and policies at ``SHARES`` of the full model's MACs; empty without MACs."""
+    """Return the WER of static exits and policies at ``SHARES`` of the MACs of full depth; empty without MACs."""
     counts = ExitCounts.of(utterances)
     if counts.macs is None:
         return {}

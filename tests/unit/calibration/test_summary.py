@@ -15,7 +15,7 @@ def test_what_is_promised_in_words():
     assert promise_sentence(None).startswith("nothing is promised")
     how = "(gamma test, asymptotic; by simulation valid from this set size on; "
     assert promise_sentence(promise_of(many(), promise=2.0, delta=0.2)) == (
-        f"WER is at most 2.0 points above the full model's, with probability 0.8 {how}400 utterances, "
+        f"WER is at most 2.0 points above full depth, with probability 0.8 {how}400 utterances, "
         "assumed to be independent; speakers unknown)"
     )
     assert promise_sentence(promise_of(many(1000, speakers=40), promise=2.0)).endswith(
@@ -32,10 +32,10 @@ def test_what_is_promised_in_words():
         promise_of(half_named, promise=2.0)
     )
     assert promise_sentence(promise_of(many(1000), average=2.0)) == (
-        "on average over calibration sets, WER is at most 2.0 points above the full model's (losses clipped at 8 "
+        "on average over calibration sets, WER is at most 2.0 points above full depth (losses clipped at 8 "
         "words per utterance, 1000 utterances, assumed to be independent; speakers unknown)"
     )
     assert promise_sentence(promise_of(many(60), promise=1.0)) == (
         "no threshold cheaper than full depth can be promised at 1.0 points from 60 utterances; at least 185 are "
-        "required, even if none of them loses a word; every utterance takes the last exit"
+        "required, even if stopping early adds no word error; every utterance takes the last exit"
     )

@@ -65,7 +65,7 @@ def test_mean_cost_is_met(score, share):
 def test_a_cost_below_the_first_exit_is_refused():
     with pytest.raises(ValueError, match="mean_cost is 70: give a share"):
         calibrate(many(), score="entropy", target={"mean_cost": 70})
-    with pytest.raises(ValueError, match="no exit costs as little as 0.3 of the full model: the first one costs 0.333"):
+    with pytest.raises(ValueError, match="no exit costs as little as 0.3 of full depth: the first one costs 0.333"):
         calibrate(many(), score="entropy", target={"mean_cost": 0.3})
 
 

@@ -189,7 +189,7 @@ def test_a_terminal_that_is_not_utf_8(model, audio, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "no-such-model"], "give a run folder, a bundle or a Hub name"),
+        (["--model", "no-such-model"], "give a run folder, a model folder or a Hub name"),
         (["--model", "MODEL", "--layer", 3], "exit layer 3 is not an exit of this model; choose one of 1, 2, 4"),
     ],
 )

@@ -150,7 +150,17 @@ class TestTables:
         assert rows[0].split() == "0 2 50.0 50.00 [33.33, 100.00] 33.33 0.0100".split()
         assert rows[1].split() == "1 4 100.0 25.00 [0.00, 100.00] 11.11 0.0200".split()
         assert oracle == "oracle: WER 25.00 % at mean layer 2.67"
-        assert machine == "RTF measured on: cpu C 1"
+        assert machine == "RTF was measured on C 1"
+
+    def test_the_machine_is_described_in_words(self, tmp_path, utterances):
+        cpu = {"cpu": "C 1", "threads": 1, "gemm_gflops": 99.6, "device": "cpu"}
+        gpu = cpu | {"threads": 2, "device": "cuda:0"}
+        ends = [
+            exits_table(_write(tmp_path, utterances, rtf_machine=machine)).splitlines()[-1] for machine in (cpu, gpu)
+        ]
+        rate = "(float32 matrix products at 99.6 GFLOP/s)"
+        assert ends[0] == f"RTF was measured on C 1 with 1 thread {rate}"
+        assert ends[1] == f"RTF was measured on cuda:0; CPU: C 1 with 2 threads {rate}"
 
     def test_unmeasured_cells_say_so(self, tmp_path, utterances):
         exits = _write(tmp_path, subset(utterances), params=None)

@@ -262,7 +262,7 @@ def test_neither_a_folder_nor_on_the_hub_is_one_line():
     error = refusal("nobody/no-such-model")
     assert isinstance(error, ModelError)
     assert str(error).startswith("nobody/no-such-model: cannot get config.json")
-    assert str(error).endswith("give a run folder, a bundle or a Hub name")
+    assert str(error).endswith("give a run folder, a model folder or a Hub name")
 
 
 def hub_cache(folder, cache):
@@ -403,7 +403,7 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch, s
     if source == "results/":
         (tmp_path / "results").rmdir()
     monkeypatch.setattr("speechbrain_ee.inference.source.fetch", lambda *_, **__: pytest.fail("looked online"))
-    with pytest.raises(ModelError, match="no such folder; give a run folder, a bundle or a Hub name"):
+    with pytest.raises(ModelError, match="no such folder; give a run folder, a model folder or a Hub name"):
         EarlyExitASR.from_hparams(source)
 
 

@@ -95,7 +95,7 @@ def test_broken_config_is_refused(tmp_path, text, message):
 
 
 def test_missing_files_are_refused(folder, tmp_path):
-    assert "give a run folder of train.py or a bundle" in refusal(load_config, tmp_path / "none" / "config.json")
+    assert "give a run folder of train.py or a model folder" in refusal(load_config, tmp_path / "none" / "config.json")
     config = load_config(folder / "config.json")
     assert "the model folder is incomplete" in refusal(load_model, config, folder / "none.safetensors")
 
