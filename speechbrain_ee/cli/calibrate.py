@@ -71,9 +71,12 @@ def calibrate(
     prepare_process()
     from ee_runtime.calibration.file import CALIBRATION_FILE, write_calibration
     from ee_runtime.calibration.summary import summary
+    from ee_runtime.decoders.greedy import GreedyCTC
+    from ee_runtime.export_folder import read_export
     from speechbrain_ee.calibration.attempts import record_attempt
     from speechbrain_ee.calibration.checks import check_evaluated
     from speechbrain_ee.calibration.choose import calibrate as choose
+    from speechbrain_ee.inference.open_model import is_export
     from speechbrain_ee.model.fingerprint import fingerprint
     from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, greedy_name, load_config
     from speechbrain_ee.replay.utterances import read_utterances
@@ -94,8 +97,11 @@ def calibrate(
         given["same_speakers"] = True
     folder = run / "eval" / on
     utterances = read_utterances(folder / "utterances.jsonl")
-    model = fingerprint([run / name for name in MODEL_FILES])
-    check_evaluated(folder, model, greedy_name(load_config(run / CONFIG_FILE)))
+    if is_export(run):
+        model, decoding = read_export(run).model, GreedyCTC.name
+    else:
+        model, decoding = fingerprint([run / name for name in MODEL_FILES]), greedy_name(load_config(run / CONFIG_FILE))
+    check_evaluated(folder, model, decoding)
     found = record_attempt(folder, choose(utterances, score=score, target=given, fitted_on=on, model=model))
     write_calibration(out or run, found)
     print(summary(found))

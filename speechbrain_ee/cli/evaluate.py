@@ -68,7 +68,7 @@ def evaluate(
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
     from speechbrain_ee.evaluation.tables import exits_table, missing_line
-    from speechbrain_ee.inference.asr import EarlyExitASR
+    from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
@@ -93,9 +93,13 @@ def evaluate(
         )
     # All manifests are read before the first one is evaluated, which can take hours.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
-    asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts=device_options(device))
-    asr.decoder = asr.make_decoder(
-        decoding.value, beam_size=beam_size, lm=lm, lm_weight=lm_weight, word_bonus=word_bonus
+    asr = open_model(
+        run,
+        policy=FixedExit(),
+        decoding=decoding.value,
+        decoder_options={"beam_size": beam_size, "lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus},
+        run_opts=device_options(device),
+        threads=threads,
     )
     failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
@@ -108,7 +112,7 @@ def evaluate(
             raise typer.Exit(130) from None
         print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
-        warnings = [unwritable_warning(utterances, asr.hparams.tokenizer)]
+        warnings = [unwritable_warning(utterances, asr.tokenizer)]
         if asr.calibration:
             warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
         for warning in filter(None, warnings):

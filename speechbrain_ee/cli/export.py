@@ -16,6 +16,7 @@ def export(
     exits: Annotated[
         str | None, typer.Option(help="Exit layers to keep, e.g. 2,4,6; layers above the last are left out.")
     ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise the layers to 8 bits; calibrate again.")] = False,
     truncate: Annotated[
         int | None,
         typer.Option(help="Write a PyTorch model of the first layers up to this exit instead of ONNX graphs."),
@@ -32,7 +33,7 @@ def export(
         layers = None if exits is None else [int(layer) for layer in exits.split(",")]
     except ValueError:
         raise typer.BadParameter(f"--exits {exits}: give layers with commas between them, e.g. 2,4,6") from None
-    if layers is not None and truncate is not None:
-        raise typer.BadParameter("give one of --exits and --truncate")
-    for line in export_folder(model, out, exits=layers, truncate=truncate):
+    if truncate is not None and (layers is not None or int8):
+        raise typer.BadParameter("--truncate writes a PyTorch model: leave out --exits and --int8")
+    for line in export_folder(model, out, exits=layers, truncate=truncate, int8=int8):
         print(line, file=sys.stderr)

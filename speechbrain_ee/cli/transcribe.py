@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ee_runtime.export_folder import EXPORT_FILE
 from ee_runtime.output import transcribe_files
 from speechbrain_ee.cli.options import (
     PROGRAM,
@@ -80,32 +79,22 @@ def transcribe(
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     language_model = {"lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus}
-    if runtime is None:
-        runtime = Runtime.onnx if (Path(model) / EXPORT_FILE).exists() else Runtime.torch
-    if runtime is Runtime.onnx:
-        _check_onnx_options(decoding, {"device": device} | language_model)
-        from ee_runtime import EarlyExitRuntime
+    from speechbrain_ee.inference.open_model import is_export, open_model
 
-        beam = {} if beam_size is None else {"beam_size": beam_size}
-        options = {"policy": policy, "calibration_file": calibration, "decoding": decoding.value} | beam
-        asr = EarlyExitRuntime(model, threads=threads, **options)
-    else:
-        prepare_process(threads)
-        from speechbrain_ee.inference.asr import EarlyExitASR
-
-        run_opts = device_options(device)
-        asr = EarlyExitASR.from_hparams(model, calibration_file=calibration, policy=policy, run_opts=run_opts)
-        asr.decoder = asr.make_decoder(decoding.value, beam_size=beam_size, **language_model)
+    if runtime is Runtime.torch or (runtime is None and not is_export(model)):
+        prepare_process(threads)  # imports torchaudio, which an export does not need
+    asr = open_model(
+        model,
+        runtime=runtime and runtime.value,
+        policy=policy,
+        calibration_file=calibration,
+        decoding=decoding.value,
+        decoder_options={"beam_size": beam_size} | language_model,
+        run_opts=device_options(device),
+        threads=threads,
+    )
     if not transcribe_files(asr, files, limits=limits, as_json=as_json, program=PROGRAM):
         raise typer.Exit(1)
-
-
-def _check_onnx_options(decoding: Decoding, options: dict) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise typer.BadParameter(f"--{name.replace('_', '-')} needs --runtime torch")
-    if decoding.value not in ("greedy", "beam"):
-        raise typer.BadParameter(f"--decoding {decoding.value} needs --runtime torch: give greedy or beam")
 
 
 def _policy(layer: int | None, entropy: float | None, full: bool):

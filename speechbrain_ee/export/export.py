@@ -18,6 +18,7 @@ from ee_runtime.policies import policy_from_dict
 from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
+from speechbrain_ee.export.quantize import quantize
 from speechbrain_ee.inference.asr import EarlyExitASR
 
 OPSET = 20
@@ -27,7 +28,7 @@ OLDEST_TORCH = (2, 8)
 logger = logging.getLogger(__name__)
 
 
-def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
+def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> dict:
     """Write the graphs of a model and ``export.json``.
 
     Arguments
@@ -35,7 +36,9 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
     asr : EarlyExitASR
         The model, on the CPU, in float32.
     out : str or Path
-        Folder to write; created if missing. The calibration of the model is copied.
+        Folder to write; created if missing. The calibration of the model is copied, unless the graphs are quantised.
+    int8 : bool
+        Quantise the layers, see :func:`~speechbrain_ee.export.quantize.quantize`; features and heads stay in float32.
 
     Returns
     -------
@@ -63,7 +66,8 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
         example = first if index == 0 else state
         outputs = ["y", "out_lengths"] if index == 0 else ["y"]
         inputs = {"x": example[0], "lengths": example[1]}
-        graphs["segments"].append(_write(SegmentForm(encoder, index), out / f"segment{index}.onnx", inputs, outputs))
+        path = out / f"segment{index}.onnx"
+        graphs["segments"].append(_write(SegmentForm(encoder, index), path, inputs, outputs, int8=int8))
         outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
         inputs = {"x": state[0], "lengths": state[1]}
         graphs["exits"].append(_write(ExitForm(encoder, heads, index), out / f"exit{index}.onnx", inputs, outputs))
@@ -72,8 +76,8 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
     graphs["change"] = _write(ChangeForm(), out / "change.onnx", inputs, ["change"])
     values = {
         "format": FORMAT,
-        "model": asr.fingerprint,
-        "precision": "fp32",
+        "model": _fingerprint(asr.fingerprint, graphs) if int8 else asr.fingerprint,
+        "precision": "int8" if int8 else "fp32",
         "sample_rate": asr.sample_rate,
         "min_seconds": asr.min_seconds,
         "max_part_s": asr.max_part_s,
@@ -85,10 +89,16 @@ def export_model(asr: EarlyExitASR, out: str | Path) -> dict:
         "graphs": graphs,
     }
     write_whole(out / EXPORT_FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    if asr.calibration is not None:
+    (out / CALIBRATION_FILE).unlink(missing_ok=True)
+    if asr.calibration is not None and not int8:
         policy_from_dict(asr.calibration["policy"])
         write_whole(out / CALIBRATION_FILE, (json.dumps(asr.calibration, indent=2) + "\n").encode())
     return values
+
+
+def _fingerprint(model: str, graphs: Mapping) -> str:
+    """Return the fingerprint of a quantised model: its scores differ, so no calibration of the original fits it."""
+    return hashlib.sha256(f"{model} {json.dumps(graphs, sort_keys=True)}".encode()).hexdigest()[:16]
 
 
 def _check(asr: EarlyExitASR) -> None:
@@ -104,7 +114,9 @@ def _example(frames: int, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(EXAMPLE_BATCH, frames, *size, generator=torch.Generator().manual_seed(0)), lengths
 
 
-def _write(module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> dict:
+def _write(
+    module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], *, int8: bool = False
+) -> dict:
     """Write a graph with dynamic batch and length; return its entry in ``export.json``."""
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
     axes = [{0: batch, 1: time} if one.dim() > 1 else {0: batch} for one in inputs.values()]
@@ -122,5 +134,7 @@ def _write(module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], ou
             verbose=False,
         )
     data = program.model_proto.SerializeToString()
+    if int8:
+        data = quantize(data)
     write_whole(path, data)
     return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

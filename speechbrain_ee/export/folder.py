@@ -15,7 +15,12 @@ from speechbrain_ee.model.folder import CONFIG_FILE, save_model
 
 
 def export_folder(
-    source: str | Path, out: str | Path, *, exits: Sequence[int] | None = None, truncate: int | None = None
+    source: str | Path,
+    out: str | Path,
+    *,
+    exits: Sequence[int] | None = None,
+    truncate: int | None = None,
+    int8: bool = False,
 ) -> Iterator[str]:
     """Export a model; yield a line about each result.
 
@@ -29,6 +34,8 @@ def export_folder(
         Exit layers to keep; None means all.
     truncate : int, optional
         Write a PyTorch model of the layers up to this exit instead of ONNX graphs.
+    int8 : bool
+        Quantise the graphs of the layers.
 
     Raises
     ------
@@ -46,7 +53,7 @@ def export_folder(
         if truncate not in layers:
             raise ValueError(f"layer {truncate} is not an exit of the model: choose from {list(asr.exit_layers)}")
     if layers == list(asr.exit_layers) and truncate is None:
-        export_model(asr, out)
+        export_model(asr, out, int8=int8)
     else:
         cut = keep_exits(asr.mods, layers)
         (out / CALIBRATION_FILE).unlink(missing_ok=True)
@@ -54,8 +61,10 @@ def export_folder(
             folder = Path(temporary) if truncate is None else out
             save_model(folder, cut, tokenizer=asr.hparams.tokenizer.path)
             if truncate is None:
-                export_model(EarlyExitASR.from_hparams(folder, policy=FixedExit(), run_opts={"device": "cpu"}), out)
-        if asr.calibration is not None:
-            yield f"the calibration of {source} is for all of its exits: evaluate and calibrate the new model"
+                smaller = EarlyExitASR.from_hparams(folder, policy=FixedExit(), run_opts={"device": "cpu"})
+                export_model(smaller, out, int8=int8)
+    is_other = int8 or layers != list(asr.exit_layers)
+    if is_other and asr.calibration is not None:
+        yield f"the calibration of {source} does not fit this model: evaluate and calibrate {out}"
     size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
     yield f"{out}: exits after layers {', '.join(map(str, layers))}, {size / 1e6:.1f} MB"

@@ -39,6 +39,11 @@ class PieceVocabulary:
         self.vocab_list = list(pieces)
         self.vocab_size = len(self.vocab_list)
 
+    def unknown_characters(self, text: str) -> set[str]:
+        """Return the characters of a text that no piece has; white space always has one."""
+        known = set("".join(self.vocab_list[max(SPECIAL_TOKENS) + 1 :])) - {WORD_START}
+        return set("".join(text.split())) - known
+
     def decode(self, ids: Sequence[int]) -> str:
         """Convert ids to text; blank, BOS and EOS are skipped, repetitions are kept."""
         joined = "".join(self.vocab_list[i] for i in ids if i not in SPECIAL_TOKENS)
