@@ -41,12 +41,12 @@ class FourierPower(nn.Module):
     def __init__(self, window: torch.Tensor, n_fft: int, hop: int):
         super().__init__()
         left = (n_fft - len(window)) // 2
-        window = nn.functional.pad(window.double(), (left, n_fft - len(window) - left))
-        if n_fft % 2 or not torch.allclose(window[1:], window[1:].flip(0)):
+        window = nn.functional.pad(window.cpu().double(), (left, n_fft - len(window) - left))
+        if n_fft % 2 or not torch.allclose(window[1:], window[1:].flip(0), atol=1e-6):
             raise ValueError(f"a Fourier transform of {n_fft} samples with this window cannot be exported")
         self.n_fft, self.hop, self.block = n_fft, hop, math.gcd(n_fft, hop)
         half = n_fft // 2
-        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(half + 1)).double()
+        angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(half + 1)).cpu().double()
         cosines, sines = window[:, None] * angles.cos(), window[:, None] * angles.sin()
         self.register_buffer("cosines", cosines[: half + 1].float(), persistent=False)
         self.register_buffer("sines", sines[1:half].float(), persistent=False)

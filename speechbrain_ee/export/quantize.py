@@ -12,8 +12,8 @@ def quantize(graph: bytes) -> bytes:
     """Quantise the matrix products of a graph whose second factor is a weight.
 
     Each column of a weight has its own scale. Scales of activations are computed for every input, so no calibration
-    audio is needed. Products of two activations (attention scores) and convolutions stay in float32. Weights have 7
-    bits: on CPUs with AVX2 but without VNNI, sums of two products of 8-bit numbers saturate in 16 bits.
+    audio is needed. Products of two activations (attention scores) and convolutions stay in float32. On x86 CPUs with
+    AVX2 but without VNNI, the sum of two products of 8-bit numbers can saturate in 16 bits: evaluate the export there.
 
     Arguments
     ---------
@@ -46,7 +46,6 @@ def quantize(graph: bytes) -> bytes:
                 path,
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
-                reduce_range=True,
                 weight_type=QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
