@@ -50,12 +50,14 @@ def install(column: str, folder: Path) -> Path:
     if column == "locked":
         run(*pip, "--require-hashes", "-r", "locks/run.txt")
         run(*pip, "--require-hashes", "-r", "locks/dev.txt")
-        run(*pip, "--no-deps", "--editable", ".")
+        run(*pip, "--no-deps", "--editable", "./runtime", "--editable", ".")
     elif column == "newest":
-        run(*pip, "--upgrade", "--editable", ".[dev,lm]")
+        run(*pip, "--upgrade", "--editable", "./runtime", "--editable", ".[dev,lm]")
     else:
         lowest = folder / "lowest.txt"
-        extras = [word for extra in ("synth", "report", "ssl", "tensorboard", "lm") for word in ("--extra", extra)]
+        extras = [
+            word for extra in ("synth", "report", "ssl", "tensorboard", "lm", "onnx") for word in ("--extra", extra)
+        ]
         compile_ = (
             UV,
             "pip",
@@ -66,8 +68,9 @@ def install(column: str, folder: Path) -> Path:
             "--resolution",
             "lowest-direct",
         )
-        run(*compile_, "setup.py", *extras, "--output-file", lowest)
-        run(*pip, "-r", lowest, "--no-deps", "--editable", ".")
+        local = ("--no-emit-package", "speechbrain-ee-runtime")
+        run(*compile_, "-", "setup.py", *extras, *local, "--output-file", lowest, input="./runtime\n", text=True)
+        run(*pip, "-r", lowest, "--no-deps", "--editable", "./runtime", "--editable", ".")
         run(*pip, *TOOLS, "--constraints", lowest)
     return python
 
