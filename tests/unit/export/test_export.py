@@ -31,7 +31,9 @@ def waveforms():
 @pytest.fixture(scope="module", params=["conformer", "conformer_relpos", "transformer"])
 def pair(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    asr = make_asr(folder, request.param, num_layers=3, exit_layers=(1, 3))
+    # Every graph takes seconds to export.
+    depth = (1,) if request.param == "transformer" else (1, 3)
+    asr = make_asr(folder, request.param, num_layers=depth[-1], exit_layers=depth)
     save_model(folder / "model", asr.mods, tokenizer=folder / "tokenizer.model")
     asr = EarlyExitASR.from_hparams(folder / "model")
     export_model(asr, folder / "export")
