@@ -30,7 +30,6 @@ INSTALL_REQUIRES = [
     "matplotlib>=3.8",
     "scipy>=1.11",
     "scikit-learn>=1.4",  # learned score, isotonic confidence
-    "joblib>=1.3",  # number of CPUs by affinity and container quota; required by scikit-learn too
     "typer>=0.20",  # first version that works with click 8.3
     "rich>=13.7",
     "safetensors>=0.4.3",

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from ee_runtime.errors import one_line_errors
-from speechbrain_ee.startup import available_cpus
+from ee_runtime.threads import available_cpus
 
 SETTINGS = {
     "torch's default": {},

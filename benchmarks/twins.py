@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from speechbrain_ee.startup import available_cpus
+from ee_runtime.threads import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,28 +5,12 @@ import importlib
 import os
 from importlib.metadata import PackageNotFoundError, version
 
+from ee_runtime.threads import available_cpus
+
 # Waiting threads of GNU OpenMP, which torch uses on Linux, spin. If another process uses some cores, spinning threads
 # occupy the cores that working threads need, and a batch takes many times as long. See docs/guide/install.md.
 SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPIN_COUNT = "1000"
-
-
-def available_cpus() -> int:
-    """Count the CPUs that this process may use, respecting CPU affinity and the quota of a container.
-
-    Returns
-    -------
-    int
-        At least 1.
-
-    Example
-    -------
-    >>> 1 <= available_cpus() <= os.cpu_count()
-    True
-    """
-    from joblib import cpu_count
-
-    return cpu_count()
 
 
 def prepare_process(threads: int | None = None) -> None:

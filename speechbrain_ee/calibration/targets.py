@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -18,13 +19,14 @@ from speechbrain_ee.replay.speakers import sum_by_speaker
 from speechbrain_ee.replay.sweeps import cheapest_threshold, choose_threshold
 
 
-class Target:
+class Target(ABC):
     """Base class: chooses a threshold, and promises nothing unless a subclass says so."""
 
     def check(self, utterances: Sequence[Mapping]) -> None:
         """Check all utterances of a set, before half of them are used to fit a learned score."""
         del utterances
 
+    @abstractmethod
     def choose(
         self, policy: ThresholdPolicy, utterances: Sequence[Mapping], path: Sequence[float]
     ) -> tuple[Policy, dict | None]:
@@ -49,7 +51,6 @@ class Target:
         ValueError
             If the target cannot be reached, or there are too few utterances or speakers.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
+from ee_runtime.threads import available_cpus
 from speechbrain_ee.corpora.augment import Augmentation
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import load_audio
-from speechbrain_ee.startup import available_cpus
 from speechbrain_ee.text.tokenizer import Tokenizer
 
 INT16_SCALE = 32768

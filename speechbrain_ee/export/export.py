@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -49,6 +50,8 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     ------
     ValueError
         If the model has parts that cannot be exported.
+    ImportError
+        If onnx or onnxscript is not installed.
     """
     _check(asr)
     out = Path(out)
@@ -105,6 +108,8 @@ def _check(asr: EarlyExitASR) -> None:
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST_TORCH:
         raise ValueError(f"export needs torch 2.8 or newer, and torch {torch.__version__} is installed: upgrade it")
+    if any(find_spec(name) is None for name in ("onnx", "onnxscript")):
+        raise ImportError('export needs onnx and onnxscript: pip install "speechbrain_ee[onnx]"')
     if asr.fingerprint is None:
         raise ValueError("the model was not loaded from files: load it with EarlyExitASR.from_hparams")
 

@@ -29,6 +29,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ee_runtime.files import write_whole
+from ee_runtime.threads import available_cpus
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
 from speechbrain_ee.corpora.synthetic.degrade import (
     NOISE_SLOPES,
@@ -42,7 +43,6 @@ from speechbrain_ee.corpora.synthetic.degrade import (
 from speechbrain_ee.corpora.synthetic.espeak import SAMPLE_RATE, Espeak, Speaker, SynthesisError, say
 from speechbrain_ee.corpora.synthetic.grammar import draw_fragments, draw_sentences
 from speechbrain_ee.files import locked
-from speechbrain_ee.startup import available_cpus
 
 logger = logging.getLogger(__name__)
 
