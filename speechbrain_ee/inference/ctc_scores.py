@@ -176,10 +176,10 @@ def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dic
         values = values.clamp(0.0, 1.0).masked_fill(~mask, 0.0)  # rounding must not lift a uniform frame above 1
         count = mask.sum(-1)
         means = (values.cpu().double().sum(-1) / count.cpu().clamp(min=1)).float().to(values.device)
-        empty = count == 0
-        for (name, (_, _, if_empty)), mean in zip(rows.items(), means.unbind(), strict=True):
-            # the best token of a NaN frame is undefined and may be the blank
-            found[name] = mean.masked_fill(empty, if_empty).masked_fill(frames.has_nan, math.nan)
+        if_empty = means.new_tensor([[value] for _, _, value in rows.values()])
+        means = torch.where(count == 0, if_empty, means)
+        # the best token of a NaN frame is undefined and may be the blank
+        found |= zip(rows, means.masked_fill(frames.has_nan, math.nan), strict=True)
     return found
 
 

@@ -34,7 +34,10 @@ def test_unknown_names_are_attribute_errors():
         ("torch numpy scipy speechbrain", "speechbrain_ee ee_runtime.policies ee_runtime.special_tokens"),
         ("torch speechbrain", "speechbrain_ee.replay.equal_cost ee_runtime.audio ee_runtime.text.spans"),
         ("torch speechbrain", "speechbrain_ee.corpora.manifest"),
-        ("torch speechbrain speechbrain_ee sentencepiece scipy", "ee_runtime.runtime ee_runtime.output ee_runtime.cli"),
+        (
+            "torch speechbrain speechbrain_ee sentencepiece scipy soundfile soxr",
+            "ee_runtime.runtime ee_runtime.output ee_runtime.cli",
+        ),
     ],
 )
 def test_the_lower_floors_need_no_torch(missing, modules):

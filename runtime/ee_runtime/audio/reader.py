@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ee_runtime.audio.mixing import LevelError, mix_down
-from ee_runtime.audio.recording import Recording
 from ee_runtime.audio.resampling import resample
 from ee_runtime.audio.source import AudioError, open_source
 from ee_runtime.files import printable
+
+if TYPE_CHECKING:
+    from ee_runtime.audio.recording import Recording
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ def audio_duration(path: str | Path) -> float:
     1.5
     """
     with _name_file_in_errors(path), open_source(path) as file:
-        return Recording(path, file).seconds
+        return _open_recording(path, file).seconds
 
 
 def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarray]:
@@ -81,7 +84,7 @@ def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarr
     16000
     """
     with _name_file_in_errors(path), open_source(path, may_be_pipe=True) as file:
-        recording = Recording(path, file)
+        recording = _open_recording(path, file)
         if recording.layout.note:
             recording.warn(recording.layout.note)
         if recording.rate < sample_rate:
@@ -89,6 +92,12 @@ def read_blocks(path: str | Path, sample_rate: int = 16000) -> Iterator[np.ndarr
         how = {"channels": recording.channels, "is_float": recording.is_float, "warn": recording.warn}
         for block in resample(mix_down(recording.blocks, **how), recording.rate, sample_rate):
             yield np.clip(block, -1.0, 1.0)
+
+
+def _open_recording(path: str | Path, file: BinaryIO) -> "Recording":
+    from ee_runtime.audio.recording import Recording  # loads libsndfile, which callers with waveforms need not
+
+    return Recording(path, file)
 
 
 @contextmanager

@@ -4,7 +4,6 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import soxr
 
 QUALITY = "HQ"
 
@@ -41,6 +40,8 @@ def resample(blocks: Iterable[np.ndarray], rate: int, new_rate: int) -> Iterator
     if rate == new_rate:
         yield from blocks
         return
+    import soxr  # here, because most recordings have the rate of the model
+
     stream = soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality=QUALITY)
     count, last = 0, None
     for block in blocks:

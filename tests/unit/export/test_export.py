@@ -100,3 +100,10 @@ def test_a_file_of_any_rate_gives_the_same_text(pair, tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", np.stack([noise(5)[: rate * 2]] * 2, 1), rate)
     expected, found = (model.transcribe_file(tmp_path / "a.wav") for model in pair)
     assert found.text == expected.text
+
+
+def test_segments_above_the_deepest_exit_are_not_loaded(pair):
+    asr, runtime = pair
+    other = EarlyExitRuntime(runtime.export.folder, threads=1)
+    other.transcribe_waveforms([noise(1.0)], policy=FixedExit(1))
+    assert ["_session" in vars(graph) for graph in other._segments] == [layer == 1 for layer in asr.exit_layers]
