@@ -44,6 +44,7 @@ _EXPORTS = {
     "LearnedThreshold": "ee_runtime.policies",
     "Patience": "ee_runtime.policies",
     "RunningBudget": "ee_runtime.policies",
+    "TokenBucket": "ee_runtime.policies",
     "ScoreThreshold": "ee_runtime.policies",
 }
 __all__ = [*_EXPORTS]

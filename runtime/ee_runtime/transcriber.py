@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from ee_runtime.audio import read_blocks
 from ee_runtime.backend import EncoderRun
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_stream
-from ee_runtime.policies import Capped, Policy
+from ee_runtime.policies import Capped, Policy, Slowdown
 from ee_runtime.segments import Stopped, UtteranceProgress, run_segments
 from ee_runtime.text.vocabulary import Vocabulary
 from ee_runtime.timing import measure_times, timed_batches
@@ -161,11 +161,14 @@ class Transcriber(ABC):
         waveforms: Sequence,
         *,
         policy: Policy | None = None,
-        max_layer: int | None = None,
-        budget: float | None = None,
-        deadline_ms: float | None = None,
+        max_layer: int | Callable[[], int | None] | None = None,
+        budget: float | Callable[[], float | None] | None = None,
+        deadline_ms: float | Callable[[], float | None] | None = None,
     ) -> list[Transcript]:
         """Transcribe waveforms of any lengths as one batch; an utterance that stops leaves the batch.
+
+        Each limit is a number or a function without arguments, which is called before every segment and returns the
+        present limit, or None for none: a limit may change while an utterance is being processed.
 
         Arguments
         ---------
@@ -173,16 +176,17 @@ class Transcriber(ABC):
             (samples,) each: floating point from -1 to 1, int16 or int32.
         policy : Policy | None
             Decides when an utterance stops; None means the policy that the model was loaded with.
-        max_layer : int | None
+        max_layer : int, callable or None
             Deepest layer that any utterance may reach.
-        budget : float | None
+        budget : float, callable or None
             MACs per second of audio that an utterance may use in encoder and heads; the first exit is run at any cost.
             The cost of an attention decoder is unknown in advance and not included.
-        deadline_ms : float | None
+        deadline_ms : float, callable or None
             Milliseconds from the start of this call. The next segment is run only if it and the text will be ready in
-            time, according to :meth:`time_exits`. Call that method once after loading; otherwise the first call with
-            a deadline does, logs a warning, and its time counts from then on. The time of an attention decoder is not
-            included.
+            time, according to :meth:`time_exits` and to how much slower the machine was in this and earlier calls, see
+            :class:`~ee_runtime.policies.Slowdown`. Call :meth:`time_exits` once after loading; otherwise the first call
+            with a deadline does, logs a warning, and its time counts from then on. The time of an attention decoder is
+            not included.
 
         Returns
         -------
@@ -235,7 +239,9 @@ class Transcriber(ABC):
         limits = {"max_layer": max_layer, "macs_per_s": budget, "deadline_ms": deadline_ms}
         if all(limit is None for limit in limits.values()):
             return policy
-        return Capped(policy, **limits, **({} if deadline_ms is None else self._times_of(policy)))
+        if deadline_ms is None:
+            return Capped(policy, **limits)
+        return Capped(policy, **limits, **self._times_of(policy), slowdown=self._slowdown)
 
     def _times_of(self, policy: Policy) -> dict:
         """Return the times for deadlines, measured once for each decoder and set of scores."""
@@ -254,6 +260,11 @@ class Transcriber(ABC):
     def _times(self) -> dict[tuple, dict]:
         """Times measured for deadlines, by decoder and scores."""
         return self.__dict__.setdefault("_measured_times", {})
+
+    @property
+    def _slowdown(self) -> Slowdown:
+        """Load of the machine, learned from all calls with a deadline."""
+        return self.__dict__.setdefault("_learned_slowdown", Slowdown())
 
     def time_exits(self, policy: Policy | None = None) -> dict:
         """Measure how long each exit and its text take on this machine; deadlines need these times.
@@ -283,6 +294,7 @@ class Transcriber(ABC):
             clock=self.clock,
         )
         self._times[self.decoder.name, names] = times
+        self.__dict__.pop("_learned_slowdown", None)  # it was relative to other times
         return times
 
     def _run_waveforms(self, waveforms: list[np.ndarray], policy: Policy) -> list[Stopped]:

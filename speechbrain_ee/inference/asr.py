@@ -2,7 +2,7 @@
 """The class that a user loads: transcribes speech and stops each utterance at an exit of the encoder."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -223,9 +223,9 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         wav_lens: Waveform | Sequence[float],
         *,
         policy: Policy | None = None,
-        max_layer: int | None = None,
-        budget: float | None = None,
-        deadline_ms: float | None = None,
+        max_layer: int | Callable[[], int | None] | None = None,
+        budget: float | Callable[[], float | None] | None = None,
+        deadline_ms: float | Callable[[], float | None] | None = None,
     ) -> list[Transcript]:
         """Transcribe a padded batch of SpeechBrain, see :meth:`transcribe_waveforms` for policy and limits.
 

@@ -20,7 +20,15 @@ from unit.models import (
     make_loss,
 )
 
-from ee_runtime.policies import Capped, FixedExit, LearnedThreshold, RunningBudget, ScoreThreshold
+from ee_runtime.policies import (
+    Capped,
+    FixedExit,
+    LearnedThreshold,
+    RunningBudget,
+    ScoreThreshold,
+    Slowdown,
+    TokenBucket,
+)
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.inference.ctc_scores import compute_scores, output_scores
 from speechbrain_ee.lobes import TransformerExitEncoder, WhisperExitEncoder
@@ -286,16 +294,19 @@ def test_law_10_a_running_budget_and_a_deadline_too_in_the_same_order_with_a_rec
     entropy = ScoreThreshold("entropy", 0.0)
     values = np.quantile(unsureness(entropy, cache), np.linspace(0, 1, 21)) + 1e-4  # different from every score
     rate = float(np.mean([line["exits"][1]["macs"] / line["duration"] for line in cache]))
-    budget = RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1)
-    deadline = Capped(FixedExit(), deadline_ms=2700, seconds_to_exit=[(0, 0.5), (0, 1), (0, 2)])
-    for policy in (budget, deadline):
+    times = [(0, 2), (0, 4), (0, 8)]
+    makes = [  # a policy has state: each run needs a new one
+        lambda: RunningBudget(entropy, thresholds=values.tolist(), macs_per_s=rate, step=0.1),
+        lambda: Capped(FixedExit(), deadline_ms=4500, seconds_to_exit=times, slowdown=Slowdown(miss=0.2)),
+        lambda: TokenBucket(FixedExit(), macs_per_s=rate / 20, capacity=rate),
+    ]
+    for make in makes:
         monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", itertools.count().__next__)
+        policy = make()
         live = [asr.transcribe_waveforms([waveform], policy=policy)[0].exit_layer for waveform in audio]
-        if policy is budget:
-            policy.reset()
-        replayed = replay(policy, cache, clock=itertools.count().__next__)
+        replayed = replay(make(), cache, clock=itertools.count().__next__)
         assert live == [asr.exit_layers[index] for index in replayed.exit_indices]
-        assert len(set(live)) > 1
+        assert len(set(live)) > 1, policy
 
 
 def far_from_every_value(policy, cache):

@@ -8,13 +8,15 @@ policy decides.
 A threshold policy compares one value per exit with its threshold: a score (:class:`ScoreThreshold`, the rules of
 Wright et al., arXiv 2309.09546), the number of successive exits that agree (:class:`Patience`), or a prediction
 (:class:`LearnedThreshold`). :class:`Capped` limits the cost of each utterance under any policy, :class:`RunningBudget`
-the average cost of a stream of utterances.
+the average cost of a stream of utterances, and :class:`TokenBucket` its cost per second of time.
 """
 
 from collections.abc import Mapping
 
 from ee_runtime.policies.base import FixedExit, Look, Policy
-from ee_runtime.policies.limits import Capped, RunningBudget
+from ee_runtime.policies.deadline import Slowdown
+from ee_runtime.policies.limits import Capped
+from ee_runtime.policies.streams import RunningBudget, TokenBucket
 from ee_runtime.policies.thresholds import (
     LearnedThreshold,
     Patience,
@@ -34,14 +36,17 @@ __all__ = [
     "Policy",
     "RunningBudget",
     "ScoreThreshold",
+    "Slowdown",
     "ThresholdPolicy",
+    "TokenBucket",
     "paper_entropy",
     "paper_posterior",
     "policy_from_dict",
 ]
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (FixedExit, ScoreThreshold, Patience, LearnedThreshold, Capped, RunningBudget)
+    policy.name: policy
+    for policy in (FixedExit, ScoreThreshold, Patience, LearnedThreshold, Capped, RunningBudget, TokenBucket)
 }
 
 
@@ -72,7 +77,7 @@ def policy_from_dict(values: Mapping) -> Policy:
     name = options.pop("policy", None)
     if name not in POLICIES:
         raise ValueError(f"unknown exit policy {name!r}; known: {', '.join(POLICIES)}")
-    if "of" in options:  # the inner policy of Capped and RunningBudget
+    if "of" in options:  # the inner policy of one that limits the cost
         options["policy"] = policy_from_dict(options.pop("of"))
     try:
         return POLICIES[name](**options)

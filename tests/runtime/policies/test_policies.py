@@ -17,6 +17,8 @@ from ee_runtime.policies import (
     Patience,
     RunningBudget,
     ScoreThreshold,
+    Slowdown,
+    TokenBucket,
     paper_entropy,
     paper_posterior,
     policy_from_dict,
@@ -245,6 +247,35 @@ class TestCapped:
         with pytest.raises(ValueError, match=message):
             Capped(FixedExit(), **limits)
 
+    def test_a_limit_may_be_a_function_and_may_change_within_an_utterance(self):
+        limit = {"layer": 6}
+        policy = Capped(FixedExit(), max_layer=lambda: limit["layer"])
+        assert not policy.stop(_costly_look(0))
+        limit["layer"] = 4
+        assert policy.stop(_costly_look(1)) and not policy.stop(_costly_look(0))
+        limit["layer"] = None
+        assert not policy.cuts(_costly_look(1))
+        limit["layer"] = 1  # below the first exit, which has run
+        assert policy.needs_head(2, LAYERS) and policy.stop(_costly_look(0))
+        limit["layer"] = "deep"
+        with pytest.raises(ValueError, match="max_layer is 'deep': give a number above 0"):
+            policy.stop(_costly_look(0))
+        with pytest.raises(ValueError, match="max_layer is a function, which cannot be saved"):
+            policy.to_dict()
+
+    def test_a_deadline_may_change_within_an_utterance(self):
+        deadline, times = {"ms": None}, [(0, 0.25), (0, 0.5), (0, 1.0)]
+        policy = Capped(FixedExit(), deadline_ms=lambda: deadline["ms"], seconds_to_exit=times)
+        assert not policy.stop(_costly_look(0, clock=lambda: 10.5))
+        deadline["ms"] = 1900  # at 1 s, the last segment takes 1 s more
+        assert policy.stop(_costly_look(1, clock=lambda: 11.0))
+
+    def test_a_deadline_goes_by_how_slow_the_last_segment_was(self):
+        times = [(0, 0.25), (0, 0.5), (0, 0.75)]  # 0.5 s per segment
+        for seconds, stops in ((0.5, False), (0.9, True)):  # of the first segment
+            policy = Capped(FixedExit(), deadline_ms=1600, seconds_to_exit=times, slowdown=Slowdown(step=1e-9))
+            assert policy.stop(_costly_look(0, clock=lambda seconds=seconds: 10 + seconds)) == stops
+
     def test_unknown_costs_and_durations_are_said(self):
         look = Look(0, LAYERS, [{}])
         with pytest.raises(ValueError, match="needs the MACs of every exit"):
@@ -339,6 +370,73 @@ class TestRunningBudget:
             RunningBudget(**whole | arguments)
 
 
+class TestSlowdown:
+    @pytest.mark.parametrize("miss", [0.01, 0.1])
+    def test_the_share_of_slow_segments_is_kept_whatever_the_load(self, miss):
+        generator, slowdown, misses = np.random.default_rng(0), Slowdown(miss=miss, step=0.3), 0
+        for index in range(20000):
+            load = 2.5 if index // 700 % 2 else 1.0  # on and off
+            seconds = load * generator.lognormal(0.0, 0.1)
+            misses += seconds > slowdown.factor
+            slowdown.observe(expected=1.0, seconds=seconds)
+        assert misses / 20000 == pytest.approx(miss, rel=0.2)
+
+    def test_the_first_utterance_of_a_batch_counts_once(self):
+        slowdown = Slowdown()
+        policy = Capped(FixedExit(), deadline_ms=9e9, seconds_to_exit=[(0, 1)] * 3, slowdown=slowdown)
+        for _ in range(3):
+            policy.stop(_costly_look(0, clock=lambda: 20.0))  # 10 s instead of 2
+        assert slowdown.factor == pytest.approx(np.exp(0.5 * (1 - 0.005)))
+
+    @pytest.mark.parametrize("arguments", [{"miss": 0}, {"miss": 1}, {"step": 0}])
+    def test_arguments_out_of_range(self, arguments):
+        with pytest.raises(ValueError, match="give a share in"):
+            Slowdown(**arguments)
+
+
+class TestTokenBucket:
+    def stream(self, policy, seconds, *, layers=LAYERS):
+        """Return the exits of utterances that arrive at the given times and take no time."""
+        taken = []
+        for now in seconds:
+            for index in range(len(layers)):
+                if policy.stop(_costly_look(index, clock=lambda now=now: now)):
+                    taken.append(index)
+                    break
+        return taken
+
+    def test_spends_what_it_has_and_then_what_it_gains(self):
+        policy = TokenBucket(FixedExit(), macs_per_s=100, capacity=600)  # exits cost 100, 300 and 600
+        assert self.stream(policy, [0, 0, 1, 5, 100]) == [2, 0, 0, 1, 2]
+        assert policy.credit == 0
+        policy.add(1e9)
+        assert policy.credit == 600
+        policy.reset()
+        assert self.stream(policy, [0]) == [2]
+
+    def test_the_policy_inside_may_stop_sooner_and_then_nothing_more_is_paid(self):
+        policy = TokenBucket(ScoreThreshold("entropy", 1.0), macs_per_s=100, capacity=600)
+        assert self.stream(policy, [0]) == [0] and policy.credit == 500
+
+    def test_in_the_long_run_it_spends_no_more_than_it_gains(self):
+        policy, generator = TokenBucket(FixedExit(), macs_per_s=100, capacity=600), np.random.default_rng(0)
+        seconds = np.cumsum(generator.exponential(3.0, 500))
+        spent = sum((100, 300, 600)[index] for index in self.stream(policy, seconds))
+        assert 0.75 < spent / (100 * seconds[-1] + 600) <= 1.0
+
+    def test_it_cuts_where_no_head_is_needed(self):
+        policy = TokenBucket(FixedExit(), macs_per_s=1, capacity=350)
+        clock = {"clock": lambda: 0.0}
+        assert [policy.cuts(_costly_look(0, **clock)), policy.cuts(_costly_look(1, **clock))] == [False, True]
+        assert [policy.needs_head(index, LAYERS) for index in range(3)] == [False, False, True]
+
+    def test_bad_numbers_and_a_missing_clock(self):
+        with pytest.raises(ValueError, match="capacity is 0: give a number above 0"):
+            TokenBucket(FixedExit(), macs_per_s=1, capacity=0)
+        with pytest.raises(ValueError, match="needs a clock"):
+            TokenBucket(FixedExit(), macs_per_s=1, capacity=1).stop(_costly_look(0))
+
+
 @pytest.mark.parametrize(
     "policy",
     [
@@ -347,6 +445,7 @@ class TestRunningBudget:
         Capped(ScoreThreshold("entropy", 0.1), max_layer=4, deadline_ms=20.0, seconds_to_exit=[(0.5, 1.0)] * 3),
         Capped(FixedExit(), deadline_ms=20.0, seconds_to_exit=[(0.5, 1.0)] * 3, seconds_to_text=(0.1, 0.2)),
         RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.0, 1.0], macs_per_s=1e9),
+        TokenBucket(ScoreThreshold("entropy", 0.5), macs_per_s=1e9, capacity=2e9),
         ScoreThreshold("posterior", 0.9, guarded=True),
         FixedExit(4),
         FixedExit(),
@@ -400,6 +499,7 @@ print(ScoreThreshold("entropy", 0.2).stop(Look(0, (2, 4), [{"entropy": 0.1}])))
             RunningBudget(ScoreThreshold("entropy", 0.0), thresholds=[0.1, 0.2], macs_per_s=5.0),
             "RunningBudget(ScoreThreshold('entropy', threshold=0.1), macs_per_s=5.0, step=0.02)",
         ),
+        (TokenBucket(FixedExit(), macs_per_s=5, capacity=9), "TokenBucket(FixedExit(), macs_per_s=5, capacity=9.0)"),
     ],
 )
 def test_a_repr_says_what_a_policy_is(policy, expected):

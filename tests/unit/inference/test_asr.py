@@ -6,6 +6,7 @@ import resource
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -485,11 +486,41 @@ def test_the_text_of_a_beam_takes_its_time_and_is_not_counted_twice(asr):
 def test_a_deadline_goes_by_the_measured_times(asr, monkeypatch):
     now = iter(range(100))
     monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", lambda: next(now))  # each look takes a second
-    times = {"seconds_to_exit": [(0.0, 1.0), (0.0, 2.0), (0.0, 4.0)], "seconds_to_text": [0.0, 0.2]}
+    times = {"seconds_to_exit": [(0.0, 2.0), (0.0, 3.0), (0.0, 5.0)], "seconds_to_text": [0.0, 0.2]}
     asr._times[asr.decoder.name, ()] = times
     # after layer 1, 1 s has passed; the next takes 0.5 s for 0.5 s of audio, the one after that 1 s, a text 0.1 s
     assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1700)[0].exit_layer == 2
     assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=1550)[0].exit_layer == 1
+
+
+def test_a_load_that_rises_is_in_the_deadlines_of_later_calls(asr, monkeypatch):
+    clock = SimpleNamespace(now=0.0, step=1.0)
+
+    def tick():
+        clock.now += clock.step
+        return clock.now
+
+    def take(*, step):
+        """Return the exit if each segment takes a number of seconds; one was measured."""
+        clock.step = step
+        return asr.transcribe_waveforms([noise(0.5)], deadline_ms=3500)[0].exit_layer
+
+    monkeypatch.setattr("speechbrain_ee.inference.asr.time.perf_counter", tick)
+    asr._times[asr.decoder.name, ()] = {"seconds_to_exit": [(1.0, 0.0), (2.0, 0.0), (3.0, 0.0)]}
+    assert [take(step=step) for step in (1.0, 2.0, 2.0, 1.0)] == [4, 1, 1, 1]
+    assert [take(step=1.0) for _ in range(400)][-1] == 4  # the load is forgotten
+
+
+def test_limits_may_change_between_segments(asr):
+    layers = iter([4, 2, 4, None])
+    assert asr.transcribe_waveforms([noise(0.5)], max_layer=lambda: next(layers))[0].exit_layer == 2
+    assert asr.transcribe_waveforms([noise(0.5)], max_layer=lambda: next(layers))[0].exit_layer == 4
+    budgets = iter([None, 1.0])
+    assert asr.transcribe_waveforms([noise(0.5)], budget=lambda: next(budgets))[0].exit_layer == 2
+    deadlines = iter([1e9, 1e-6])
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=lambda: next(deadlines))[0].exit_layer == 2
+    with pytest.raises(ValueError, match="max_layer is 0: give a number above 0"):
+        asr.transcribe_waveforms([noise(0.5)], max_layer=lambda: 0)
 
 
 def test_a_calibration_of_ones_own(folder, tmp_path):
