@@ -50,17 +50,27 @@ class Graph:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        _share_memory()
         try:
             # From its path, because a session that was made from bytes keeps them beside its own copy of the weights.
-            return onnxruntime.InferenceSession(
-                str(self._file),
-                _options(self._threads),
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=SLOW_FUSIONS,
-            )
+            return make_session(str(self._file), self._threads)
         except Exception as error:  # onnxruntime has an error class for every kind of broken graph
             raise ExportError(f"{self._file}: onnxruntime cannot load it: {_reason(error)}") from None
+
+
+def make_session(graph: str | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Make a session with the settings that all graphs have.
+
+    Arguments
+    ---------
+    graph : str or bytes
+        Path of an ONNX file, or its content.
+    threads : int
+        Threads per operation.
+    """
+    _share_memory()
+    return onnxruntime.InferenceSession(
+        graph, _options(threads), providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+    )
 
 
 @cache

@@ -21,6 +21,17 @@ ThreadsOption = Annotated[
 ]
 
 
+class Runtime(str, Enum):
+    """What runs a model."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
+RuntimeOption = Annotated[
+    Runtime | None, typer.Option(help="What runs the model; default: onnx for an export, else torch.")
+]
+
 Decoding = Enum("Decoding", {name: name for name in DECODINGS}, type=str)
 
 BeamSizeOption = Annotated[

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``speechbrain-ee transcribe``."""
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,18 +16,12 @@ from speechbrain_ee.cli.options import (
     LMOption,
     LMWeightOption,
     ModelOption,
+    RuntimeOption,
     ThreadsOption,
     WordBonusOption,
     device_options,
 )
 from speechbrain_ee.startup import prepare_process
-
-
-class Runtime(str, Enum):
-    """What runs a model."""
-
-    onnx = "onnx"
-    torch = "torch"
 
 
 def transcribe(
@@ -64,9 +57,7 @@ def transcribe(
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-    runtime: Annotated[
-        Runtime | None, typer.Option(help="What runs the model; default: onnx for an export, else torch.")
-    ] = None,
+    runtime: RuntimeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -79,13 +70,14 @@ def transcribe(
     policy = _policy(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     language_model = {"lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus}
-    from speechbrain_ee.inference.open_model import is_export, open_model
+    from speechbrain_ee.inference.open_model import needs_torch, open_model
 
-    if runtime is Runtime.torch or (runtime is None and not is_export(model)):
+    runtime_name = runtime and runtime.value
+    if needs_torch(model, runtime_name):
         prepare_process(threads)  # imports torchaudio, which an export does not need
     asr = open_model(
         model,
-        runtime=runtime and runtime.value,
+        runtime=runtime_name,
         policy=policy,
         calibration_file=calibration,
         decoding=decoding.value,

@@ -15,6 +15,19 @@ def is_export(source: str | Path) -> bool:
     return (Path(source) / EXPORT_FILE).exists()
 
 
+def needs_torch(source: str | Path, runtime: str | None = None) -> bool:
+    """Whether a model runs in torch.
+
+    Arguments
+    ---------
+    source : str | Path
+        The model.
+    runtime : str | None
+        ``onnx`` or ``torch``; None means onnx for an export, else torch.
+    """
+    return runtime == "torch" or (runtime is None and not is_export(source))
+
+
 def open_model(
     source: str | Path,
     *,
@@ -58,7 +71,7 @@ def open_model(
         If an option needs torch and the model is an export, or the model cannot be loaded.
     """
     options = {name: value for name, value in (decoder_options or {}).items() if value is not None}
-    if runtime == "torch" or (runtime is None and not is_export(source)):
+    if needs_torch(source, runtime):
         from speechbrain_ee.inference.asr import EarlyExitASR
 
         asr = EarlyExitASR.from_hparams(source, calibration_file=calibration_file, policy=policy, run_opts=run_opts)

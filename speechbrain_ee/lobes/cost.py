@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cost of each exit: multiply-accumulates and parameters; and the speed of the machine, to compare measured times."""
 
-import os
-import platform
 import time
 
 import torch
 
+from ee_runtime.machine import cpu_name
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.heads import CTCHeads
 
@@ -96,13 +95,4 @@ def machine(num_runs: int = 5, size: int = 1024) -> dict:
         torch.mm(a, b)
         seconds.append(time.perf_counter() - begin)
     gflops = 2 * size**3 / min(seconds[1:]) / 1e9
-    return {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "gemm_gflops": round(gflops, 1)}
-
-
-def _cpu_name() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
+    return {"cpu": cpu_name(), "threads": torch.get_num_threads(), "gemm_gflops": round(gflops, 1)}
