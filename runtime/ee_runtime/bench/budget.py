@@ -34,12 +34,12 @@ class Budget(NamedTuple):
         """Whether a row of times is within the budget."""
         return self.taken(row) <= (self.rtf if self.ms is None else self.ms)
 
-    def told(self, value: float) -> str:
-        """Return a value with the unit of the budget."""
-        return f"RTF {value:.4g}" if self.ms is None else f"{value:.4g} ms"
+    def told(self, taken: float) -> str:
+        """Return what was taken with its unit."""
+        return f"RTF {taken:.5f}" if self.ms is None else f"{taken:.2f} ms"
 
     def __str__(self) -> str:
-        return self.told(self.rtf if self.ms is None else self.ms)
+        return f"RTF {self.rtf:g}" if self.ms is None else f"{self.ms:g} ms"
 
 
 def choose(times: Mapping, budget: Budget, command: str) -> dict:
