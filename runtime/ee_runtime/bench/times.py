@@ -96,7 +96,7 @@ def measure(
     with_policies : bool
         Time the calibrated policies, too.
     before_round : callable
-        Called before each round.
+        Called before each round; one call that does not count follows.
 
     Returns
     -------
@@ -112,8 +112,9 @@ def measure(
     seconds = np.zeros((len(runs), rounds, len(given.calls)))
     for number in range(rounds):
         before_round()
-        order = range(len(runs))
-        for row in reversed(order) if number % 2 else order:
+        order = [*range(len(runs))][:: -1 if number % 2 else 1]
+        _time(models[runs[order[0]].model], given.calls[0], runs[order[0]].options)  # refills the caches
+        for row in order:
             seconds[row, number] = [_time(models[runs[row].model], call, runs[row].options) for call in given.calls]
     return [Measured(*row) for row in zip(runs, seconds, transcripts, strict=True)]
 

@@ -41,24 +41,24 @@ def test_every_round_times_every_exit_and_every_other_round_is_reversed():
     model, rounds = ClockModel((2, 4, 6)), []
     measured = measure([model], given([WAVEFORM]), rounds=3, before_round=lambda: rounds.append(len(model.calls)))
     layers = [layer for _, layer in model.calls]
-    assert layers == [2, 4, 6] + [2, 4, 6] + [6, 4, 2] + [2, 4, 6], "the first three are the warm-up"
-    assert rounds == [3, 6, 9]
+    assert layers == [2, 4, 6] + [2] + [2, 4, 6] + [6] + [6, 4, 2] + [2] + [2, 4, 6], "all once, then one per round"
+    assert rounds == [3, 7, 11]
     np.testing.assert_allclose([one.seconds for one in measured], [[[0.002]] * 3, [[0.004]] * 3, [[0.006]] * 3])
 
 
 def test_a_row_has_minimum_median_slowest_call_and_macs():
-    model = ClockModel((2,), drift=1.0)  # calls 3 to 6 are timed and take 3 to 6 ms of drift; 1 and 2 are the warm-up
+    model = ClockModel((2,), drift=1.0)  # calls 4, 5, 7 and 8 are timed, the others warm up
     (measured,) = measure([model], given([WAVEFORM, WAVEFORM], [WAVEFORM]), rounds=2)
-    np.testing.assert_allclose(measured.seconds, [[0.007, 0.006], [0.009, 0.008]])
+    np.testing.assert_allclose(measured.seconds, [[0.008, 0.007], [0.011, 0.010]])
     assert time_row(measured, audio_s=3.0, gflops=1.0) == pytest.approx(
         {
             "layer": 2,
-            "min_s": 0.013,
-            "median_s": 0.015,
-            "slowest_call_s": 0.008,
-            "rtf": 0.005,
+            "min_s": 0.015,
+            "median_s": 0.018,
+            "slowest_call_s": 0.0095,
+            "rtf": 0.006,
             "macs_per_s": 2e6,
-            "gemm_share": 0.012 / 0.013,  # 6 * 10^6 MACs are 0.012 s at 10^9 operations per second
+            "gemm_share": 0.012 / 0.015,  # 6 * 10^6 MACs are 0.012 s at 10^9 operations per second
         }
     )
     assert time_row(measured, audio_s=3.0, gflops=None)["gemm_share"] is None
@@ -79,10 +79,14 @@ def test_ratios_are_of_the_same_round_common_exits_and_the_last():
     found = ratios(measure(models, given([WAVEFORM]), rounds=3))
     assert [(one["layer"], one["other_layer"]) for one in found] == [(2, 2), (6, 6), (6, 12)]
     assert [one["median"] for one in found] == pytest.approx([3.0, 3.0, 1.5])
-    drifting = [ClockModel((1,), drift=1.0), ClockModel((1,))]  # 1 + 2, 1 + 3 and 1 + 4 ms against 1 ms
+    drifting = [
+        ClockModel((1,), drift=1.0),
+        ClockModel((1,)),
+        # Calls 3, 4 and 6 of the first model are timed and take 4, 5 and 7 ms; in round 2, the other model warms up.
+    ]
     (found,) = ratios(measure(drifting, given([WAVEFORM]), rounds=3))
-    assert (found["kind"], found["median"]) == (EXIT, pytest.approx(4.0))
-    assert found["range"] == pytest.approx([3.0, 5.0]) and found["quartiles"] == pytest.approx([3.5, 4.5])
+    assert (found["kind"], found["median"]) == (EXIT, pytest.approx(5.0))
+    assert found["range"] == pytest.approx([4.0, 7.0]) and found["quartiles"] == pytest.approx([4.5, 6.0])
 
 
 def test_both_models_stand_side_by_side_in_a_round():
