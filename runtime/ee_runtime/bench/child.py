@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from ee_runtime.bench.opener import Opener
@@ -13,11 +14,10 @@ from ee_runtime.errors import one_line_errors
 from ee_runtime.machine import peak_memory
 
 
-def main() -> None:
-    """Read the request, ``{"opener": [...], "layer": int, "waveforms": file}``, from the command line."""
-    request = json.loads(sys.argv[1])
+def main(opener: Sequence, layer: int, waveforms: str) -> None:
+    """Print the result of :func:`first_text`, and nothing else, to standard output."""
     with one_line_errors("start of a process"), redirect_stdout(sys.stderr):
-        found = first_text(Opener(*request["opener"]), request["layer"], request["waveforms"])
+        found = first_text(Opener(*opener), layer, waveforms)
     print(json.dumps(found), flush=True)
 
 
@@ -57,7 +57,3 @@ def first_text(opener: Opener, layer: int, waveforms: str) -> dict:
         for name, begin, end in zip(("imported_s", "opened_s", "text_s"), times, times[1:], strict=False)
     }
     return steps | {"peak_memory_bytes": memory, "memory_source": source}
-
-
-if __name__ == "__main__":
-    main()

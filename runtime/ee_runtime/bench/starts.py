@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,14 @@ import numpy as np
 
 from ee_runtime.bench.opener import Opener
 
-CHILD = "ee_runtime.bench.child"
+# The process imports from where this process imports, and not from the folder in which it is started.
+CHILD = """
+import json, sys
+request = json.loads(sys.argv[1])
+sys.path[:] = request.pop("path")
+from ee_runtime.bench.child import main
+main(**request)
+"""
 
 
 def measure_starts(
@@ -59,13 +65,11 @@ def start(opener: Opener, layer: int, waveforms: Path) -> dict:
     ValueError
         If the process fails; the message has its last line.
     """
-    request = json.dumps({"opener": opener, "layer": layer, "waveforms": str(waveforms)})
-    # The process imports the packages that this process has imported, wherever it found them.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    pipes = {"stdout": subprocess.PIPE, "text": True, "encoding": "utf-8", "env": environment}
+    request = json.dumps({"path": sys.path, "opener": opener, "layer": layer, "waveforms": str(waveforms)})
+    pipes = {"stdout": subprocess.PIPE, "text": True, "encoding": "utf-8"}
     with tempfile.TemporaryFile() as errors:
         begin = time.perf_counter()
-        with subprocess.Popen([sys.executable, "-m", CHILD, request], stderr=errors, **pipes) as process:
+        with subprocess.Popen([sys.executable, "-c", CHILD, request], stderr=errors, **pipes) as process:
             line = process.stdout.readline()
             seconds = time.perf_counter() - begin
         if process.returncode:
