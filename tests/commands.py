@@ -15,14 +15,17 @@ from unittest import mock
 import typer
 import yaml
 
+from ee_runtime import cli
+from ee_runtime.bench import cli as bench_cli
 from speechbrain_ee.cli.app import app
 from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.training.command_line import parse_arguments
 
 ROOT = Path(__file__).parents[1]
 OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
+DEVICE_PARSERS = {cli.PROGRAM: cli.make_parser, bench_cli.PROGRAM: bench_cli.make_parser}
 TRAIN_SCRIPTS = ("train.py", "recipes/LibriSpeech/train_lm.py")  # their first argument is a yaml
-PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM)
+PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM, *DEVICE_PARSERS)
 
 
 class BadCommand(ValueError):
@@ -120,6 +123,7 @@ def _ours(words: list[str]) -> None:
 
 
 _CHECKS = {"python": _python, "python3": _python, "torchrun": _torchrun, "pip": _pip, "make": _make, PROGRAM: _ours}
+_CHECKS |= {name: lambda words, make=make: _parse(make(), words) for name, make in DEVICE_PARSERS.items()}
 
 
 class _Caught(Exception):

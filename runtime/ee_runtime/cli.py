@@ -17,7 +17,7 @@ PROGRAM = "ee-transcribe"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     with one_line_errors(PROGRAM):
-        arguments = _parser().parse_args(argv)
+        arguments = make_parser().parse_args(argv)
         logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
         from ee_runtime.output import transcribe_files
         from ee_runtime.runtime import EarlyExitRuntime
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if transcribe_files(model, arguments.files, **options) else 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         PROGRAM,
         description="Transcribe audio files with an exported model; print one line FILE<tab>TEXT per file. Each file "

@@ -19,7 +19,7 @@ PROGRAM = "ee-bench"
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     with one_line_errors(PROGRAM):
-        parser = _parser()
+        parser = make_parser()
         arguments = parser.parse_args(argv)
         try:
             options = _options(arguments)
@@ -46,7 +46,8 @@ def _options(arguments: argparse.Namespace) -> BenchOptions:
     return BenchOptions(seconds=parse_seconds(arguments.seconds), **given)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         PROGRAM,
         description="Measure an exported model on this machine: time of each exit, start of a process, peak memory and "

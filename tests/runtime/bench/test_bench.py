@@ -9,7 +9,7 @@ import soundfile
 from runtime.bench.tiny_export import write_export
 
 from ee_runtime import EarlyExitRuntime
-from ee_runtime.bench.cli import main
+from ee_runtime.bench.cli import main, make_parser
 from ee_runtime.bench.opener import export_opener
 from ee_runtime.bench.starts import start
 from ee_runtime.calibration.file import write_calibration
@@ -40,6 +40,13 @@ def run(capsys, *arguments):
     except SystemExit as stopped:
         status = stopped.code
     return status, *capsys.readouterr()
+
+
+def test_help_shows_an_example_that_parses(capsys):
+    status, text, _ = run(capsys, "--help")
+    program, *arguments = " ".join(text.split()).partition("Example: ")[2].split()
+    assert (status, program) == (0, "ee-bench")
+    assert make_parser().parse_args(arguments).folder == "exported"
 
 
 def test_figures_of_the_whole_command(export, tmp_path, capsys):
