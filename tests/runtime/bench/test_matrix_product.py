@@ -4,11 +4,12 @@
 from itertools import accumulate
 
 import numpy as np
-import onnx
 import pytest
 
 from ee_runtime.bench.matrix_product import MatrixProduct, product_graph
 from ee_runtime.sessions import make_session
+
+onnx = pytest.importorskip("onnx")
 
 
 @pytest.mark.parametrize("size", [3, 200])

@@ -5,10 +5,13 @@ import hashlib
 import json
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+import pytest
+
+onnx = pytest.importorskip("onnx")
+helper = onnx.helper
 
 STEP, WIDTH, VOCAB = 160, 8, 6  # samples per frame, size of a frame, tokens
-FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
+FLOAT, INT = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 
 
 def write_export(folder, exit_layers=(1, 2), *, sample_rate=16000, max_part_s=30.0):
@@ -102,7 +105,7 @@ def normal(random, *shape):
 
 def graph(nodes, constants, inputs, outputs):
     ends = [[helper.make_tensor_value_info(name, *kind) for name, kind in ends.items()] for ends in (inputs, outputs)]
-    initial = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    initial = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, "tiny", *ends, initial), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
