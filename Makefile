@@ -36,6 +36,9 @@ demo: $(BIN)/.run
 	@$(BIN)/speechbrain-ee transcribe --model $(RUN) --json data/synthetic/audio/test/test-00000.wav
 	@echo; echo "All test utterances, with the calibrated policy and at full depth:"
 	@$(BIN)/python benchmarks/policy_speed.py $(RUN)
+	@echo; echo "The same without torch, exported for a device:"
+	@$(BIN)/speechbrain-ee export $(RUN) --out $(RUN)/exported
+	@$(BIN)/python benchmarks/policy_speed.py $(RUN) --model $(RUN)/exported
 	@echo; echo "Plot: $(RUN)/eval/test/exits.png"
 
 test: $(BIN)/.dev
@@ -56,7 +59,7 @@ test-versions: $(BIN)/.uv
 lock: $(BIN)/.uv
 	echo uv | $(COMPILE) - --output-file locks/uv.txt
 	$(COMPILE) --group lint --output-file locks/lint.txt
-	echo ./runtime | $(COMPILE) - setup.py --extra synth --extra report --constraints locks/held.txt --output-file locks/run.txt
+	echo ./runtime | $(COMPILE) - setup.py --extra synth --extra report --extra onnx --constraints locks/held.txt --output-file locks/run.txt
 	echo ./runtime | $(COMPILE) - setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
 
 # Keeps trained models and data, which take hours to make.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the WER, MACs and time of the calibrated policy relative to full depth, over a test set.
 
-python benchmarks/policy_speed.py RUN [--test_set test] [--rounds N] [--out FILE]
+python benchmarks/policy_speed.py RUN [--model EXPORT] [--test_set test] [--rounds N] [--out FILE]
 
-Prints a table. RUN is a run folder with a calibration.json. Every utterance of RUN/eval/<test set> is transcribed with
-both policies, one utterance at a time and in alternating order. The fastest round of each utterance is reported.
-Reading audio files is not timed.
+Prints a table. RUN is a run folder with a calibration.json. Every file of RUN/eval/<test set> is read and transcribed
+with both policies, one at a time and in alternating order. The fastest round of each file is reported. With --model,
+the run's export is used instead of its model in torch.
 """
 
 import argparse
@@ -22,7 +22,8 @@ with one_line_errors("policy_speed.py"):
 from tqdm import tqdm
 
 from ee_runtime.policies import FixedExit, Policy
-from speechbrain_ee.inference.asr import EarlyExitASR
+from ee_runtime.transcriber import Transcriber
+from speechbrain_ee.inference.open_model import is_export, open_model
 from speechbrain_ee.lobes.cost import machine
 from speechbrain_ee.replay.utterances import read_utterances
 from speechbrain_ee.text.metrics import word_errors
@@ -30,12 +31,12 @@ from speechbrain_ee.text.metrics import word_errors
 WARM_UP = 10  # utterances; the first calls allocate memory and select kernels
 
 
-def compare(asr: EarlyExitASR, utterances: list[dict], *, num_rounds: int) -> dict[str, dict]:
+def compare(asr: Transcriber, utterances: list[dict], *, num_rounds: int) -> dict[str, dict]:
     """Transcribe all utterances with each policy; returns WER, mean exit layer, MACs and seconds by policy.
 
     Arguments
     ---------
-    asr : EarlyExitASR
+    asr : Transcriber
         With its calibrated policy.
     utterances : list of dict
         Lines of ``utterances.jsonl``; their audio files must exist.
@@ -48,18 +49,17 @@ def compare(asr: EarlyExitASR, utterances: list[dict], *, num_rounds: int) -> di
         ``full depth`` and ``calibrated``, each with ``wer`` (percent), ``mean_layer``, ``macs`` and ``seconds``.
     """
     policies: dict[str, Policy] = {"full depth": FixedExit(), "calibrated": asr.policy}
-    waveforms = [asr.load_audio(one["audio_filepath"]) for one in utterances]
-    for waveform in waveforms[:WARM_UP]:
+    for one in utterances[:WARM_UP]:
         for policy in policies.values():
-            asr.transcribe_waveforms([waveform], policy=policy)
+            asr.transcribe_file(one["audio_filepath"], policy=policy)
     sums = {name: {"errors": 0, "layers": 0, "macs": 0, "seconds": 0.0} for name in policies}
-    for number, (one, waveform) in enumerate(zip(tqdm(utterances, delay=2, leave=False), waveforms, strict=True)):
+    for number, one in enumerate(tqdm(utterances, delay=2, leave=False)):
         best = dict.fromkeys(policies, float("inf"))
         results = {}
         for turn in range(num_rounds):
             for name in sorted(policies, reverse=bool((number + turn) % 2)):
                 begin = time.perf_counter()
-                (results[name],) = asr.transcribe_waveforms([waveform], policy=policies[name])
+                results[name] = asr.transcribe_file(one["audio_filepath"], policy=policies[name])
                 best[name] = min(best[name], time.perf_counter() - begin)
         for name, result in results.items():
             errors = sum(word_errors(one["reference"], result.text).values())
@@ -91,6 +91,7 @@ def main() -> None:
     """Measure both policies and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="run folder with a calibration.json")
+    parser.add_argument("--model", type=Path, help="export of the run; default: the run itself, in torch")
     parser.add_argument("--test_set", default="test", help="name of an evaluated set of the run")
     parser.add_argument("--rounds", type=int, default=2, help="transcriptions of each utterance and policy")
     parser.add_argument("--out", type=Path, help="write the figures as JSON to this file")
@@ -99,15 +100,17 @@ def main() -> None:
         if args.rounds < 1:
             raise ValueError(f"--rounds {args.rounds}: give 1 or more")
         utterances = read_utterances(args.run / "eval" / args.test_set / "utterances.jsonl")
-        asr = EarlyExitASR.from_hparams(args.run)
+        source = args.model or args.run
+        asr = open_model(source)
         if asr.calibration is None:
-            raise ValueError(f"{args.run} has no calibration.json: run speechbrain-ee calibrate first")
+            raise ValueError(f"{source} has no calibration.json: run speechbrain-ee calibrate first")
         found = compare(asr, utterances, num_rounds=args.rounds)
         here = machine()
         audio = sum(one["duration"] for one in utterances)
         print(table(found))
+        library = "onnxruntime" if is_export(source) else "torch"
         print(
-            f"{len(utterances)} utterances of {args.test_set} ({audio / 60:.1f} min), one at a time, after a warm-up. "
+            f"{len(utterances)} utterances of {args.test_set} ({audio / 60:.1f} min), one at a time, in {library}. "
             f"Full depth took {found['full depth']['seconds'] / audio:.4f} s per second of audio on "
             f"{here['threads']} threads of a {here['cpu']} ({here['gemm_gflops']:.0f} GFLOP/s)"
         )
