@@ -11,7 +11,8 @@ float32 products of 1024 x 1024 matrices in the same run. Times include the last
 * ``onnx``: six segments with the last head; ``heads``: with all heads and scores; ``uncut``: the same encoder exported
   with one exit; ``int8``: six segments, quantised.
 * ``torch_regular``, ``torch_relpos``: the front-end and SpeechBrain's ``TransformerASR.encode`` in eager mode, with
-  absolute positions (the exported model) and with relative positions.
+  absolute positions (the exported model) and with relative positions; ``torch_compiled``: the same as
+  ``torch_regular``, with ``encode`` compiled by ``torch.compile`` for each length.
 * ``process``: one process of the runtime that transcribes 10 s: seconds to the first text, import and peak memory.
 """
 
@@ -88,10 +89,12 @@ def measure(folders: dict[str, Path], seconds: int, threads: int, rounds: int) -
         model = models[name]
         run_segments(model, lambda _: model.start(model.make_batch([wav])), heads=heads)
 
+    compiled = torch.compile(eager["torch_regular"].transformer.encode, dynamic=False)
+
     @torch.inference_mode()
-    def encode(encoder):
+    def encode(encoder, run=None):
         x, _ = encoder.frontend(feats, lengths)
-        encoder.transformer.encode(x, torch.ones(1))
+        (run or encoder.transformer.encode)(x, torch.ones(1))
 
     runs = {
         "gemm": lambda: torch.mm(matrix, matrix),
@@ -102,6 +105,7 @@ def measure(folders: dict[str, Path], seconds: int, threads: int, rounds: int) -
         "uncut_again": lambda: onnx("uncut"),
         "int8": lambda: onnx("int8"),
         **{name: lambda encoder=encoder: encode(encoder) for name, encoder in eager.items()},
+        "torch_compiled": lambda: encode(eager["torch_regular"], compiled),
     }
     times = alternate(runs, rounds)
     rate = 2 * 1024**3 / min(times["gemm"])
@@ -129,6 +133,8 @@ PAIRS = [
     ("uncut_again", "uncut"),
     ("onnx", "torch_regular"),
     ("onnx", "torch_relpos"),
+    ("torch_compiled", "torch_regular"),
+    ("onnx", "torch_compiled"),
     ("int8", "onnx"),
 ]
 
