@@ -101,5 +101,5 @@ def align(log_probs: np.ndarray, tokens: Sequence[int]) -> list[int]:
     path = []
     for frame in range(num_frames - 1, -1, -1):
         path.append(int(states[state]))
-        state -= steps[frame, state]
+        state -= int(steps[frame, state])  # the difference of an int and an int8 would be an int8
     return path[::-1]

@@ -95,3 +95,10 @@ def test_nan_gives_no_text_and_no_posterior():
 def test_a_beam_below_one_is_refused():
     with pytest.raises(ValueError, match="beam_size is 0: give 1 or more"):
         PrefixBeamCTC(PieceVocabulary(PIECES), beam_size=0)
+
+
+def test_a_long_text_is_aligned():
+    tokens = [3, 4, 5] * 100
+    log_probs = np.full((300, len(PIECES)), -9.0)
+    log_probs[np.arange(300), tokens] = -0.1
+    assert align(log_probs, tokens) == tokens, "more states of the alignment than an int8 can count"
