@@ -21,7 +21,9 @@ def main(argv: list[str] | None = None) -> int:
         logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
         from ee_runtime.output import transcribe_files
         from ee_runtime.runtime import EarlyExitRuntime
+        from ee_runtime.sessions import silence
 
+        silence()
         model = EarlyExitRuntime(
             arguments.model,
             policy=_policy(arguments),

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ee_runtime.files import printable
+
+MAX_CHARS = 1500  # of an error message
+
 logger = logging.getLogger(__name__)
 
 
@@ -60,7 +64,12 @@ def print_error(program: str, error: Exception) -> None:
     message = one_line(error)
     if _is_full_memory(error):
         message = f"out of memory ({message[:200]}): use smaller batches or shorter audio"
-    print(f"{program}: error: {message}", file=sys.stderr)
+    print(f"{program}: error: {printable(_middle_cut(message))}", file=sys.stderr)
+
+
+def _middle_cut(message: str) -> str:
+    """Cut a message that repeats a long input; its end says what to do."""
+    return message if len(message) <= MAX_CHARS else f"{message[: MAX_CHARS // 2]} ... {message[-MAX_CHARS // 2 :]}"
 
 
 def _is_full_memory(error: Exception) -> bool:

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder that ``speechbrain-ee export`` writes: ``export.json`` and one ONNX graph per segment and exit.
 
-All files are checked before any is run: types and sizes in ``export.json``, the hash of every graph, and that no graph
-reads files outside of itself.
+Every file is checked before it is used: types and sizes in ``export.json``, the hash of a graph, and that a graph has
+no parts that exports never have, such as weights in other files (:mod:`ee_runtime.graph_check`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ee_runtime.cost import CostModel
-from ee_runtime.files import lfs_hint
+from ee_runtime.files import lfs_hint, parse_json, read_bytes
+from ee_runtime.graph_check import check_graph
 from ee_runtime.special_tokens import SPECIAL_TOKENS
 
 EXPORT_FILE = "export.json"
@@ -23,8 +24,6 @@ FORMAT = 1
 MAX_EXPORT_BYTES = 16 * 2**20
 MAX_EXITS = 200
 MAX_VOCAB = 100_000
-# A tensor whose values are in another file names it with the key "location": field 1, 8 bytes, in protobuf.
-EXTERNAL_DATA = b"\x0a\x08location"
 
 
 class ExportError(ValueError):
@@ -114,10 +113,9 @@ def read_export(folder: str | Path) -> Export:
     folder = Path(folder)
     path = folder / EXPORT_FILE
     try:
-        if path.exists() and not path.is_file():
-            raise ExportError(f"{path} is not a regular file: copy the export again")
-        with open(path, "rb") as file:
-            data = file.read(MAX_EXPORT_BYTES + 1)
+        data = read_bytes(path, max_bytes=MAX_EXPORT_BYTES)
+    except ValueError as error:
+        raise ExportError(f"{path} {error}") from None
     except FileNotFoundError:
         raise ExportError(f"{path}: file not found: give a folder that speechbrain-ee export wrote") from None
     except OSError as error:
@@ -125,9 +123,7 @@ def read_export(folder: str | Path) -> Export:
     if hint := lfs_hint(data[:200]):
         raise ExportError(f"{path} {hint}")
     try:
-        if len(data) > MAX_EXPORT_BYTES:
-            raise ValueError(f"is larger than {MAX_EXPORT_BYTES} bytes")
-        values = json.loads(data)
+        values = parse_json(data)
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object")
         if values.get("format") != FORMAT:
@@ -135,17 +131,17 @@ def read_export(folder: str | Path) -> Export:
         return _checked(folder, values)
     except KeyError as error:
         raise ExportError(f"{path}: {error} is missing: export the model again") from None
-    except (ValueError, RecursionError) as error:
-        raise ExportError(f"{path}: {str(error)[:300] or type(error).__name__}: export the model again") from None
+    except ValueError as error:
+        raise ExportError(f"{path}: {str(error)[:300]}: export the model again") from None
 
 
 def read_graph(folder: Path, graph: GraphFile) -> bytes:
-    """Read a graph and check its size, its hash, and that it reads no other file.
+    """Read a graph and check its size, its hash, and that it only computes.
 
     Raises
     ------
     ExportError
-        If the file is missing, was changed, or reads other files.
+        If the file is missing, was changed, or has parts that exports never have.
     """
     path = folder / graph.name
     try:
@@ -165,8 +161,10 @@ def read_graph(folder: Path, graph: GraphFile) -> bytes:
         raise ExportError(f"{path}: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != graph.sha256:
         raise ExportError(f"{path} is not the file that was exported: its SHA-256 differs, copy the export again")
-    if EXTERNAL_DATA in data:
-        raise ExportError(f"{path} reads weights from another file, which exports never do: do not use it")
+    try:
+        check_graph(data)
+    except ValueError as error:
+        raise ExportError(f"{path} {error}: do not use it") from None
     return data
 
 
@@ -181,6 +179,8 @@ def _checked(folder: Path, values: Mapping) -> Export:
         raise ValueError("vocab is not a list of pieces")
     if not all(isinstance(piece, str) for piece in vocab):
         raise ValueError("vocab has entries that are not text")
+    if any(unicodedata.category(c) == "Cc" and not c.isspace() for piece in vocab for c in piece):
+        raise ValueError("vocab has control characters, which could change what a terminal shows")
     names = values["score_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("score_names is not a list of names")

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Atomic writes, pointers of Git LFS, and file names as every terminal can show them."""
+"""Atomic writes, careful reads, pointers of Git LFS, and file names as every terminal can show them."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+
+MAX_DIGITS = 300  # of an integer; a larger one cannot become a float
 
 
 def lfs_hint(data: bytes) -> str:
@@ -40,6 +43,49 @@ def check_not_pointer(path: str | Path) -> None:
     with open(path, "rb") as file:
         if hint := lfs_hint(file.read(200)):
             raise ValueError(f"{path} {hint}")
+
+
+def read_bytes(path: str | Path, *, max_bytes: int) -> bytes:
+    """Read a regular file; anything else, such as a pipe or a device, could block or never end.
+
+    Raises
+    ------
+    ValueError
+        If it is not a regular file, or is larger than ``max_bytes``; the message does not name the file.
+    OSError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError("is not a regular file: copy it again")
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"is larger than {max_bytes} bytes")
+    return data
+
+
+def parse_json(data: bytes) -> object:
+    """Parse JSON; every mistake in it is a ``ValueError``.
+
+    Example
+    -------
+    >>> parse_json(b"[1, 2]")
+    [1, 2]
+    >>> parse_json(b"[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: has too many brackets within brackets
+    """
+    try:
+        return json.loads(data, parse_int=_int)
+    except RecursionError:
+        raise ValueError("has too many brackets within brackets") from None
+
+
+def _int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"has a number of {len(digits)} digits")
+    return int(digits)
 
 
 def write_whole(path: Path, data: bytes) -> None:

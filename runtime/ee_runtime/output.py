@@ -79,7 +79,7 @@ def _of_file(file: Path, error: Exception) -> Exception:
 
 
 def _json_line(row: dict) -> str:
-    """Return a row as JSON without NaN, and with escapes if standard output cannot show a character."""
+    """Return a row as JSON without NaN and infinity, and with escapes if standard output cannot show a character."""
     line = json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False)
     try:
         line.encode(sys.stdout.encoding or "utf-8")
@@ -89,12 +89,12 @@ def _json_line(row: dict) -> str:
 
 
 def _without_nan(value):
-    """Replace NaN, which is not JSON, by null."""
+    """Replace NaN and infinity, which are not JSON, by null."""
     if isinstance(value, dict):
         return {name: _without_nan(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _rounded(word: Word) -> dict:

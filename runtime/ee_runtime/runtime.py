@@ -15,6 +15,7 @@ from ee_runtime.decoders.base import Decoder
 from ee_runtime.decoders.greedy import GreedyCTC
 from ee_runtime.decoders.prefix_beam import PrefixBeamCTC
 from ee_runtime.export_folder import Export, GraphFile, read_export
+from ee_runtime.interfaces import CHANGE, EXIT, FEATURES, FIRST_SEGMENT, SEGMENT, Interface
 from ee_runtime.onnx_run import OnnxRun
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
 from ee_runtime.sessions import Graph
@@ -74,9 +75,10 @@ class EarlyExitRuntime(Transcriber):
         self.policy = FixedExit() if policy is None else policy
         self.check_policy(self.policy)
         self.decoder = self.make_decoder(decoding, beam_size=beam_size)
-        self._features = self._graph(self.export.features)
-        self._segments = [self._graph(file) for file in self.export.segments]
-        self._exits = [self._graph(file) for file in self.export.exits]
+        self._features = self._graph(self.export.features, FEATURES)
+        interfaces = [FIRST_SEGMENT] + [SEGMENT] * (len(self.exit_layers) - 1)
+        self._segments = [self._graph(*pair) for pair in zip(self.export.segments, interfaces, strict=True)]
+        self._exits = [self._graph(file, EXIT) for file in self.export.exits]
 
     def make_decoder(self, decoding: str, *, beam_size: int = 50) -> Decoder:
         """Make a decoder from its name: ``greedy`` or ``beam``."""
@@ -160,10 +162,10 @@ class EarlyExitRuntime(Transcriber):
 
     @cached_property
     def _change_graph(self) -> Graph:
-        return self._graph(self.export.change)  # few policies need it
+        return self._graph(self.export.change, CHANGE)  # few policies need it
 
-    def _graph(self, file: GraphFile) -> Graph:
-        return Graph(self.export, file, self.threads)
+    def _graph(self, file: GraphFile, interface: Interface) -> Graph:
+        return Graph(self.export, file, self.threads, interface)
 
 
 def _calibration(export: Export, calibration_file: str | Path | None) -> dict | None:

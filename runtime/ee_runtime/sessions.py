@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, cached_property
 
 import numpy as np
 import onnxruntime
 
 from ee_runtime.export_folder import Export, ExportError, GraphFile, read_graph
+from ee_runtime.interfaces import Interface, check_arrays, check_names
 
 SLOW_FUSIONS = ["SkipLayerNormFusion"]  # its kernel takes longer than an addition and a norm
 GROW_AS_NEEDED = 1  # onnxruntime's kSameAsRequested; by default, the memory doubles whenever it grows
+
+
+def silence() -> None:
+    """Stop onnxruntime from printing in this process; its errors are raised in any case."""
+    onnxruntime.set_default_logger_severity(4)
 
 
 class Graph:
@@ -27,34 +34,66 @@ class Graph:
         The graph's file.
     threads : int
         Threads per operation.
+    interface : Interface
+        Inputs and outputs that the graph must have.
 
     Raises
     ------
     ExportError
-        If the file is missing, was changed, or reads other files.
+        If the file is missing, was changed, or has parts that exports never have.
     """
 
-    def __init__(self, export: Export, file: GraphFile, threads: int):
+    def __init__(self, export: Export, file: GraphFile, threads: int, interface: Interface):
+        self._file, self._threads, self._interface = export.folder / file.name, threads, interface
+        self._sizes = {"vocab": len(export.vocab), "scores": len(export.score_names)}
         read_graph(export.folder, file)
-        self._file, self._threads = export.folder / file.name, threads
+        self._version = self._file_version()
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         """Run the graph; inputs are given by name. Raises ``ExportError`` if onnxruntime cannot load or run it."""
         session = self._session
         try:
-            return session.run(None, inputs)
+            outputs = session.run(None, inputs)
         except Exception as error:
             if "alloc" in str(error):
                 raise MemoryError(f"{self._file}: {_reason(error)}") from None
             raise ExportError(f"{self._file}: onnxruntime cannot run it: {_reason(error)}") from None
+        self._checked(check_arrays, self._interface, inputs, outputs, self._sizes)
+        return outputs
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
+        if self._file_version() != self._version:
+            raise ExportError(f"{self._file} was changed after the export was opened: open it again")
         try:
-            # From its path, because a session that was made from bytes keeps them beside its own copy of the weights.
-            return make_session(str(self._file), self._threads)
+            session = make_session(self._path_or_bytes(), self._threads)
         except Exception as error:  # onnxruntime has an error class for every kind of broken graph
             raise ExportError(f"{self._file}: onnxruntime cannot load it: {_reason(error)}") from None
+        sides = (session.get_inputs(), session.get_outputs())
+        self._checked(check_names, self._interface, *({one.name: one.type for one in side} for side in sides))
+        return session
+
+    def _path_or_bytes(self) -> str | bytes:
+        """Return the path, because a session that was made from bytes keeps them beside its own copy of the weights.
+
+        onnxruntime takes no path that is not UTF-8.
+        """
+        path = str(self._file)
+        return self._file.read_bytes() if any("\ud800" <= c <= "\udfff" for c in path) else path
+
+    def _file_version(self) -> tuple[int, ...] | None:
+        """Return what differs if the file is written again; None if there is none."""
+        try:
+            status = self._file.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _checked(self, check: Callable[..., None], *values: object) -> None:
+        try:
+            check(*values)
+        except ValueError as error:
+            raise ExportError(f"{self._file} is not a graph of this export: {error}") from None
 
 
 def make_session(graph: str | bytes, threads: int) -> onnxruntime.InferenceSession:
@@ -69,7 +108,11 @@ def make_session(graph: str | bytes, threads: int) -> onnxruntime.InferenceSessi
     """
     _share_memory()
     return onnxruntime.InferenceSession(
-        graph, _options(threads), providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
+        graph,
+        _options(threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=SLOW_FUSIONS,
+        enable_fallback=0,  # it would print to standard output and try again with other settings
     )
 
 
@@ -88,6 +131,7 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.use_env_allocators", "1")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was checked
     options.enable_mem_pattern = False  # plans memory for one length, and nearly every recording has another
     options.log_severity_level = 4  # errors are raised, and need not be printed too
     return options

@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(str(error))
         from ee_runtime.bench.figures import bench, nothing_fits, write_figures
         from ee_runtime.bench.table import bench_table
+        from ee_runtime.sessions import silence
 
+        silence()
         threads = arguments.threads or available_cpus()
         folders = [arguments.folder] + ([] if arguments.against is None else [arguments.against])
         openers = [export_opener(folder, threads) for folder in folders]

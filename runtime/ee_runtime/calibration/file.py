@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ee_runtime.calibration.summary import promise_sentence
-from ee_runtime.files import write_whole
+from ee_runtime.files import parse_json, read_bytes, write_whole
 from ee_runtime.policies import policy_from_dict
+from ee_runtime.policies.confidence import check_confidence
 
 CALIBRATION_FILE = "calibration.json"
+MAX_BYTES = 64 * 2**20
 
 
 def write_calibration(folder: str | Path, calibration: Mapping) -> None:
@@ -40,12 +42,15 @@ def read_calibration(path: str | Path, model: str | None = None) -> dict:
         If the file is broken, its policy is unknown, or it is of another model.
     """
     try:
-        calibration = json.loads(Path(path).read_text("utf-8"))
+        calibration = parse_json(read_bytes(path, max_bytes=MAX_BYTES))
+        if not isinstance(calibration, dict):
+            raise ValueError("is not a JSON object")
         policy_from_dict(calibration["policy"])
         promise_sentence(calibration.get("promise"))
         if calibration.get("value_range"):
             _ = calibration["fitted_on"]["test_set"]
-    except (KeyError, TypeError, ValueError) as error:
+        check_confidence(calibration.get("confidence", {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: invalid calibration: {error}; calibrate again or remove it") from None
     there = calibration.get("model")
     if model is not None and there is not None and there != model:

@@ -49,6 +49,8 @@ POLICIES: dict[str, type[Policy]] = {
     for policy in (FixedExit, ScoreThreshold, Patience, LearnedThreshold, Capped, RunningBudget, TokenBucket)
 }
 
+MAX_DEPTH = 10
+
 
 def policy_from_dict(values: Mapping) -> Policy:
     """Build a policy from plain values, as written by ``to_dict``.
@@ -73,13 +75,21 @@ def policy_from_dict(values: Mapping) -> Policy:
     >>> policy_from_dict({"policy": "fixed_exit", "layer": 4}).to_dict()
     {'policy': 'fixed_exit', 'layer': 4}
     """
+    return _from_dict(values, MAX_DEPTH)
+
+
+def _from_dict(values: Mapping, depth: int) -> Policy:
+    if not isinstance(values, Mapping):
+        raise ValueError("an exit policy is not an object of names and values")
+    if depth == 0:
+        raise ValueError(f"there are more than {MAX_DEPTH} exit policies within each other")
     options = dict(values)
     name = options.pop("policy", None)
-    if name not in POLICIES:
+    if not isinstance(name, str) or name not in POLICIES:
         raise ValueError(f"unknown exit policy {name!r}; known: {', '.join(POLICIES)}")
     if "of" in options:  # the inner policy of one that limits the cost
-        options["policy"] = policy_from_dict(options.pop("of"))
+        options["policy"] = _from_dict(options.pop("of"), depth - 1)
     try:
         return POLICIES[name](**options)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"exit policy {name!r} does not take {options}: {error}") from error

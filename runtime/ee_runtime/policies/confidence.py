@@ -42,6 +42,45 @@ def isotonic_value(isotonic_map: Mapping[str, Sequence[float]], value: float) ->
     return y[right - 1] + share * (y[right] - y[right - 1])
 
 
+def check_confidence(confidence: Mapping) -> None:
+    """Check the maps of a calibration, see :func:`confidence_map`.
+
+    Raises
+    ------
+    ValueError
+        If a map is not two lists of the same number of finite numbers, ``x`` in rising order.
+
+    Example
+    -------
+    >>> check_confidence({"words": {"2": {"x": [0.0, 1.0], "y": [0.2, 0.6]}}})
+    >>> check_confidence({"words": {"2": {"x": [0.0, 1.0], "y": [0.2]}}})
+    Traceback (most recent call last):
+    ValueError: confidence: the words of exit layer 2 are not lists x and y of rising numbers
+    """
+    for group in (confidence, _mapping(_mapping(confidence).get("stopped", {}))):
+        for kind in ("words", "wer"):
+            for layer, one in _mapping(group.get(kind, {})).items():
+                if not _is_map(_mapping(one)):
+                    raise ValueError(
+                        f"confidence: the {kind} of exit layer {layer} are not lists x and y of rising numbers"
+                    )
+
+
+def _mapping(value: object) -> Mapping:
+    if not isinstance(value, Mapping):
+        raise ValueError("confidence has entries that are not objects")
+    return value
+
+
+def _is_map(one: Mapping) -> bool:
+    x, y = one.get("x"), one.get("y")
+    if not isinstance(x, list) or not isinstance(y, list) or not len(x) == len(y) > 0:
+        return False
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in [*x, *y]):
+        return False
+    return all(low < high for low, high in zip(x, x[1:], strict=False))
+
+
 def confidence_map(confidence: Mapping, kind: str, layer: int, *, is_calibrated: bool) -> dict | None:
     """Return the isotonic map of an exit.
 

@@ -110,11 +110,22 @@ class LearnedScore:
             If a value is missing or has the wrong type.
         """
         try:
-            exits = [ExitRegression(**one) for one in values["exits"]]
+            exits = [_regression(one) for one in values["exits"]]
             flags = (bool(values["per_second"]), bool(values["reads_duration"]))
             return cls(list(values["score_names"]), list(values["exit_layers"]), exits, *flags)
         except (KeyError, TypeError) as error:
             raise ValueError(f"invalid learned score: {error}; fit it again") from error
+
+
+def _regression(values: Mapping) -> ExitRegression:
+    """Build the regressions of one exit from plain values, which must be numbers."""
+    one = ExitRegression(**values)
+    numbers = [*one.mean, *one.scale, *one.bias, *(weight for row in one.weights for weight in row)]
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers) or 0 in one.scale:
+        raise ValueError(
+            "invalid learned score: an exit has values that are not numbers, or a scale of 0; fit it again"
+        )
+    return one
 
 
 def exit_features(

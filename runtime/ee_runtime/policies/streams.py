@@ -47,7 +47,9 @@ class RunningBudget(Policy):
         if len(thresholds) < 2:
             raise ValueError(f"got {len(thresholds)} thresholds: give at least 2, from never to always stopping early")
         check_above_0({"macs_per_s": macs_per_s, "step": step})
-        self.thresholds = [plain_threshold(one) for one in thresholds]
+        self.thresholds = plain_threshold(thresholds)
+        if None in self.thresholds:
+            raise ValueError("a running budget needs a number for each of its thresholds")
         self.policy = policy.with_threshold(self.thresholds[0])
         self.macs_per_s, self.step = macs_per_s, step
         self.reset()

@@ -257,7 +257,11 @@ def plain_threshold(threshold: float | Sequence[float | None]) -> float | list[f
     # tolist() works without an import of NumPy.
     values = threshold.tolist() if hasattr(threshold, "tolist") else threshold
     if isinstance(values, Sequence) and not isinstance(values, str):
-        return [None if value is None else plain_threshold(value) for value in values]
+        return [None if value is None else _number(value) for value in values]
+    return _number(values)
+
+
+def _number(values: object) -> float:
     if not isinstance(values, (int, float)) or math.isnan(values):
         raise ValueError(f"threshold is {values!r}; give a number or one per exit, or FixedExit for full depth")
     return float(values)

@@ -21,7 +21,10 @@ def write_export(folder, exit_layers=(1, 2), *, sample_rate=16000, max_part_s=30
     sizes = np.diff([0, *exit_layers]).tolist()
     files = {
         "features": save(folder, "features", features(random)),
-        "segments": [save(folder, f"segment{index}", segment(random, size)) for index, size in enumerate(sizes)],
+        "segments": [
+            save(folder, f"segment{index}", segment(random, size, is_first=index == 0))
+            for index, size in enumerate(sizes)
+        ],
         "exits": [save(folder, f"exit{index}", head(random)) for index in range(len(sizes))],
         "change": save(folder, "change", b"no policy of these tests reads it"),
     }
@@ -67,14 +70,18 @@ def features(random):
     return graph(nodes, constants, inputs, {"feats": (FLOAT, ["b", "f", WIDTH]), "num_frames": (INT, ["b"])})
 
 
-def segment(random, num_layers):
+def segment(random, num_layers, *, is_first):
     nodes, constants, x = [], {}, "x"
     for layer in range(num_layers):
         constants[f"weight{layer}"] = normal(random, WIDTH, WIDTH)
         nodes.append(helper.make_node("MatMul", [x, f"weight{layer}"], [f"product{layer}"]))
         x = "y" if layer == num_layers - 1 else f"state{layer}"
         nodes.append(helper.make_node("Tanh", [f"product{layer}"], [x]))
-    return graph(nodes, constants, state(), {"y": (FLOAT, ["b", "f", WIDTH])})
+    outputs = {"y": (FLOAT, ["b", "f", WIDTH])}
+    if is_first:  # its front-end could change the lengths
+        nodes.append(helper.make_node("Identity", ["lengths"], ["out_lengths"]))
+        outputs["out_lengths"] = (INT, ["b"])
+    return graph(nodes, constants, state(), outputs)
 
 
 def head(random):

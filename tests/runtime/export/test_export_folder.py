@@ -6,10 +6,11 @@ import json
 import os
 
 import pytest
+from runtime.export.protobuf import field, model, node
 
 from ee_runtime.export_folder import ExportError, read_export, read_graph
 
-GRAPH = b"\x08\x0a" + b"weights" * 10
+GRAPH = model(node("Identity"))
 
 
 def entry(name, data=GRAPH):
@@ -71,6 +72,7 @@ HUGE = 10**30
         (["model"], 5, "model is not text"),
         (["sample_rate"], "16000", "sample_rate 16000 is not a number"),
         (["sample_rate"], 0, "sample_rate 0 is not a number"),
+        (["sample_rate"], 10**400, "has a number of 401 digits"),
         (["sample_rate"], True, "sample_rate True is not a number"),
         (["max_part_s"], float("nan"), "max_part_s nan is not a number"),
         (["max_part_s"], float("inf"), "max_part_s inf is not a number"),
@@ -85,6 +87,7 @@ HUGE = 10**30
         (["vocab"], "abc", "vocab is not a list"),
         (["vocab"], [1, 2, 3, 4], "vocab has entries that are not text"),
         (["vocab"], ["a"] * 100_001, "vocab is not a list"),
+        (["vocab"], ["<unk>", "<s>", "</s>", "a\x1b[2J"], "vocab has control characters"),
         (["score_names"], [["entropy"]], "score_names is not a list"),
         (["graphs"], [], "graphs is not an object"),
         (["graphs", "features"], "features.onnx", "an entry that is not an object"),
@@ -131,7 +134,7 @@ def test_a_missing_entry_is_named(tmp_path, key):
         (b"[]", "is not a JSON object"),
         (b"{", "export the model again"),
         (b"\xff\xfe", "export the model again"),
-        (b"[" * 200_000, "export the model again"),
+        (b"[" * 200_000, "has too many brackets within brackets"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS"),
         (b" " * (16 * 2**20 + 1), "is larger than"),
     ],
@@ -177,10 +180,12 @@ def test_a_pipe_in_place_of_a_graph_does_not_hang(tmp_path):
         read_graph(export.folder, export.segments[0])
 
 
-def test_external_data_is_refused_even_with_the_right_hash(tmp_path):
-    contents, data = values(), GRAPH + b"\x0a\x08location\x12\x0b/etc/passwd"
+@pytest.mark.parametrize("operator", ["Loop", "Identity"])
+def test_a_graph_with_the_right_hash_is_checked(tmp_path, operator):
+    outside = field(5, field(13, field(2, "/etc/passwd") + field(1, "location"))) if operator == "Identity" else b""
+    contents, data = values(), model(node(operator), outside)
     contents["graphs"]["features"] = entry("features.onnx", data)
     export = read_export(write(tmp_path / "export", contents))
     (export.folder / "features.onnx").write_bytes(data)
-    with pytest.raises(ExportError, match="reads weights from another file"):
+    with pytest.raises(ExportError, match=r"features.onnx (reads weights|has the operator).*: do not use it"):
         read_graph(export.folder, export.features)

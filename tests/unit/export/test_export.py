@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Law 9: an exported model gives what torch gives at every exit, takes the same exits, and writes the same texts."""
 
+import hashlib
+import json
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+from onnx import TensorProto, helper, load_from_string
 from unit.models import make_asr
 
 from ee_runtime import EarlyExitRuntime
+from ee_runtime.cli import main
+from ee_runtime.export_folder import ExportError
 from ee_runtime.policies import Capped, FixedExit, Patience, ScoreThreshold
 from ee_runtime.policies.scores import COMPUTED
 from speechbrain_ee.export.export import export_model
@@ -107,3 +115,84 @@ def test_segments_above_the_deepest_exit_are_not_loaded(pair):
     other = EarlyExitRuntime(runtime.export.folder, threads=1)
     other.transcribe_waveforms([noise(1.0)], policy=FixedExit(1))
     assert ["_session" in vars(graph) for graph in other._segments] == [layer == 1 for layer in asr.exit_layers]
+
+
+@pytest.fixture
+def damaged(pair, tmp_path):
+    """Return a copy of the export to be damaged."""
+    return shutil.copytree(pair[1].export.folder, tmp_path / "export")
+
+
+def replace(export, name, data):
+    """Replace a graph, and its size and hash in export.json."""
+    (export / name).write_bytes(data)
+    values = json.loads((export / "export.json").read_text("utf-8"))
+    graphs = values["graphs"]
+    for one in (graphs["features"], *graphs["segments"], *graphs["exits"], graphs["change"]):
+        if one["file"] == name:
+            one |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (export / "export.json").write_text(json.dumps(values), "utf-8")
+
+
+def enormous(model):
+    """Put an array of 2**62 numbers in the place of the first output."""
+    out = model.graph.output[0].name
+    node = next(one for one in model.graph.node if out in one.output)
+    node.output[list(node.output).index(out)] = "before"
+    model.graph.initializer.append(helper.make_tensor("size", TensorProto.INT64, [1], [2**62]))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["big"]))
+    model.graph.node.append(helper.make_node("Identity", ["big"], [out]))
+
+
+def test_a_graph_in_the_place_of_another_is_refused(damaged):
+    replace(damaged, "exit0.onnx", (damaged / "segment0.onnx").read_bytes())
+    with pytest.raises(ExportError, match=r"exit0.onnx is not a graph of this export: its outputs are y tensor"):
+        EarlyExitRuntime(damaged).transcribe_waveforms([noise(0.5)], policy=FixedExit(1))
+
+
+def test_a_graph_that_is_replaced_after_the_export_was_opened_is_refused(damaged):
+    runtime = EarlyExitRuntime(damaged)
+    data = (damaged / "exit0.onnx").read_bytes()
+    (damaged / "exit0.onnx").unlink()
+    (damaged / "new").write_bytes(data)
+    (damaged / "new").rename(damaged / "exit0.onnx")
+    with pytest.raises(ExportError, match="exit0.onnx was changed after the export was opened: open it again"):
+        runtime.transcribe_waveforms([noise(0.5)], policy=FixedExit(1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_not_utf_8_is_read(pair, damaged):
+    folder = damaged.rename(damaged.with_name("caf\udce9"))
+    (expected,), (found,) = (model.transcribe_waveforms([noise(1.0)]) for model in (pair[1], EarlyExitRuntime(folder)))
+    assert found.text == expected.text
+
+
+def test_a_vocabulary_of_another_size_is_refused(damaged):
+    values = json.loads((damaged / "export.json").read_text("utf-8"))
+    (damaged / "export.json").write_text(json.dumps(values | {"vocab": [*values["vocab"], "z"]}), "utf-8")
+    with pytest.raises(ExportError, match=r"its output log_probs has the shape \(1, 13, 12\).*\(1, 13, 13\)"):
+        EarlyExitRuntime(damaged).transcribe_waveforms([noise(0.5)])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda model: setattr(model.opset_import[0], "version", 99), "onnxruntime cannot load it"),
+        (lambda model: setattr(model.graph.node[0], "op_type", "Loop"), "has the operator 'Loop'"),
+        (lambda model: setattr(model.graph.output[0], "name", "\x1b[2J"), "onnxruntime cannot load it"),
+        (enormous, "onnxruntime cannot run it"),
+    ],
+)
+def test_a_changed_graph_with_the_right_hash_is_one_line(damaged, tmp_path, capfd, edit, message):
+    soundfile.write(tmp_path / "a.wav", noise(0.5), 16000)
+    model = load_from_string((damaged / "segment0.onnx").read_bytes())
+    edit(model)
+    replace(damaged, "segment0.onnx", model.SerializeToString())
+    try:
+        status = main(["--model", str(damaged), str(tmp_path / "a.wav"), "--threads", "1"])
+    except SystemExit as ended:
+        status = ended.code
+    captured = capfd.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("policy: ")]
+    assert (status, captured.out, len(lines)) == (1, "", 1), "nothing of onnxruntime is printed"
+    assert message in lines[0] and lines[0].startswith("ee-transcribe: error: ") and lines[0].isprintable()
