@@ -13,11 +13,16 @@ from pathlib import Path
 
 import torch
 
+from speechbrain_ee.export.export import export_model
+from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads
 from speechbrain_ee.lobes.cost import machine
+from speechbrain_ee.model.folder import save_model
+from speechbrain_ee.text.tokenizer import Tokenizer
 
 PAPER = {"n_mels": 80, "d_model": 256, "nhead": 8, "d_ffn": 2048, "kernel_size": 31, "channels": [64, 32]}
 VOCAB_SIZE = 256
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 EXIT_LAYERS = [2, 4, 6, 8, 10, 12]
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,6 +32,16 @@ def make_model(exit_layers=EXIT_LAYERS, num_layers=12, **arguments):
     torch.manual_seed(0)
     encoder = ConformerExitEncoder(num_layers=num_layers, exit_layers=exit_layers, **PAPER | arguments)
     return encoder, CTCHeads(num_exits=len(exit_layers), d_model=PAPER["d_model"], vocab_size=VOCAB_SIZE)
+
+
+def export_modules(modules: dict[str, torch.nn.Module], folder: Path, name: str, *, int8: bool = False) -> Path:
+    """Export a model of features, encoder and heads, with a tokenizer of two-letter words; return the folder."""
+    words = [first + second for first in LETTERS for second in LETTERS]
+    tokenizer = folder / "tokenizer.model"
+    Tokenizer.train([" ".join(words)] * 3, path=tokenizer, model_type="bpe", vocab_size=VOCAB_SIZE)
+    save_model(folder / f"{name}-torch", torch.nn.ModuleDict(modules), tokenizer=tokenizer)
+    export_model(EarlyExitASR.from_hparams(folder / f"{name}-torch"), folder / name, int8=int8)
+    return folder / name
 
 
 def alternate(runs: dict[str, Callable[[], object]], num_rounds: int) -> dict[str, list[float]]:

@@ -28,17 +28,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import EXIT_LAYERS, VOCAB_SIZE, alternate, make_model, publish
+from common import EXIT_LAYERS, alternate, export_modules, make_model, publish
 
 from ee_runtime import EarlyExitRuntime
-from speechbrain_ee.export.export import export_model
-from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import LogMel
-from speechbrain_ee.model.folder import save_model
-from speechbrain_ee.text.tokenizer import Tokenizer
 
 SECONDS = (2, 10, 30)
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 CHILD = """
 import sys, time
 begin = time.perf_counter()
@@ -56,13 +51,8 @@ print(libraries, own, time.perf_counter() - begin, peak)
 def export(folder: Path, name: str, exit_layers: list[int], *, int8: bool = False) -> Path:
     """Export a model of the paper's shape; all have the same weights in the encoder."""
     encoder, heads = make_model(exit_layers)
-    words = [first + second for first in LETTERS for second in LETTERS]
-    tokenizer = folder / "tokenizer.model"
-    Tokenizer.train([" ".join(words)] * 3, path=tokenizer, model_type="bpe", vocab_size=VOCAB_SIZE)
-    modules = torch.nn.ModuleDict({"features": LogMel(), "encoder": encoder, "heads": heads})
-    save_model(folder / f"{name}-torch", modules, tokenizer=tokenizer)
-    export_model(EarlyExitASR.from_hparams(folder / f"{name}-torch"), folder / name, int8=int8)
-    return folder / name
+    modules = {"features": LogMel(), "encoder": encoder, "heads": heads}
+    return export_modules(modules, folder, name, int8=int8)
 
 
 def run_segments(model: EarlyExitRuntime, batch, *, heads: bool) -> None:

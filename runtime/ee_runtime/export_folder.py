@@ -65,6 +65,8 @@ class Export(NamedTuple):
         Features of shorter utterances are padded to this length.
     max_part_s : float
         Longer recordings are cut.
+    max_output_frames : int or None
+        Longest input in encoder frames; None for no limit.
     exit_layers : tuple of int
         Exit layers.
     params : tuple of int
@@ -91,6 +93,7 @@ class Export(NamedTuple):
     sample_rate: int
     min_seconds: float
     max_part_s: float
+    max_output_frames: int | None
     exit_layers: tuple[int, ...]
     params: tuple[int, ...]
     vocab: list[str]
@@ -195,6 +198,9 @@ def _checked(folder: Path, values: Mapping) -> Export:
         sample_rate=_numbers(values, "sample_rate", int, 1000, 400_000),
         min_seconds=_numbers(values, "min_seconds", float, 0, 60),
         max_part_s=_numbers(values, "max_part_s", float, 0.1, 3600),
+        max_output_frames=None
+        if values["max_output_frames"] is None
+        else _numbers(values, "max_output_frames", int, 1, 2**31),
         exit_layers=tuple(exit_layers),
         params=tuple(_numbers(values, "params", int, 0, 2**53)),
         vocab=vocab,

@@ -146,6 +146,9 @@ class EarlyExitRuntime(Transcriber):
     def start(self, batch: tuple[np.ndarray, np.ndarray]) -> tuple[OnnxRun, list[int]]:
         """See :meth:`Transcriber.start`."""
         feats, num_frames = self._features(wavs=batch[0], num_samples=batch[1])
+        frames, limit = self.export.cost.num_output_frames(int(num_frames.max())), self.export.max_output_frames
+        if limit is not None and frames > limit:
+            raise ValueError(f"{frames} encoder frames are more than the {limit} of this model: cut the audio")
         run = OnnxRun(
             self._segments,
             self._exits,

@@ -19,12 +19,14 @@ from ee_runtime.policies import policy_from_dict
 from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
+from speechbrain_ee.export.pretrained_forms import scale_rows
 from speechbrain_ee.export.quantize import quantize
 from speechbrain_ee.inference.asr import EarlyExitASR
 
 OPSET = 20
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 50  # shapes while tracing; both axes are dynamic in the graphs
 OLDEST_TORCH = (2, 8)
+MAX_GRAPH_BYTES = 2**31 - 2**20  # limit of protobuf, less room for the nodes
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +59,10 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     features, encoder, heads = (asr.mods[name].eval() for name in ("features", "encoder", "heads"))
-    encoder = export_form(encoder)
+    encoder = scale_rows(export_form(encoder)) if int8 else export_form(encoder)
     num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
     state = _example(EXAMPLE_FRAMES, width)
-    first = _example(4 * EXAMPLE_FRAMES, encoder.frame_size)
+    first = _example(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
     graphs: dict = {"segments": [], "exits": []}
     wavs = _example(asr.sample_rate)
     inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
@@ -84,6 +86,7 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
         "sample_rate": asr.sample_rate,
         "min_seconds": asr.min_seconds,
         "max_part_s": asr.max_part_s,
+        "max_output_frames": encoder.max_output_frames,
         "exit_layers": list(encoder.exit_layers),
         "params": asr.exit_parameters(),
         "score_names": list(GRAPH_SCORES),
@@ -137,6 +140,11 @@ def _write(
             output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
+        )
+    size = sum(tensor.const_value.nbytes for tensor in program.model.graph.initializers.values())
+    if size > MAX_GRAPH_BYTES:
+        raise ValueError(
+            f"{path.name} would have {size} bytes, and ONNX files end at 2 GB: use exits after fewer layers"
         )
     data = program.model_proto.SerializeToString()
     if int8:

@@ -8,6 +8,8 @@ from torch import nn
 
 from speechbrain_ee.lobes.features import Features, LogMel
 from speechbrain_ee.lobes.padding import zero_padding
+from speechbrain_ee.lobes.pretrained.waveform import Waveform
+from speechbrain_ee.lobes.pretrained.whisper_features import HOP, N_FFT, WhisperLogMel
 
 
 class FourierPower(nn.Module):
@@ -84,6 +86,49 @@ class LogMelForm(nn.Module):
         return (feats - features.mean) / features.std, features.num_frames(num_samples)
 
 
+class WhisperLogMelForm(nn.Module):
+    """Export form of :class:`~speechbrain_ee.lobes.pretrained.whisper_features.WhisperLogMel`."""
+
+    def __init__(self, features: WhisperLogMel):
+        super().__init__()
+        self.features = features
+        self.power = FourierPower(features.window, N_FFT, HOP)
+
+    def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Features.forward`."""
+        features = self.features
+        samples = torch.sym_max(wavs.shape[1], features.shortest)
+        power = self.power(features.reflected(wavs, num_samples, samples))[:, : samples // HOP]
+        return features.scaled(power, num_samples)
+
+
+class WaveformForm(nn.Module):
+    """Export form of :class:`~speechbrain_ee.lobes.pretrained.waveform.Waveform`."""
+
+    def __init__(self, features: Waveform):
+        super().__init__()
+        self.features = features
+
+    def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`Features.forward`."""
+        features = self.features
+        wavs, lengths = zero_padding(wavs, num_samples), features.num_frames(num_samples)
+        if features.downsampler is not None:
+            wavs = zero_padding(self._downsampled(wavs), lengths)
+        return features.normalized(wavs, lengths), lengths
+
+    def _downsampled(self, wavs: torch.Tensor) -> torch.Tensor:
+        """Apply the filter of torchaudio's ``Resample``, whose own code computes shapes that ONNX cannot express."""
+        factor, resample = self.features.downsample, self.features.downsampler.downsampler
+        padded = nn.functional.pad(wavs[:, None], (resample.width, resample.width + factor))
+        return nn.functional.conv1d(padded, resample.kernel, stride=factor)[
+            :, 0, : self.features.num_frames(wavs.shape[1])
+        ]
+
+
+FORMS = {LogMel: LogMelForm, WhisperLogMel: WhisperLogMelForm, Waveform: WaveformForm}
+
+
 def features_form(features: Features) -> nn.Module:
     """Return the export form of features.
 
@@ -92,6 +137,7 @@ def features_form(features: Features) -> nn.Module:
     ValueError
         If there is none.
     """
-    if type(features) is not LogMel:
-        raise ValueError(f"features of class {type(features).__name__} cannot be exported yet: LogMel can")
-    return LogMelForm(features)
+    if form := FORMS.get(type(features)):
+        return form(features)
+    known = ", ".join(kind.__name__ for kind in FORMS)
+    raise ValueError(f"features of class {type(features).__name__} cannot be exported: {known} can")

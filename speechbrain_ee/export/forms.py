@@ -8,9 +8,8 @@ from speechbrain.lobes.models.transformer.Conformer import ConformerEncoderLayer
 from speechbrain.nnet.attention import MultiheadAttention, PositionalwiseFeedForward
 from torch import nn
 
+from speechbrain_ee.export.pretrained_forms import LIBRARY_FORMS, MASKED
 from speechbrain_ee.lobes.conformer import MaskedConvolutionModule
-
-MASKED = -1e9  # added to attention scores of padding; exp gives exactly 0 in float32
 
 
 class AttentionForm(nn.Module):
@@ -181,7 +180,7 @@ def export_form(module: nn.Module) -> nn.Module:
 
 
 def _replaced(module: nn.Module) -> nn.Module:
-    if form := FORMS.get(type(module)):
+    if form := FORMS.get(type(module)) or LIBRARY_FORMS.get(type(module).__name__):
         return form(module)
     for name, child in module.named_children():
         setattr(module, name, _replaced(child))

@@ -8,46 +8,14 @@ from torch import nn
 
 from ee_runtime.path_scores import PATH_SCORES
 from ee_runtime.policies.scores import COMPUTED
+from speechbrain_ee.export.front_ends import front_end_form
 from speechbrain_ee.inference.ctc_scores import compute_scores
-from speechbrain_ee.lobes.conformer import TransformerExitEncoder
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder
-from speechbrain_ee.lobes.frontend import ConvSubsampling
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
-from speechbrain_ee.lobes.padding import padding_mask, zero_padding
+from speechbrain_ee.lobes.padding import padding_mask
 
 # The other scores compare two exits or need texts.
 GRAPH_SCORES = tuple(name for name in COMPUTED if name not in ("change", *PATH_SCORES))
-
-
-class SubsamplingForm(nn.Module):
-    """Export form of :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`.
-
-    SpeechBrain's convolutions choose their axes while they run, which ONNX cannot express. Here the axes are fixed:
-    channels, time, frequency.
-
-    Example
-    -------
-    >>> frontend = ConvSubsampling(n_mels=80).eval()
-    >>> feats, lengths = torch.randn(2, 101, 80), torch.tensor([101, 50])
-    >>> torch.testing.assert_close(SubsamplingForm(frontend)(feats, lengths), frontend(feats, lengths))
-    """
-
-    def __init__(self, frontend: ConvSubsampling):
-        super().__init__()
-        self.frontend = frontend
-
-    def forward(self, feats: torch.Tensor, num_frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`ConvSubsampling.forward`."""
-        x, lengths = zero_padding(feats, num_frames).unsqueeze(3), num_frames  # (batch, frames, bands, channels)
-        for block, stage in zip(self.frontend.blocks.children(), self.frontend.conv_stages, strict=True):
-            conv, lengths = block.convs.conv_0.conv, stage.frames(lengths)
-            weight = conv.weight.transpose(2, 3)  # stored as frequency, time
-            x = nn.functional.conv2d(
-                x.permute(0, 3, 1, 2), weight, conv.bias, stride=stage.stride, padding=stage.padding
-            )
-            x = block.convs.act_0(block.convs.norm_0(x.permute(0, 2, 3, 1)))
-            x = zero_padding(x, lengths)
-        return x.flatten(2), lengths
 
 
 class SegmentForm(nn.Module):
@@ -56,16 +24,13 @@ class SegmentForm(nn.Module):
     def __init__(self, encoder: ExitEncoder, exit_index: int):
         super().__init__()
         self.encoder, self.exit_index = encoder, exit_index
-        if not isinstance(encoder, TransformerExitEncoder):
-            raise ValueError(f"encoders of class {type(encoder).__name__} cannot be exported yet")
-        self.frontend = SubsamplingForm(encoder.frontend)
+        self.front_end = front_end_form(encoder) if exit_index == 0 else None
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor):
         """Run the segment; the input of segment 0 is features (batch, frames, frame_size)."""
         is_first = self.exit_index == 0
         if is_first:
-            x, lengths = self.frontend(x, lengths)
-            x = self.encoder.project(x)
+            x, lengths = self.front_end(x, lengths)
         state = EncoderState(x=x, lengths=lengths, segments_run=self.exit_index)
         state = replace(state, **self.encoder.layer_context(x, padding_mask(lengths, x.shape[1])))
         for layer in self.encoder.segment(self.exit_index):

@@ -71,7 +71,7 @@ class Waveform(Features):
 
     def num_frames(self, num_samples):
         """See :meth:`Features.num_frames`: the number of samples, after downsampling."""
-        return -(-num_samples // self.downsample)
+        return (num_samples + self.downsample - 1) // self.downsample
 
     @fwd_default_precision
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,9 +80,13 @@ class Waveform(Features):
         lengths = self.num_frames(num_samples)
         if self.downsampler is not None:
             wavs = zero_padding(self.downsampler(wavs), lengths)
+        return self.normalized(wavs, lengths), lengths
+
+    def normalized(self, wavs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Normalise waveforms (batch, samples), zero in the padding, as configured -> (batch, samples, 1)."""
         if self.normalize:
             count = lengths.unsqueeze(1)
             centred = zero_padding(wavs - wavs.sum(1, keepdim=True) / count, lengths)
             variance = centred.square().sum(1, keepdim=True) / count
             wavs = centred / (variance + EPSILON).sqrt()
-        return wavs.unsqueeze(2), lengths
+        return wavs.unsqueeze(2)

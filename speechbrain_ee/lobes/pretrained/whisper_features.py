@@ -68,7 +68,7 @@ class WhisperLogMel(Features):
 
     def num_frames(self, num_samples):
         """See :meth:`Features.num_frames`: one per 10 ms, at least one."""
-        return -(-self._num_frames_before(num_samples) // self.downsample)
+        return (self._num_frames_before(num_samples) + self.downsample - 1) // self.downsample
 
     def _num_frames_before(self, num_samples):
         fewest = max(1, self.min_samples // HOP)
@@ -78,27 +78,50 @@ class WhisperLogMel(Features):
     @fwd_default_precision
     def forward(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See :meth:`Features.forward`."""
-        lengths = self._num_frames_before(num_samples)
+        samples = max(wavs.shape[1], self.shortest)
         spectrum = torch.stft(
-            self._reflected(wavs, num_samples), N_FFT, HOP, window=self.window, center=False, return_complex=True
+            self.reflected(wavs, num_samples, samples),
+            N_FFT,
+            HOP,
+            window=self.window,
+            center=False,
+            return_complex=True,
         )
-        power = spectrum[..., : int(lengths.max())].abs().square().transpose(1, 2)
+        frames = int(self._num_frames_before(num_samples).max())
+        return self.scaled(spectrum[..., :frames].abs().square().transpose(1, 2), num_samples)
+
+    @property
+    def shortest(self) -> int:
+        """Shorter utterances are padded to this number of samples; half a window or less cannot be reflected."""
+        return max(self.min_samples, N_FFT // 2 + 1)
+
+    def reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor, samples: int) -> torch.Tensor:
+        """Pad each utterance by half a window on both sides by reflection: (batch, samples + window).
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Waveforms, (batch, samples before).
+        num_samples : torch.Tensor
+            Valid samples, (batch,).
+        samples : int
+            The larger of samples before and :attr:`shortest`.
+        """
+        half = N_FFT // 2
+        wavs = torch.nn.functional.pad(zero_padding(wavs, num_samples), (0, samples - wavs.shape[1] + half))
+        offsets = torch.arange(half, device=wavs.device)
+        last = num_samples.clamp(min=self.shortest).unsqueeze(1) - 1
+        wavs = wavs.scatter(1, last + 1 + offsets, wavs.gather(1, last - 1 - offsets))
+        return torch.nn.functional.pad(wavs.unsqueeze(1), (half, 0), mode="reflect")[:, 0]
+
+    def scaled(self, power: torch.Tensor, num_samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Power spectrum (batch, frames, bins) -> features (batch, frames, n_mels) and their lengths (batch,)."""
+        lengths = self._num_frames_before(num_samples)
         feats = (power @ self.filters).clamp(min=FLOOR).log10()
         padding = padding_mask(lengths, feats.shape[1])[:, :, None]
         loudest = feats.masked_fill(padding, -torch.inf).amax((1, 2), keepdim=True)
         feats = (torch.maximum(feats, loudest - RANGE) + 4.0) / 4.0
         return (feats, lengths) if self.downsample == 1 else average_frames(feats, lengths, self.downsample)
-
-    def _reflected(self, wavs: torch.Tensor, num_samples: torch.Tensor) -> torch.Tensor:
-        """Pad each utterance by half a window on both sides by reflection."""
-        half = N_FFT // 2
-        shortest = max(self.min_samples, half + 1)  # a shorter utterance cannot be reflected
-        room = max(0, shortest - wavs.shape[1])
-        wavs = torch.nn.functional.pad(zero_padding(wavs, num_samples), (0, room + half))
-        offsets = torch.arange(half, device=wavs.device)
-        last = num_samples.clamp(min=shortest).unsqueeze(1) - 1
-        wavs = wavs.scatter(1, last + 1 + offsets, wavs.gather(1, last - 1 - offsets))
-        return torch.nn.functional.pad(wavs.unsqueeze(1), (half, 0), mode="reflect")[:, 0]
 
 
 def average_frames(feats: torch.Tensor, lengths: torch.Tensor, factor: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,7 +135,7 @@ def average_frames(feats: torch.Tensor, lengths: torch.Tensor, factor: int) -> t
     ([2.0, 5.0], [2])
     """
     batch, frames, size = feats.shape
-    room = -frames % factor
+    room = (frames + factor - 1) // factor * factor - frames
     grouped = torch.nn.functional.pad(zero_padding(feats, lengths), (0, 0, 0, room)).view(batch, -1, factor, size)
     valid = ~padding_mask(lengths, frames + room).view(batch, -1, factor, 1)
-    return grouped.sum(2) / valid.sum(2).clamp(min=1), -(-lengths // factor)
+    return grouped.sum(2) / valid.sum(2).clamp(min=1), (lengths + factor - 1) // factor

@@ -35,6 +35,7 @@ def write_export(folder, exit_layers=(1, 2), *, sample_rate=16000, max_part_s=30
         "sample_rate": sample_rate,
         "min_seconds": 0.0,
         "max_part_s": max_part_s,
+        "max_output_frames": None,
         "exit_layers": list(exit_layers),
         "params": [1000 * layer for layer in exit_layers],
         "score_names": ["entropy"],

@@ -196,3 +196,21 @@ def test_a_changed_graph_with_the_right_hash_is_one_line(damaged, tmp_path, capf
     lines = [line for line in captured.err.splitlines() if not line.startswith("policy: ")]
     assert (status, captured.out, len(lines)) == (1, "", 1), "nothing of onnxruntime is printed"
     assert message in lines[0] and lines[0].startswith("ee-transcribe: error: ") and lines[0].isprintable()
+
+
+def test_limits_and_costs_are_those_of_torch(pair):
+    asr, runtime = pair
+    assert (runtime.min_seconds, runtime.max_part_s) == (asr.min_seconds, asr.max_part_s)
+    assert runtime.exit_parameters() == asr.exit_parameters()
+    for frames in (1, 33, 1000, 48001):
+        assert runtime.exit_macs(frames) == asr.exit_macs(frames)
+        assert runtime.exit_macs(frames, heads_run=1) == asr.exit_macs(frames, heads_run=1)
+
+
+def test_an_utterance_longer_than_the_table_of_positions_is_refused(pair):
+    asr, runtime = pair
+    if asr.mods.encoder.max_output_frames is None:
+        pytest.skip("no table")
+    for model in pair:
+        with pytest.raises(ValueError, match=r"\d+ encoder frames are more than"):
+            model.transcribe_waveforms([noise(101)])
