@@ -12,8 +12,9 @@ def quantize(graph: bytes) -> bytes:
     """Quantise the matrix products of a graph whose second factor is a weight.
 
     Each column of a weight has its own scale. Scales of activations are computed for every input, so no calibration
-    audio is needed (see also :func:`~speechbrain_ee.export.pretrained_forms.scale_rows`). Products of two activations (attention scores) and convolutions stay in float32. On x86 CPUs with
-    AVX2 but without VNNI, the sum of two products of 8-bit numbers can saturate in 16 bits: evaluate the export there.
+    audio is needed (see also :func:`~speechbrain_ee.export.pretrained_forms.scale_rows`). Products of two activations
+    (attention scores) and convolutions stay in float32. On x86 CPUs with AVX2 but without VNNI, the sum of two products
+    of 8-bit numbers can saturate in 16 bits: evaluate the export there.
 
     Arguments
     ---------
