@@ -38,7 +38,6 @@ __all__ = [
 PRETRAINED = [family for family, (_, arguments) in FAMILIES.items() if "backbone" in arguments]
 MODELS = {
     "whisper": {"exit_layers": (1, 2), "features": WhisperLogMel(n_mels=N_MELS, downsample=2, pad_s=0.05)},
-    "wavlm": {"exit_layers": (1,), "features": Waveform(normalize=True, downsample=2), "backbone": BASE | SHALLOW},
 }
 NEEDS_TORCH = pytest.mark.skipif(torch.__version__ < "2.8", reason="export needs torch 2.8 or newer")
 SAMPLES = [9000, 401, 16161, 37]  # an odd number of frames
@@ -148,15 +147,31 @@ def test_features_in_export_form_equal_those_of_training(features, samples):
 
 @NEEDS_TORCH
 @torch.no_grad()
-def test_law_9_a_front_end_with_layer_norm(tmp_path):
-    encoder = make_encoder("wav2vec2_large", num_layers=1, exit_layers=(1,), backbone=LARGE | SHALLOW)
-    x, lengths = make_batch("wav2vec2_large", [50, 49, 25])
-    export._write(front_end_form(encoder), tmp_path / "a.onnx", {"x": x, "lengths": lengths}, ["y", "out_lengths"])
+def test_the_graph_of_downsampled_waveforms_takes_any_length(tmp_path):
+    features = FEATURES["waveform_downsampled"]
+    inputs = dict(zip(("wavs", "num_samples"), batch_of_noise([16000, 15999, 8000]), strict=True))
+    export._write(features_form(features), tmp_path / "a.onnx", inputs, ["feats", "num_frames"])
+    for samples in (SAMPLES, [37], [16000]):
+        wavs, num_samples = batch_of_noise(samples)
+        assert_same_features(
+            run_graph(tmp_path / "a.onnx", wavs=wavs, num_samples=num_samples), features(wavs, num_samples)
+        )
+
+
+@NEEDS_TORCH
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("family", "backbone"), [("wavlm", BASE | SHALLOW), ("wav2vec2_large", LARGE | SHALLOW)], ids=["base", "large"]
+)
+def test_law_9_graphs_of_group_norm_layer_norm_and_gated_bias(tmp_path, family, backbone):
+    encoder = make_encoder(family, num_layers=1, exit_layers=(1,), backbone=backbone)
+    x, lengths = make_batch(family, [50, 49, 25])
+    inputs, outputs = {"x": x, "lengths": lengths}, ["y", "out_lengths"]
+    export._write(SegmentForm(export_form(encoder), 0), tmp_path / "a.onnx", inputs, outputs)
     for lengths in ([50, 31, 2], [40]):
-        feats, num_frames = make_batch("wav2vec2_large", lengths)
-        found, out_lengths = run_graph(tmp_path / "a.onnx", x=feats, lengths=num_frames)
-        expected, expected_lengths = encoder.front_end(feats, num_frames)
-        assert_same_states(([found], out_lengths), ([expected], expected_lengths), atol=1e-4, rtol=1e-4)
+        feats, num_frames = make_batch(family, lengths)
+        x, out_lengths = run_graph(tmp_path / "a.onnx", x=feats, lengths=num_frames)
+        assert_same_states(([x], out_lengths), states_of(encoder, feats, num_frames), atol=1e-4, rtol=1e-4)
 
 
 class OtherFeatures(Features):
