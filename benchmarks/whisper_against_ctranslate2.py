@@ -8,14 +8,15 @@ ENCODER is a folder with the configuration and the weights of Whisper's encoder.
 them to results/whisper_against_ctranslate2.json. Both run on one thread, and all runs of one length alternate; times
 are the minimum of the rounds. The input is noise of 2, 10 and 30 s, because the time depends on the length only.
 
-* CTranslate2 takes features of exactly 30 s, so every utterance is padded with zeros to 30 s. It needs a whole model,
-  so the encoder gets a random decoder of one layer, which is never run.
+* CTranslate2's encoder takes features of at most 30 s. Whisper itself always pads to 30 s (``padded``), but the
+  audio can also be given as long as it is, as with the export. CTranslate2 needs a whole model, so the encoder gets a
+  random decoder of one layer, which is never run.
 * The export takes the utterance as long as it is. It has an exit after every second layer, with random heads.
   ``padded`` is the same model with the audio padded to 30 s, the same work as CTranslate2's.
 * ``encoder_ms``: from features to the states of the exit after the layer named, or of the last layer in CTranslate2.
 * ``total_ms``: from audio to text with the export. With CTranslate2: the features (computed by the export's graph) and
   the encoder, without any text, since the decoder is random.
-* ``from_torch``: the largest difference of the states after the final norm from torch's, for the same 30 s of features.
+* ``from_torch``: the largest difference of the states after the final norm from torch's, for the same features.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def export(folder: Path, source: str, num_layers: int) -> tuple[WhisperExitEncod
 
 
 def convert(folder: Path, encoder: WhisperExitEncoder) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Return CTranslate2's encoder by precision: features (batch, 3000, n_mels) -> (batch, 1500, d_model)."""
+    """Return CTranslate2's encoder by precision: features (batch, frames, n_mels) -> (batch, frames / 2, d_model)."""
     path = WholeWhisper(encoder).convert(str(folder / "ctranslate2"))
 
     def encode(feats: np.ndarray, whisper) -> np.ndarray:
@@ -118,10 +119,13 @@ def measure(models: dict[str, EarlyExitRuntime], others: dict[str, Callable], se
         inputs = (model, *features(model, long))
         encoder[f"export_{name}_padded"] = lambda inputs=inputs, last=last: states(*inputs, last)
         total[f"export_{name}_padded"] = lambda model=model: model.transcribe_waveforms([long], policy=FixedExit())
-    feats, _ = features(models["fp32"], long)
     for name, encode in others.items():
-        encoder[f"ctranslate2_{name}"] = lambda encode=encode: encode(feats)
-        total[f"ctranslate2_{name}"] = lambda encode=encode: encode(features(models["fp32"], long)[0])
+        for suffix, audio in (("", wav), ("_padded", long)):
+            feats, _ = features(models["fp32"], audio)
+            encoder[f"ctranslate2_{name}{suffix}"] = lambda encode=encode, feats=feats: encode(feats)
+            total[f"ctranslate2_{name}{suffix}"] = lambda encode=encode, audio=audio: encode(
+                features(models["fp32"], audio)[0]
+            )
     runs = {f"encoder {name}": run for name, run in encoder.items()}
     times = alternate(runs | {f"total {name}": run for name, run in total.items()}, rounds)
     return {
@@ -131,10 +135,12 @@ def measure(models: dict[str, EarlyExitRuntime], others: dict[str, Callable], se
 
 
 @torch.no_grad()
-def compare(encoder: WhisperExitEncoder, models: dict[str, EarlyExitRuntime], others: dict[str, Callable]) -> dict:
-    """Return the largest differences of the last states from torch's, for the same 30 s of features."""
+def compare(
+    encoder: WhisperExitEncoder, models: dict[str, EarlyExitRuntime], others: dict[str, Callable], seconds: int
+) -> dict:
+    """Return the largest differences of the last states from torch's, for noise of 5 s that is padded to a length."""
     wav = np.random.default_rng(1).standard_normal(5 * RATE, dtype=np.float32) / 10
-    feats, num_frames = features(models["fp32"], np.pad(wav, (0, 25 * RATE)))
+    feats, num_frames = features(models["fp32"], np.pad(wav, (0, (seconds - 5) * RATE)))
     expected = encoder(torch.from_numpy(feats), torch.from_numpy(num_frames))[0][-1].numpy()
     found = {f"ctranslate2_{name}": encode(feats) for name, encode in others.items()}
     for name, model in models.items():
@@ -161,7 +167,7 @@ def main() -> None:
             "rounds": args.rounds,
             "exit_layers": list(encoder.exit_layers),
             "ctranslate2": ctranslate2.__version__,
-            "states": compare(encoder, models, others),
+            "states": {f"{seconds} s": compare(encoder, models, others, seconds) for seconds in (5, 30)},
         }
         print(json.dumps(figures), flush=True)
         for seconds in SECONDS:
