@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
+from ee_runtime.decoders.attention_search import greedy_search
 from ee_runtime.decoders.base import best_tokens
+from ee_runtime.decoders.speculation import speculative_search
 from ee_runtime.errors import one_line_errors
 from ee_runtime.policies import FixedExit
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.decoders.attention_search import greedy_search
-from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 

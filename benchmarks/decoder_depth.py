@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ee_runtime.decoders.attention_search import GrowingText, Limit
 from ee_runtime.errors import one_line_errors
 from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.corpora.manifest import read_manifest
-from speechbrain_ee.decoders.attention_search import GrowingText, Limit
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes import AttentionDecoder
 from speechbrain_ee.lobes.attention_decoder import extend, project, read

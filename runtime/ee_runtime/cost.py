@@ -106,3 +106,44 @@ class CostModel(NamedTuple):
             total += num_layers * layer
             totals.append(total + self.head * frames * (exit_index + 1 if heads_run is None else heads_run))
         return totals
+
+
+class AttentionCost(NamedTuple):
+    """Cost of an attention decoder that keeps keys and values.
+
+    Arguments
+    ---------
+    num_layers : int
+        Number of layers.
+    d_model : int
+        Width.
+    d_ffn : int
+        Width of the feed-forward networks.
+    vocab_size : int
+        Number of tokens.
+
+    Example
+    -------
+    >>> cost = AttentionCost(num_layers=1, d_model=2, d_ffn=3, vocab_size=5)
+    >>> cost.start_macs(10), cost.text_macs(10, 1), cost.text_macs(10, 2)
+    (80, 90, 184)
+    """
+
+    num_layers: int
+    d_model: int
+    d_ffn: int
+    vocab_size: int
+
+    def start_macs(self, num_frames: int) -> int:
+        """Return the MACs of the keys and values of ``num_frames`` encoder frames of one utterance."""
+        return 2 * self.num_layers * num_frames * self.d_model**2
+
+    def text_macs(self, num_frames: int, num_tokens: int) -> int:
+        """Return the MACs of reading ``num_tokens`` tokens, including BOS.
+
+        Masked attention to later tokens is not counted, so the number is the same for whole texts and token by token.
+        """
+        attention = 6 * self.d_model**2 + 2 * num_frames * self.d_model
+        per_token = self.num_layers * (attention + 2 * self.d_model * self.d_ffn) + self.d_model * self.vocab_size
+        to_the_past = self.num_layers * self.d_model * num_tokens * (num_tokens + 1)
+        return num_tokens * per_token + to_the_past

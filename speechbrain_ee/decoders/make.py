@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.decoders.greedy import GreedyCTC
-from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
+from speechbrain_ee.decoders.attention import BeamAttention, RescoreAttention
 from speechbrain_ee.decoders.ctc import BeamCTC
 from speechbrain_ee.decoders.lexicon import LexiconCTC
 from speechbrain_ee.decoders.names import DECODINGS

@@ -14,7 +14,7 @@ from torch import Tensor
 from ee_runtime.path_scores import path_scores
 from ee_runtime.policies.scores import COMPUTED, SCORES, check_score_names
 from ee_runtime.special_tokens import BLANK_INDEX
-from speechbrain_ee.decoders.entropy import shannon_entropy
+from speechbrain_ee.lobes.entropy import shannon_entropy
 from speechbrain_ee.lobes.heads import ExitOutput
 from speechbrain_ee.lobes.padding import check_lengths, padding_mask
 

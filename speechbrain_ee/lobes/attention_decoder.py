@@ -15,6 +15,7 @@ from speechbrain.lobes.models.transformer.Transformer import (
 from torch import nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from ee_runtime.cost import AttentionCost
 from speechbrain_ee.lobes.encoder import constructor_arguments
 from speechbrain_ee.lobes.padding import padding_mask
 
@@ -208,20 +209,11 @@ class AttentionDecoder(nn.Module):
         x = self.embedding(tokens)
         return x + self.positions.pe[:, num_before : num_before + tokens.shape[1]]
 
-    def start_macs(self, num_frames: int) -> int:
-        """Return the multiply-accumulates of :meth:`start` for one utterance of ``num_frames`` encoder frames."""
-        return 2 * len(self.transformer.layers) * num_frames * self.config["d_model"] ** 2
-
-    def text_macs(self, num_frames: int, num_tokens: int) -> int:
-        """Return the multiply-accumulates of reading ``num_tokens`` tokens, including BOS.
-
-        Masked attention to later tokens is not counted, so the number is the same for whole texts and token by token.
-        """
-        width, d_ffn = self.config["d_model"], self.config["d_ffn"]
-        attention = 6 * width**2 + 2 * num_frames * width
-        per_token = len(self.transformer.layers) * (attention + 2 * width * d_ffn) + width * self.config["vocab_size"]
-        to_the_past = len(self.transformer.layers) * width * num_tokens * (num_tokens + 1)
-        return num_tokens * per_token + to_the_past
+    @property
+    def cost(self) -> AttentionCost:
+        """Multiply-accumulates of decoding."""
+        sizes = {name: self.config[name] for name in AttentionCost._fields}
+        return AttentionCost(**sizes)
 
 
 def extend(layer: nn.Module, x: torch.Tensor, past: KeysAndValues) -> KeysAndValues:

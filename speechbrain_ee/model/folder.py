@@ -11,12 +11,12 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 from torch import nn
 
+from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.greedy import GreedyCTC
 from ee_runtime.errors import shortened
 from ee_runtime.files import write_whole
 from ee_runtime.special_tokens import BLANK_INDEX
 from speechbrain_ee import lobes
-from speechbrain_ee.decoders.attention import GreedyAttention
 from speechbrain_ee.lobes.state_dicts import check_same, load_strict
 from speechbrain_ee.model.checks import ShapesOnly, check_arguments, check_counts, read_json_object, read_shapes
 

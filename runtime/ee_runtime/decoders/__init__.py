@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CTC decoders: from the output of an exit to text."""
+"""Decoders: from the output of an exit to text."""

@@ -9,13 +9,14 @@ import torch
 from speechbrain.decoders import S2STransformerGreedySearcher
 from unit.models import D_MODEL, make_joint_heads, make_tokenizer
 
+from ee_runtime.decoders.attention import GreedyAttention
+from ee_runtime.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
 from ee_runtime.decoders.base import best_tokens
 from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.decoders.speculation import speculative_search
 from ee_runtime.special_tokens import BOS_INDEX, EOS_INDEX
-from speechbrain_ee.decoders.attention import BeamAttention, GreedyAttention, RescoreAttention
-from speechbrain_ee.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
+from speechbrain_ee.decoders.attention import BeamAttention, RescoreAttention
 from speechbrain_ee.decoders.make import make_decoder
-from speechbrain_ee.decoders.speculation import speculative_search
 from speechbrain_ee.text.language_model import make_language_model
 
 LENGTHS = torch.tensor([30, 21, 9])
@@ -109,7 +110,7 @@ def test_an_utterance_alone_is_the_same_as_in_a_batch(tokenizer, output, kind):
 @pytest.mark.parametrize("kind", [GreedyAttention, BeamAttention])
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 1.0])
 def test_no_token_past_the_limit_even_if_eos_never_comes(tokenizer, output, kind, ratio, monkeypatch):
-    monkeypatch.setattr("speechbrain_ee.decoders.attention_search.MAX_REPEATS", 99)  # no loop is cut
+    monkeypatch.setattr("ee_runtime.decoders.attention_search.MAX_REPEATS", 99)  # no loop is cut
     output.attention_decoder.output.bias.data[EOS_INDEX] = -1e9
     options = {} if kind is GreedyAttention else {"ctc_weight": 0.0}
     hypotheses = search(kind(tokenizer, max_decode_ratio=ratio, **options), output)
@@ -189,7 +190,7 @@ def test_speculative_equals_greedy_search_for_every_draft(tokenizer, seed, max_t
 def test_scoring_its_own_text_gives_the_scores_of_the_search(tokenizer, output):
     one = output.row(0)
     (said,) = greedy_search(one, [limit(30)])
-    (told,) = score_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), [said.tokens])
+    (told,) = score_texts(one, one.start_attention(), [said.tokens])
     assert told.log_probs[: len(said.log_probs)] == pytest.approx(said.log_probs, abs=1e-4)
     assert told.entropies[: len(said.entropies)] == pytest.approx(said.entropies, abs=1e-4)
 
@@ -211,7 +212,7 @@ def test_rescoring_takes_the_hypothesis_with_the_best_attention_score(tokenizer,
     for row, chosen in enumerate(search(decoder, output)):
         one = output.row(row)
         texts = [tokenizer.encode(hypothesis.text) for hypothesis in decoder.ctc.n_best(one)[0]]
-        told = score_texts(one.attention_decoder, one.attention_decoder.start(one.state, one.lengths), texts)
+        told = score_texts(one, one.start_attention(), texts)
         assert sum(chosen.log_probs) == pytest.approx(max(sum(each.log_probs) for each in told), abs=1e-4)
         assert len(texts) > 1
 

@@ -68,7 +68,7 @@ def test_unsupported_decodings_and_options_are_refused(tmp_path, make, decoding,
     ("module", "absent"),
     [
         ("decoders.names", ["torch", "speechbrain"]),
-        ("decoders.alignment", ["speechbrain_ee.corpora", "speechbrain_ee.training", "kaldialign", "soundfile"]),
+        ("lobes.exit_output", ["speechbrain_ee.corpora", "speechbrain_ee.training", "kaldialign", "soundfile"]),
     ],
 )
 def test_imports_stay_small(module, absent):

@@ -87,7 +87,7 @@ def test_macs_are_what_torch_counts(decoder, num_tokens):
         state = decoder.start(states[:1], LENGTHS[:1])
         for part in tokens[:1].split(1, dim=1):
             state, _ = decoder.advance(state, part)
-    assert counter.get_total_flops() / 2 == decoder.start_macs(20) + decoder.text_macs(20, num_tokens)
+    assert counter.get_total_flops() / 2 == decoder.cost.start_macs(20) + decoder.cost.text_macs(20, num_tokens)
 
 
 def test_the_end_of_the_table_of_positions_is_an_error():

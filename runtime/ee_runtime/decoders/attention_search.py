@@ -1,26 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy search, beam search and scoring of given texts with an attention decoder that caches keys and values.
+"""Greedy search and scoring of given texts with an attention decoder that keeps keys and values.
 
-SpeechBrain's searchers run the whole text through the attention decoder for every token, and depend on the padded
-length of the batch. The searches here keep keys and values, and an utterance depends on its own length only. A test
-compares their results with SpeechBrain's.
+An utterance depends on its own length only. A test compares the results with those of SpeechBrain's searchers, which
+run the whole text through the attention decoder for every token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import torch
-from speechbrain.decoders.seq2seq import S2SBeamSearcher
-
+from ee_runtime.backend import AttentionRun, ExitOutput
 from ee_runtime.special_tokens import BOS_INDEX, EOS_INDEX
-from speechbrain_ee.decoders.entropy import shannon_entropy
-from speechbrain_ee.lobes.attention_decoder import AttentionDecoder, DecoderState
-
-if TYPE_CHECKING:
-    from speechbrain_ee.lobes.heads import ExitOutput
 
 # A phrase that repeats more often than this is a loop, if the text is longer than is likely given the CTC text.
 MAX_REPEATS = 6
@@ -73,7 +64,6 @@ class Limit:
         return cls(max_tokens, min(max_tokens, 10 + num_ctc_tokens + num_ctc_tokens // 2))
 
 
-@torch.no_grad()
 def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesis]:
     """Search greedily in a batch; an utterance leaves the batch when its text ends.
 
@@ -89,28 +79,26 @@ def greedy_search(output: ExitOutput, limits: Sequence[Limit]) -> list[Hypothesi
     list of Hypothesis
         One per utterance.
     """
-    attention_decoder = output.attention_decoder
-    growing = [GrowingText(limit) for limit in limits]
-    state = attention_decoder.start(output.state, output.lengths)
+    run, growing = output.start_attention(), [GrowingText(limit) for limit in limits]
     alive = list(range(len(growing)))
-    tokens = torch.full((len(alive), 1), BOS_INDEX, device=output.state.device)
+    tokens = [[BOS_INDEX] for _ in alive]
     while alive:
-        state, log_probs = attention_decoder.advance(state, tokens)
-        log_probs = log_probs[:, -1]
-        best = log_probs.max(-1)
-        rows = zip(alive, best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs).tolist(), strict=True)
-        kept = [place for place, row in enumerate(rows) if growing[row[0]].read(*row[1:])]
-        if not kept:
-            break
-        tokens = best.indices.unsqueeze(1)
-        if len(kept) < len(alive):
-            index = torch.tensor(kept, device=tokens.device)
-            state, tokens, alive = state.select(index), tokens[index], [alive[place] for place in kept]
-    macs = [
-        attention_decoder.start_macs(frames) + attention_decoder.text_macs(frames, one.num_read)
+        found = run.read(tokens)
+        tokens = found.best_tokens.tolist()
+        rows = zip(alive, tokens, found.best_log_probs.tolist(), found.entropies.tolist(), strict=True)
+        kept = [
+            place
+            for place, (position, (token,), (log_prob,), (entropy,)) in enumerate(rows)
+            if growing[position].read(token, log_prob, entropy)
+        ]
+        if kept and len(kept) < len(alive):
+            run.keep(kept)
+        alive, tokens = [alive[place] for place in kept], [tokens[place] for place in kept]
+    cost = output.attention_decoder.cost
+    return [
+        one.hypothesis(cost.start_macs(frames) + cost.text_macs(frames, one.num_read))
         for one, frames in zip(growing, output.lengths.tolist(), strict=True)
     ]
-    return [one.hypothesis(spent) for one, spent in zip(growing, macs, strict=True)]
 
 
 class GrowingText:
@@ -180,68 +168,31 @@ def cut_loop(tokens: list[int], limit: Limit) -> list[int]:
     return tokens
 
 
-@torch.no_grad()
-def score_texts(
-    attention_decoder: AttentionDecoder, state: DecoderState, texts: Sequence[list[int]]
-) -> list[Hypothesis]:
+def score_texts(output: ExitOutput, run: AttentionRun, texts: Sequence[list[int]]) -> list[Hypothesis]:
     """Score given texts with the attention decoder in one pass.
 
     Arguments
     ---------
-    attention_decoder : AttentionDecoder
-        The attention decoder of the exit.
-    state : DecoderState
-        Its state after ``start`` on one utterance.
+    output : ExitOutput
+        Output of an exit with an attention decoder for one utterance.
+    run : AttentionRun
+        The attention decoder, started on that output.
     texts : sequence of list of int
         Tokens without BOS and EOS.
 
     Returns
     -------
     list of Hypothesis
-        One per text; their ``macs`` do not include ``start``.
+        One per text; their ``macs`` do not include the start of the attention decoder.
     """
-    num_frames, device = state.memory[0][0].shape[2], state.memory[0][0].device
+    cost, (num_frames,) = output.attention_decoder.cost, output.lengths.tolist()
     longest = max(map(len, texts))
-    rows = [[BOS_INDEX, *text, *[EOS_INDEX] * (longest - len(text))] for text in texts]
-    state = state.select(torch.zeros(len(texts), dtype=torch.long, device=device))
-    _, log_probs = attention_decoder.advance(state, torch.tensor(rows, device=device))
-    found = []
-    for text, own in zip(texts, log_probs, strict=True):
-        own = own[: len(text) + 1]
-        of_targets = own.gather(-1, torch.tensor([*text, EOS_INDEX], device=device).unsqueeze(-1)).squeeze(-1)
-        macs = attention_decoder.text_macs(num_frames, len(text) + 1)
-        found.append(Hypothesis(text, of_targets.tolist(), shannon_entropy(own).tolist(), macs))
-    return found
-
-
-class BeamSearcher(S2SBeamSearcher):
-    """SpeechBrain's beam search of one utterance over an attention decoder that caches keys and values."""
-
-    def __init__(self, output: ExitOutput, max_tokens: int, **options):
-        super().__init__(BOS_INDEX, EOS_INDEX, 0.0, 1.0, using_eos_threshold=False, **options)
-        self.attention_decoder, self.max_tokens = output.attention_decoder, max_tokens
-        self.vocab_size = output.log_probs.shape[-1]
-        self.start = output.attention_decoder.start(output.state, output.lengths)
-        self.steps = 0
-
-    def set_n_out(self):
-        """Return the size of the vocabulary."""
-        return self.vocab_size
-
-    def change_max_decoding_length(self, min_decode_steps, max_decode_steps):
-        """Return the smallest and the largest number of steps."""
-        return 0, self.max_tokens + 1  # the last step is for EOS
-
-    def reset_mem(self, batch_size, device):
-        """Return the state of all hypotheses before the first token."""
-        return self.start.select(torch.zeros(batch_size, dtype=torch.long, device=device))
-
-    def permute_mem(self, memory, index):
-        """Return the state of the hypotheses that continue."""
-        return memory.select(index)
-
-    def forward_step(self, inp_tokens, memory, enc_states, enc_lens):
-        """Read one more token of every hypothesis."""
-        self.steps += 1
-        memory, log_probs = self.attention_decoder.advance(memory, inp_tokens.unsqueeze(1))
-        return log_probs[:, -1], memory, None
+    run.keep([0] * len(texts))
+    found = run.read([[BOS_INDEX, *text, *[EOS_INDEX] * (longest - len(text))] for text in texts])
+    scored = []
+    for text, log_probs, entropies in zip(texts, found.log_probs, found.entropies.tolist(), strict=True):
+        targets = [*text, EOS_INDEX]
+        of_targets = log_probs[list(range(len(targets))), targets].tolist()
+        macs = cost.text_macs(num_frames, len(targets))
+        scored.append(Hypothesis(text, of_targets, entropies[: len(targets)], macs))
+    return scored

@@ -4,21 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import torch
-from torchaudio.functional import forced_align
-
+from ee_runtime.backend import ExitOutput
 from ee_runtime.special_tokens import BLANK_INDEX
 from ee_runtime.text.ctc_paths import ctc_frames_needed, token_runs
 from ee_runtime.text.spans import Span, word_positions
-
-if TYPE_CHECKING:
-    from speechbrain_ee.lobes.heads import ExitOutput
-    from speechbrain_ee.text.tokenizer import Tokenizer
+from ee_runtime.text.vocabulary import Vocabulary
 
 
-def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Tokenizer) -> list[Span]:
+def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float], tokenizer: Vocabulary) -> list[Span]:
     """Align the words of a text to frames.
 
     Arguments
@@ -29,7 +23,7 @@ def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float
         Tokens of the text.
     probs : sequence of float
         Probability of each token; the confidence of a word is the lowest probability of its tokens.
-    tokenizer : Tokenizer
+    tokenizer : Vocabulary
         Its pieces mark the beginnings of words.
 
     Returns
@@ -39,18 +33,19 @@ def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float
 
     Example
     -------
-    >>> from speechbrain_ee.lobes.heads import ExitOutput
-    >>> from speechbrain_ee.text.tokenizer import Tokenizer
-    >>> tokenizer = Tokenizer.train(["a b"], path=getfixture("tmp_path") / "char.model", model_type="char")
-    >>> tokens = tokenizer.encode("b")
-    >>> frames = torch.tensor([0, 0, tokens[0], tokens[1], 0])
-    >>> log_probs = torch.nn.functional.one_hot(frames, tokenizer.vocab_size).float().mul(9).log_softmax(-1)
-    >>> align_words(ExitOutput(log_probs.unsqueeze(0), torch.tensor([5])), tokens, [0.9, 0.8], tokenizer)
+    >>> import numpy as np
+    >>> from ee_runtime.text.vocabulary import PieceVocabulary
+    >>> class Output:
+    ...     lengths = np.array([5])
+    ...     def align(self, tokens):
+    ...         return [0, 0, 3, 4, 0]
+    >>> vocabulary = PieceVocabulary(["<unk>", "<s>", "</s>", "▁", "b"])
+    >>> align_words(Output(), [3, 4], [0.9, 0.8], vocabulary)
     [Span(text='b', start=3, end=4, confidence=0.8)]
     """
     if not tokens:
         return []
-    places = _token_frames(output.log_probs, tokens)
+    places = _token_frames(output, tokens)
     return [
         Span(
             text=tokenizer.decode([tokens[i] for i in word]),
@@ -62,14 +57,12 @@ def align_words(output: ExitOutput, tokens: Sequence[int], probs: Sequence[float
     ]
 
 
-def _token_frames(log_probs: torch.Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
+def _token_frames(output: ExitOutput, tokens: Sequence[int]) -> list[tuple[int, int]]:
     """Return the first frame of each token and the frame after its last."""
-    frames = log_probs.shape[1]
+    (frames,) = output.lengths.tolist()
     if ctc_frames_needed(tokens) > frames or BLANK_INDEX in tokens:
         return [
             (frames * i // len(tokens), max(frames * i // len(tokens) + 1, frames * (i + 1) // len(tokens)))
             for i in range(len(tokens))
         ]
-    targets = torch.tensor([list(tokens)], dtype=torch.int32, device=log_probs.device)
-    path, _ = forced_align(log_probs.detach().float().contiguous(), targets, blank=BLANK_INDEX)
-    return [(start, end) for _, start, end in token_runs(path[0].tolist())]
+    return [(start, end) for _, start, end in token_runs(output.align(tokens))]

@@ -9,22 +9,15 @@ which is available at no cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import torch
-
+from ee_runtime.backend import ExitOutput
+from ee_runtime.decoders.attention_search import GrowingText, Hypothesis, Limit
 from ee_runtime.special_tokens import BOS_INDEX
-from speechbrain_ee.decoders.attention_search import GrowingText, Hypothesis, Limit
-from speechbrain_ee.decoders.entropy import shannon_entropy
-
-if TYPE_CHECKING:
-    from speechbrain_ee.lobes.heads import ExitOutput
 
 REALIGN_WINDOW = 4  # draft tokens in which the attention decoder's token is searched for after a disagreement
 FIRST_WINDOW = 8  # draft tokens in the first pass; rejected tokens cost computation
 
 
-@torch.no_grad()
 def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -> tuple[Hypothesis, dict[str, int]]:
     """Search greedily with a draft.
 
@@ -40,24 +33,24 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
     Returns
     -------
     tuple
-        The hypothesis of :func:`~speechbrain_ee.decoders.attention_search.greedy_search`, and counts: ``passes`` of the
+        The hypothesis of :func:`~ee_runtime.decoders.attention_search.greedy_search`, and counts: ``passes`` of the
         attention decoder, draft tokens ``offered`` to it, and draft tokens ``accepted``.
     """
-    attention_decoder, frames = output.attention_decoder, int(output.lengths)
-    growing, state = GrowingText(limit), attention_decoder.start(output.state, output.lengths)
+    cost, max_length = output.attention_decoder.cost, output.attention_decoder.max_length
+    (frames,) = output.lengths.tolist()
+    growing, run = GrowingText(limit), output.start_attention()
     counts = {"passes": 0, "offered": 0, "accepted": 0}
-    macs = attention_decoder.start_macs(frames)
+    macs = cost.start_macs(frames)
     last, draft, window = BOS_INDEX, list(draft), FIRST_WINDOW
     while True:
-        before = state.num_tokens
-        offered = draft[: min(window, attention_decoder.max_length - 1 - before)]
-        tokens = torch.tensor([[last, *offered]], device=output.state.device)
-        state, log_probs = attention_decoder.advance(state, tokens)
+        before = run.num_tokens
+        offered = draft[: min(window, max_length - 1 - before)]
+        found = run.read([[last, *offered]])
         counts["passes"] += 1
         counts["offered"] += len(offered)
-        macs += attention_decoder.text_macs(frames, state.num_tokens) - attention_decoder.text_macs(frames, before)
-        best = log_probs[0].max(-1)
-        chosen = zip(best.indices.tolist(), best.values.tolist(), shannon_entropy(log_probs[0]).tolist(), strict=True)
+        macs += cost.text_macs(frames, run.num_tokens) - cost.text_macs(frames, before)
+        columns = (found.best_tokens, found.best_log_probs, found.entropies)
+        chosen = zip(*(one[0].tolist() for one in columns), strict=True)
         accepted = 0
         for place, (token, log_prob, entropy) in enumerate(chosen):
             if not growing.read(token, log_prob, entropy):
@@ -69,7 +62,7 @@ def speculative_search(output: ExitOutput, limit: Limit, draft: Sequence[int]) -
             else:
                 break
         counts["accepted"] += accepted
-        state = state.cut(before + 1 + accepted)
+        run.cut(before + 1 + accepted)
         window = 2 * max(window, 1) if accepted == len(offered) else max(1, 2 * accepted)
         draft = _realign(draft[accepted:], last)
 
