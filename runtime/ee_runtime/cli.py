@@ -59,8 +59,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=float, help="largest number of MACs per second of audio")
     parser.add_argument("--deadline-ms", type=float, help="largest time in ms for a file, or for four parts of it")
     parser.add_argument("--calibration", type=Path, help="a calibration.json; default: that of the model")
-    parser.add_argument("--decoding", choices=["greedy", "beam"], default="greedy", help="default: %(default)s")
-    parser.add_argument("--beam-size", type=int, default=50, help="default: %(default)s")
+    parser.add_argument(
+        "--decoding",
+        default="greedy",
+        metavar="NAME",
+        help="greedy: with the attention decoders if the model has any, otherwise CTC; ctc: greedy CTC; beam: CTC beam "
+        "of a model without attention decoders; rescore: CTC beam, rescored by the attention decoder; default: greedy",
+    )
+    parser.add_argument("--beam-size", type=int, help="default: 50 for beam, 10 for rescore")
     parser.add_argument("--threads", type=int, help="CPU threads; default: the CPUs that this process may use")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")

@@ -8,19 +8,20 @@ no parts that exports never have, such as weights in other files (:mod:`ee_runti
 from __future__ import annotations
 
 import hashlib
-import math
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from ee_runtime.cost import CostModel
+from ee_runtime.export_attention import AttentionExport, read_attention
+from ee_runtime.export_checks import GraphFile, graph_file, graph_files, number, numbers, text
 from ee_runtime.files import lfs_hint, parse_json, read_bytes
 from ee_runtime.graph_check import check_graph
 from ee_runtime.special_tokens import SPECIAL_TOKENS
 
 EXPORT_FILE = "export.json"
-FORMAT = 1
+FORMAT, FORMAT_WITH_ATTENTION = 1, 2  # so that a runtime that knows no attention decoders refuses them
 MAX_EXPORT_BYTES = 16 * 2**20
 MAX_EXITS = 200
 MAX_VOCAB = 100_000
@@ -28,24 +29,6 @@ MAX_VOCAB = 100_000
 
 class ExportError(ValueError):
     """An exported model cannot be used; the message says why and what to do."""
-
-
-class GraphFile(NamedTuple):
-    """A graph of the export.
-
-    Arguments
-    ---------
-    name : str
-        File name in the folder.
-    size : int
-        Bytes.
-    sha256 : str
-        64 hexadecimal digits.
-    """
-
-    name: str
-    size: int
-    sha256: str
 
 
 class Export(NamedTuple):
@@ -85,6 +68,8 @@ class Export(NamedTuple):
         Head and scores of each exit.
     change : GraphFile
         The exit score that compares two exits.
+    attention : AttentionExport | None
+        Attention decoders; None if no exit has one.
     """
 
     folder: Path
@@ -103,6 +88,7 @@ class Export(NamedTuple):
     segments: list[GraphFile]
     exits: list[GraphFile]
     change: GraphFile
+    attention: AttentionExport | None = None
 
 
 def read_export(folder: str | Path) -> Export:
@@ -129,8 +115,11 @@ def read_export(folder: str | Path) -> Export:
         values = parse_json(data)
         if not isinstance(values, dict):
             raise ValueError("is not a JSON object")
-        if values.get("format") != FORMAT:
-            raise ValueError(f"format {str(values.get('format'))[:20]} is not {FORMAT}: use the version that wrote it")
+        if values.get("format") not in (FORMAT, FORMAT_WITH_ATTENTION):
+            raise ValueError(
+                f"format {str(values.get('format'))[:20]} is not {FORMAT} or {FORMAT_WITH_ATTENTION}: use the version "
+                "that wrote it"
+            )
         return _checked(folder, values)
     except KeyError as error:
         raise ExportError(f"{path}: {error} is missing: export the model again") from None
@@ -172,10 +161,8 @@ def read_graph(folder: Path, graph: GraphFile) -> bytes:
 
 
 def _checked(folder: Path, values: Mapping) -> Export:
-    exit_layers = _numbers(values, "exit_layers", int, 1, MAX_EXITS)
-    if not isinstance(exit_layers, list) or not isinstance(values["params"], list):
-        raise ValueError("exit_layers or params is not a list")
-    if list(exit_layers) != sorted(set(exit_layers)) or not 0 < len(exit_layers) <= MAX_EXITS:
+    exit_layers = numbers(values, "exit_layers", int, 1, MAX_EXITS)
+    if exit_layers != sorted(set(exit_layers)) or not 0 < len(exit_layers) <= MAX_EXITS:
         raise ValueError(f"exit_layers {exit_layers} are not increasing")
     vocab = values["vocab"]
     if not isinstance(vocab, list) or not len(SPECIAL_TOKENS) < len(vocab) <= MAX_VOCAB:
@@ -187,63 +174,33 @@ def _checked(folder: Path, values: Mapping) -> Export:
     names = values["score_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("score_names is not a list of names")
-    files = {name: _graph(values["graphs"], name) for name in ("features", "segments", "exits", "change")}
-    for name in ("segments", "exits"):
-        if len(files[name]) != len(exit_layers):
-            raise ValueError(f"there are {len(files[name])} {name} for {len(exit_layers)} exit layers")
+    graphs = values["graphs"]
+    files = {name: graph_files(graphs, name) for name in ("segments", "exits")}
+    for name, found in files.items():
+        if len(found) != len(exit_layers):
+            raise ValueError(f"there are {len(found)} {name} for {len(exit_layers)} exit layers")
+    has_attention = values["format"] == FORMAT_WITH_ATTENTION
     return Export(
         folder=folder,
-        model=_text(values, "model"),
-        precision=_text(values, "precision"),
-        sample_rate=_numbers(values, "sample_rate", int, 1000, 400_000),
-        min_seconds=_numbers(values, "min_seconds", float, 0, 60),
-        max_part_s=_numbers(values, "max_part_s", float, 0.1, 3600),
+        model=text(values, "model"),
+        precision=text(values, "precision"),
+        sample_rate=number(values, "sample_rate", int, 1000, 400_000),
+        min_seconds=number(values, "min_seconds", float, 0, 60),
+        max_part_s=number(values, "max_part_s", float, 0.1, 3600),
         max_output_frames=None
         if values["max_output_frames"] is None
-        else _numbers(values, "max_output_frames", int, 1, 2**31),
+        else number(values, "max_output_frames", int, 1, 2**31),
         exit_layers=tuple(exit_layers),
-        params=tuple(_numbers(values, "params", int, 0, 2**53)),
+        params=tuple(numbers(values, "params", int, 0, 2**53)),
         vocab=vocab,
         score_names=tuple(names),
         cost=_cost(values["cost"], len(exit_layers)),
-        features=files["features"][0],
+        features=graph_file(graphs, "features"),
         segments=files["segments"],
         exits=files["exits"],
-        change=files["change"][0],
+        change=graph_file(graphs, "change"),
+        attention=read_attention(values, len(exit_layers), len(vocab)) if has_attention else None,
     )
-
-
-def _text(values: Mapping, name: str) -> str:
-    if not isinstance(values[name], str):
-        raise ValueError(f"{name} is not text")
-    return values[name]
-
-
-def _numbers(values: Mapping, name: str, kind: type, low: float, high: float):
-    """Return a number, or a list of numbers, within limits."""
-    given = values[name]
-    for one in given if isinstance(given, list) else [given]:
-        is_number = isinstance(one, int if kind is int else int | float) and not isinstance(one, bool)
-        if not is_number or not math.isfinite(one) or not low <= one <= high:
-            raise ValueError(f"{name} {str(one)[:40]} is not a number from {low} to {high}")
-    return given
-
-
-def _graph(graphs: object, name: str) -> list[GraphFile]:
-    if not isinstance(graphs, dict):
-        raise ValueError("graphs is not an object")
-    entries = graphs[name] if isinstance(graphs[name], list) else [graphs[name]]
-    found = []
-    for entry in entries:
-        if not isinstance(entry, dict):
-            raise ValueError(f"graphs: {name} has an entry that is not an object")
-        file, size, digest = entry["file"], entry["bytes"], entry["sha256"]
-        if not isinstance(file, str) or not file or Path(file).name != file or file.startswith("."):
-            raise ValueError(f"graphs: {str(file)[:60]!r} is not the name of a file in the folder")
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size < 2**31 or not isinstance(digest, str):
-            raise ValueError(f"graphs: {file[:60]!r} has no size or hash")
-        found.append(GraphFile(file, size, digest))
-    return found
 
 
 def _cost(values: object, num_exits: int) -> CostModel:

@@ -63,6 +63,7 @@ EXIT = Interface(
         "scores": Array(FLOAT, "batch scores"),
     },
 )
+EXIT_WITH_STATE = EXIT._replace(outputs=EXIT.outputs | {"state": Array(FLOAT, "batch frames width")})
 CHANGE = Interface(
     {
         "log_probs": Array(FLOAT, "batch frames vocab"),

@@ -8,8 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ee_runtime.onnx_attention import OnnxAttention, OnnxAttentionRun
 from ee_runtime.path_scores import PATH_SCORES, path_scores
 from ee_runtime.sessions import Graph
+from ee_runtime.text.ctc_paths import align
 
 
 class OnnxOutput:
@@ -27,11 +29,18 @@ class OnnxOutput:
         Exit scores, (batch, number of scores).
     lengths : np.ndarray
         Valid frames, (batch,).
+    state : np.ndarray | None
+        Encoder state for the attention decoder, (batch, frames, d_model); None at an exit without one.
+    attention_decoder : OnnxAttention | None
+        The attention decoder of the exit; None at an exit without one.
     """
 
-    def __init__(self, log_probs, best_log_probs, best_tokens, score_table, lengths):
+    def __init__(
+        self, log_probs, best_log_probs, best_tokens, score_table, lengths, *, state=None, attention_decoder=None
+    ):
         self.log_probs, self.lengths, self.score_table = log_probs, lengths, score_table
         self._best_log_probs, self._best_tokens = best_log_probs, best_tokens
+        self.state, self.attention_decoder = state, attention_decoder
 
     @cached_property
     def best_paths(self) -> list[list[int]]:
@@ -46,12 +55,31 @@ class OnnxOutput:
 
     def keep(self, rows: Sequence[int]) -> OnnxOutput:
         """Return the utterances at positions ``rows`` (in order), cropped to the longest of them."""
-        if len(rows) == len(self.lengths):
-            return self
+        return self if len(rows) == len(self.lengths) else self._select(rows)
+
+    def row(self, row: int) -> OnnxOutput:
+        """Return one utterance as a batch of one without padding."""
+        return self._select([row])
+
+    def _select(self, rows: Sequence[int]) -> OnnxOutput:
         lengths = self.lengths[rows]
         frames = lengths.max()
         arrays = (self.log_probs, self._best_log_probs, self._best_tokens)
-        return OnnxOutput(*(array[rows, :frames] for array in arrays), self.score_table[rows], lengths)
+        return OnnxOutput(
+            *(array[rows, :frames] for array in arrays),
+            self.score_table[rows],
+            lengths,
+            state=None if self.state is None else self.state[rows, :frames],
+            attention_decoder=self.attention_decoder,
+        )
+
+    def align(self, tokens: Sequence[int]) -> list[int]:
+        """Return the most probable CTC path of a text, for a batch of one with enough frames for the text."""
+        return align(self.log_probs[0], tokens)
+
+    def start_attention(self) -> OnnxAttentionRun:
+        """Start the attention decoder of the exit on this batch."""
+        return self.attention_decoder.start(self.state, self.lengths)
 
     def check(self, vocab_size: int) -> None:
         """Check the number of tokens."""
@@ -80,6 +108,8 @@ class OnnxRun:
         (batch, frames, frame_size).
     num_frames : np.ndarray
         (batch,) valid frames, int64.
+    attention : sequence of OnnxAttention | None
+        The attention decoder of each exit; None at exits without one.
     """
 
     def __init__(
@@ -92,10 +122,12 @@ class OnnxRun:
         score_names: Sequence[str],
         feats: np.ndarray,
         num_frames: np.ndarray,
+        attention: Sequence[OnnxAttention | None],
     ):
         self.exit_layers = exit_layers
         self._segments, self._exits, self._change, self._score_names = segments, exits, change, score_names
         self._x, self._lengths, self._segments_run = feats, num_frames, 0
+        self._attention = attention
 
     def advance(self) -> None:
         """Run the next segment."""
@@ -107,7 +139,10 @@ class OnnxRun:
     def output(self, rows: Sequence[int] | None = None) -> OnnxOutput:
         """Run the head of the exit that was reached; on the utterances at positions ``rows`` only, if given."""
         x, lengths = (self._x, self._lengths) if rows is None else self._rows(rows)
-        return OnnxOutput(*self._exits[self._segments_run - 1](x=x, lengths=lengths), lengths)
+        exit_index = self._segments_run - 1
+        arrays, decoder = self._exits[exit_index](x=x, lengths=lengths), self._attention[exit_index]
+        state = None if decoder is None else arrays.pop()
+        return OnnxOutput(*arrays, lengths, state=state, attention_decoder=decoder)
 
     def scores(self, output: OnnxOutput, previous: OnnxOutput | None, names: Sequence[str]) -> list[dict[str, float]]:
         """Compute exit scores by name, one dict per utterance."""

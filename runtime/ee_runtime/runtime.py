@@ -12,10 +12,10 @@ import numpy as np
 
 from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
 from ee_runtime.decoders.base import Decoder
-from ee_runtime.decoders.greedy import GreedyCTC
-from ee_runtime.decoders.prefix_beam import PrefixBeamCTC
+from ee_runtime.decoders.make import make_decoder
 from ee_runtime.export_folder import Export, GraphFile, read_export
-from ee_runtime.interfaces import CHANGE, EXIT, FEATURES, FIRST_SEGMENT, SEGMENT, Interface
+from ee_runtime.interfaces import CHANGE, EXIT, EXIT_WITH_STATE, FEATURES, FIRST_SEGMENT, SEGMENT, Interface
+from ee_runtime.onnx_attention import OnnxAttention, memory_interface, step_interface
 from ee_runtime.onnx_run import OnnxRun
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
 from ee_runtime.sessions import Graph
@@ -40,9 +40,9 @@ class EarlyExitRuntime(Transcriber):
     calibration_file : str or Path, optional
         A ``calibration.json`` of this model; None means the one in the folder, if there is one.
     decoding : str
-        ``greedy`` or ``beam`` (CTC prefix beam search).
-    beam_size : int
-        Hypotheses of the beam search.
+        Name of the decoding, see :func:`ee_runtime.decoders.make.make_decoder`.
+    beam_size : int | None
+        Size of the beam; None means the default of the decoding.
     threads : int | None
         Threads per operation; None means the CPUs that this process may use.
 
@@ -61,7 +61,7 @@ class EarlyExitRuntime(Transcriber):
         policy: Policy | None = None,
         calibration_file: str | Path | None = None,
         decoding: str = "greedy",
-        beam_size: int = 50,
+        beam_size: int | None = None,
         threads: int | None = None,
     ):
         if threads is not None and threads < 1:
@@ -78,15 +78,14 @@ class EarlyExitRuntime(Transcriber):
         self._features = self._graph(self.export.features, FEATURES)
         interfaces = [FIRST_SEGMENT] + [SEGMENT] * (len(self.exit_layers) - 1)
         self._segments = [self._graph(*pair) for pair in zip(self.export.segments, interfaces, strict=True)]
-        self._exits = [self._graph(file, EXIT) for file in self.export.exits]
+        self._attention = self._attention_decoders()
+        interfaces = [EXIT if decoder is None else EXIT_WITH_STATE for decoder in self._attention]
+        self._exits = [self._graph(*pair) for pair in zip(self.export.exits, interfaces, strict=True)]
 
-    def make_decoder(self, decoding: str, *, beam_size: int = 50) -> Decoder:
-        """Make a decoder from its name: ``greedy`` or ``beam``."""
-        if decoding == "greedy":
-            return GreedyCTC(self.tokenizer)
-        if decoding == "beam":
-            return PrefixBeamCTC(self.tokenizer, beam_size=beam_size)
-        raise ValueError(f"decoding {decoding!r}: give greedy or beam")
+    def make_decoder(self, decoding: str, *, beam_size: int | None = None) -> Decoder:
+        """Make a decoder for this model from its name, see :func:`ee_runtime.decoders.make.make_decoder`."""
+        has_attention = self.export.attention is not None
+        return make_decoder(decoding, self.tokenizer, has_attention=has_attention, beam_size=beam_size)
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -157,6 +156,7 @@ class EarlyExitRuntime(Transcriber):
             score_names=self.export.score_names,
             feats=feats,
             num_frames=num_frames,
+            attention=self._attention,
         )
         return run, num_frames.tolist()
 
@@ -166,6 +166,19 @@ class EarlyExitRuntime(Transcriber):
     @cached_property
     def _change_graph(self) -> Graph:
         return self._graph(self.export.change, CHANGE)  # few policies need it
+
+    def _attention_decoders(self) -> list[OnnxAttention | None]:
+        """Return the attention decoder of each exit; None at exits without one."""
+        files = self.export.attention
+        if files is None:
+            return [None] * len(self.exit_layers)
+        sizes = {"nhead": files.nhead, "max_length": files.max_length, "cost": files.cost}
+        of_memory, of_step = memory_interface(files.cost.num_layers), step_interface(files.cost.num_layers)
+        decoders = [
+            OnnxAttention(self._graph(memory, of_memory), self._graph(step, of_step), **sizes)
+            for memory, step in zip(files.memories, files.steps, strict=True)
+        ]
+        return [None if number is None else decoders[number] for number in files.decoder_of_exit]
 
     def _graph(self, file: GraphFile, interface: Interface) -> Graph:
         return Graph(self.export, file, self.threads, interface)

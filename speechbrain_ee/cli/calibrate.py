@@ -71,7 +71,7 @@ def calibrate(
     prepare_process()
     from ee_runtime.calibration.file import CALIBRATION_FILE, write_calibration
     from ee_runtime.calibration.summary import summary
-    from ee_runtime.decoders.greedy import GreedyCTC
+    from ee_runtime.decoders.make import greedy_class
     from ee_runtime.export_folder import read_export
     from speechbrain_ee.calibration.attempts import record_attempt
     from speechbrain_ee.calibration.checks import check_evaluated
@@ -98,7 +98,8 @@ def calibrate(
     folder = run / "eval" / on
     utterances = read_utterances(folder / "utterances.jsonl")
     if is_export(run):
-        model, decoding = read_export(run).model, GreedyCTC.name
+        export = read_export(run)
+        model, decoding = export.model, greedy_class(export.attention is not None).name
     else:
         model, decoding = fingerprint([run / name for name in MODEL_FILES]), greedy_name(load_config(run / CONFIG_FILE))
     check_evaluated(folder, model, decoding)

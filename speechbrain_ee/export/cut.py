@@ -3,9 +3,11 @@
 
 import re
 from collections.abc import Sequence
+from inspect import signature
 
 from torch import nn
 
+from speechbrain_ee.lobes.heads import CTCHeads
 from speechbrain_ee.model.folder import PARTS, build, to_config
 
 
@@ -46,7 +48,11 @@ def keep_exits(modules: nn.ModuleDict, exit_layers: Sequence[int]) -> nn.ModuleD
     heads = config["heads"]
     if "exit_layers" in heads:  # hybrid CTC/attention heads
         at = heads["decoders_at"]
-        heads |= {"exit_layers": wanted, "decoders_at": None if at is None else [one for one in at if one in wanted]}
+        kept = None if at is None else [one for one in at if one in wanted]
+        heads |= {"exit_layers": wanted, "decoders_at": kept}
+        if kept == []:  # only exits without a decoder remain
+            config["heads"] = {name: heads[name] for name in signature(CTCHeads).parameters if name in heads}
+            config["heads"] |= {"class": CTCHeads.__name__, "num_exits": len(wanted)}
     else:
         heads["num_exits"] = len(wanted)
     cut = build(config)

@@ -4,29 +4,25 @@
 import hashlib
 import json
 import logging
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ee_runtime.calibration.file import CALIBRATION_FILE
-from ee_runtime.export_folder import EXPORT_FILE, FORMAT
+from ee_runtime.export_folder import EXPORT_FILE, FORMAT, FORMAT_WITH_ATTENTION
 from ee_runtime.files import write_whole
 from ee_runtime.policies import policy_from_dict
+from speechbrain_ee.export.attention import attention_values, write_attention
 from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
 from speechbrain_ee.export.pretrained_forms import scale_rows
-from speechbrain_ee.export.quantize import quantize
+from speechbrain_ee.export.write import EXAMPLE_FRAMES, example_batch, write_graph
 from speechbrain_ee.inference.asr import EarlyExitASR
 
-OPSET = 20
-EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 50  # shapes while tracing; both axes are dynamic in the graphs
 OLDEST_TORCH = (2, 8)
-MAX_GRAPH_BYTES = 2**31 - 2**20  # limit of protobuf, less room for the nodes
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +56,31 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     out.mkdir(parents=True, exist_ok=True)
     features, encoder, heads = (asr.mods[name].eval() for name in ("features", "encoder", "heads"))
     encoder = scale_rows(export_form(encoder)) if int8 else export_form(encoder)
+    has_attention = heads.has_decoders
     num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
-    state = _example(EXAMPLE_FRAMES, width)
-    first = _example(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
+    state = example_batch(EXAMPLE_FRAMES, width)
+    first = example_batch(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
     graphs: dict = {"segments": [], "exits": []}
-    wavs = _example(asr.sample_rate)
+    wavs = example_batch(asr.sample_rate)
     inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
-    graphs["features"] = _write(features_form(features), out / "features.onnx", inputs, ["feats", "num_frames"])
+    graphs["features"] = write_graph(features_form(features), out / "features.onnx", inputs, ["feats", "num_frames"])
     for index in range(num_exits):
         example = first if index == 0 else state
         outputs = ["y", "out_lengths"] if index == 0 else ["y"]
         inputs = {"x": example[0], "lengths": example[1]}
         path = out / f"segment{index}.onnx"
-        graphs["segments"].append(_write(SegmentForm(encoder, index), path, inputs, outputs, int8=int8))
+        graphs["segments"].append(write_graph(SegmentForm(encoder, index), path, inputs, outputs, int8=int8))
         outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
+        outputs += ["state"] if has_attention and heads.decoder(index) is not None else []
         inputs = {"x": state[0], "lengths": state[1]}
-        graphs["exits"].append(_write(ExitForm(encoder, heads, index), out / f"exit{index}.onnx", inputs, outputs))
-    pair = [_example(EXAMPLE_FRAMES, vocab)[0].log_softmax(-1) for _ in range(2)]
+        graphs["exits"].append(write_graph(ExitForm(encoder, heads, index), out / f"exit{index}.onnx", inputs, outputs))
+    pair = [example_batch(EXAMPLE_FRAMES, vocab)[0].log_softmax(-1) for _ in range(2)]
     inputs = {"log_probs": pair[0], "previous_log_probs": pair[1], "lengths": state[1]}
-    graphs["change"] = _write(ChangeForm(), out / "change.onnx", inputs, ["change"])
+    graphs["change"] = write_graph(ChangeForm(), out / "change.onnx", inputs, ["change"])
+    if has_attention:
+        graphs |= write_attention(heads.decoders, out, int8=int8)
     values = {
-        "format": FORMAT,
+        "format": FORMAT_WITH_ATTENTION if has_attention else FORMAT,
         "model": _fingerprint(asr.fingerprint, graphs) if int8 else asr.fingerprint,
         "precision": "int8" if int8 else "fp32",
         "sample_rate": asr.sample_rate,
@@ -92,6 +92,7 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
         "score_names": list(GRAPH_SCORES),
         "cost": encoder.cost_model(heads.macs(1))._asdict(),
         "vocab": asr.hparams.tokenizer.vocab_list,
+        **({"attention": attention_values(heads)} if has_attention else {}),
         "graphs": graphs,
     }
     write_whole(out / EXPORT_FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
@@ -115,39 +116,3 @@ def _check(asr: EarlyExitASR) -> None:
         raise ImportError('export needs onnx and onnxscript: pip install "speechbrain_ee[onnx]"')
     if asr.fingerprint is None:
         raise ValueError("the model was not loaded from files: load it with EarlyExitASR.from_hparams")
-
-
-def _example(frames: int, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    lengths = torch.tensor([frames, frames - 1, frames // 2])
-    return torch.randn(EXAMPLE_BATCH, frames, *size, generator=torch.Generator().manual_seed(0)), lengths
-
-
-def _write(
-    module: nn.Module, path: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], *, int8: bool = False
-) -> dict:
-    """Write a graph with dynamic batch and length; return its entry in ``export.json``."""
-    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
-    axes = [{0: batch, 1: time} if one.dim() > 1 else {0: batch} for one in inputs.values()]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            dynamo=True,
-            dynamic_shapes=tuple(axes),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            opset_version=OPSET,
-            verbose=False,
-        )
-    size = sum(tensor.const_value.nbytes for tensor in program.model.graph.initializers.values())
-    if size > MAX_GRAPH_BYTES:
-        raise ValueError(
-            f"{path.name} would have {size} bytes, and ONNX files end at 2 GB: use exits after fewer layers"
-        )
-    data = program.model_proto.SerializeToString()
-    if int8:
-        data = quantize(data)
-    write_whole(path, data)
-    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

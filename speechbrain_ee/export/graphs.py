@@ -42,7 +42,8 @@ class ExitForm(nn.Module):
     """The head and the scores of one exit.
 
     (x, lengths) -> log_probs (batch, frames, vocab), best_log_probs and best_tokens (batch, frames), scores (batch,
-    number of :data:`GRAPH_SCORES`).
+    number of :data:`GRAPH_SCORES`); at an exit with an attention decoder also the state that it reads, (batch, frames,
+    d_model).
     """
 
     def __init__(self, encoder: ExitEncoder, heads: CTCHeads, exit_index: int):
@@ -54,7 +55,9 @@ class ExitForm(nn.Module):
         output = self.heads.head(self.exit_index, self.encoder.exit_state(x), lengths)
         scores = compute_scores(output, names=GRAPH_SCORES)
         best_log_probs, best_tokens = output.best
-        return output.log_probs, best_log_probs, best_tokens, torch.stack([scores[name] for name in GRAPH_SCORES], 1)
+        table = torch.stack([scores[name] for name in GRAPH_SCORES], 1)
+        states = () if output.attention_decoder is None else (output.state,)
+        return output.log_probs, best_log_probs, best_tokens, table, *states
 
 
 class ChangeForm(nn.Module):

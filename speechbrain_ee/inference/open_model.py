@@ -52,7 +52,7 @@ def open_model(
     calibration_file : str | Path | None
         A ``calibration.json`` of this model; None means its own.
     decoding : str
-        Name of the decoding; an export has ``greedy`` and ``beam``.
+        Name of the decoding; an export has those of :func:`ee_runtime.decoders.make.make_decoder`.
     decoder_options : dict | None
         Options of :func:`~speechbrain_ee.decoders.make.make_decoder`; an export takes ``beam_size``.
     run_opts : dict | None

@@ -11,8 +11,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 from torch import nn
 
-from ee_runtime.decoders.attention import GreedyAttention
-from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.decoders.make import greedy_class
 from ee_runtime.errors import shortened
 from ee_runtime.files import write_whole
 from ee_runtime.special_tokens import BLANK_INDEX
@@ -253,4 +252,4 @@ def greedy_name(config: dict) -> str:
     'greedy CTC'
     """
     heads = LOBES["heads"].get(config["heads"]["class"])
-    return (GreedyAttention if heads is not None and heads.has_decoders else GreedyCTC).name
+    return greedy_class(heads is not None and heads.has_decoders).name
