@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class StepForm(nn.Module):
     def __init__(self, decoder: AttentionDecoder):
         super().__init__()
         self.embedding, self.norm, self.output = decoder.embedding, decoder.transformer.norm, decoder.output
-        self.register_buffer("positions", decoder.positions.pe[0].clone(), persistent=False)
+        self.positions = _Positions(decoder.config["d_model"])
         self.layers = nn.ModuleList(_LayerForm(layer) for layer in decoder.transformer.layers)
 
     def forward(
@@ -94,7 +95,7 @@ class StepForm(nn.Module):
         """
         before, frames = past[0].shape[3], memory[1].shape[2]
         places = before + torch.arange(tokens.shape[2], device=tokens.device)
-        x = self.embedding(tokens) + self.positions[places]
+        x = self.embedding(tokens) + self.positions(places)
         later = torch.arange(before + tokens.shape[2], device=tokens.device) > places[:, None]
         padding = torch.where(padding_mask(lengths, frames), MASKED, 0.0)[:, None, None, :]
         later, extended = torch.where(later, MASKED, 0.0), []
@@ -105,6 +106,19 @@ class StepForm(nn.Module):
         log_probs = self.output(self.norm(x)).log_softmax(-1)
         best = log_probs.max(-1)
         return *Predictions(log_probs, best.values, best.indices, shannon_entropy(log_probs)), *extended
+
+
+class _Positions(nn.Module):
+    """SpeechBrain's ``PositionalEncoding`` without its table, which would take most of the space of a small graph."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        frequencies = torch.exp(torch.arange(0, width, 2).float() * -(math.log(10000.0) / width))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        angles = places.float()[:, None] * self.frequencies
+        return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)  # sines and cosines take turns
 
 
 class _LayerForm(nn.Module):
@@ -132,9 +146,10 @@ class _LayerForm(nn.Module):
 
 
 class _Projection(nn.Module):
-    """Queries, keys and values of an ``nn.MultiheadAttention``.
+    """Queries, keys and values of an ``nn.MultiheadAttention``: those of ``parts``, "q", "kv" or "qkv".
 
-    (..., positions, d_model) -> (..., heads, positions, d_model / heads) for each of ``parts``. Queries are scaled here, because there are fewer of them than scores.
+    (..., positions, d_model) -> (..., heads, positions, d_model / heads) each. Queries are scaled here, because there
+    are fewer of them than scores.
     """
 
     def __init__(self, attention: nn.MultiheadAttention, parts: str):

@@ -52,10 +52,9 @@ def make_decoder(
     >>> vocabulary = PieceVocabulary(["<unk>", "<s>", "</s>", "▁a"])
     >>> make_decoder("greedy", vocabulary, has_attention=True)
     <GreedyAttention: greedy attention>
-    >>> make_decoder("beam", vocabulary, has_attention=True)
+    >>> make_decoder("ctc", vocabulary, has_attention=True, beam_size=3)
     Traceback (most recent call last):
-    ValueError: an export with attention decoders has no decoding 'beam': give greedy, rescore or ctc, or run the \
-    model with torch
+    ValueError: ctc uses no beam: leave out beam_size, or give rescore
     """
     allowed = WITH_ATTENTION if has_attention else WITHOUT_ATTENTION
     if decoding not in allowed:

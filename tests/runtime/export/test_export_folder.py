@@ -47,6 +47,27 @@ def values():
     }
 
 
+def with_attention():
+    contents = values()
+    contents["format"] = 2
+    contents["attention"] = {
+        "decoder_of_exit": [None, 0],
+        "nhead": 2,
+        "max_length": 100,
+        "cost": {"num_layers": 1, "d_model": 8, "d_ffn": 16, "vocab_size": 4},
+    }
+    contents["graphs"] |= {"memories": [entry("memory0.onnx")], "steps": [entry("step0.onnx")]}
+    return contents
+
+
+def changed(contents, path, value):
+    place = contents
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return contents
+
+
 def write(folder, contents):
     folder.mkdir(exist_ok=True)
     (folder / "export.json").write_text(json.dumps(contents), "utf-8")
@@ -62,13 +83,21 @@ def test_a_whole_export_is_read(tmp_path):
     assert read_graph(export.folder, export.segments[1]) == GRAPH
 
 
+def test_attention_decoders_are_read_and_a_folder_without_them_has_none(tmp_path):
+    assert read_export(write(tmp_path / "plain", values())).attention is None
+    attention = read_export(write(tmp_path / "export", with_attention())).attention
+    assert attention.decoder_of_exit == (None, 0) and attention.max_length == 100
+    assert attention.cost.start_macs(10) == 2 * 10 * 8**2
+    assert [one.name for one in attention.memories + attention.steps] == ["memory0.onnx", "step0.onnx"]
+
+
 HUGE = 10**30
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 2, "format 2 is not 1"),
+        (["format"], 3, "format 3 is not 1 or 2"),
         (["format"], HUGE, "is not 1"),
         (["model"], 5, "model is not text"),
         (["sample_rate"], "16000", "sample_rate 16000 is not a number"),
@@ -91,7 +120,9 @@ HUGE = 10**30
         (["vocab"], ["a"] * 100_001, "vocab is not a list"),
         (["vocab"], ["<unk>", "<s>", "</s>", "a\x1b[2J"], "vocab has control characters"),
         (["score_names"], [["entropy"]], "score_names is not a list"),
+        (["sample_rate"], [16000], "is not a number"),
         (["graphs"], [], "graphs is not an object"),
+        (["graphs", "features"], [], "an entry that is not an object"),
         (["graphs", "features"], "features.onnx", "an entry that is not an object"),
         (["graphs", "features", "file"], "../features.onnx", "is not the name of a file"),
         (["graphs", "features", "file"], "/etc/passwd", "is not the name of a file"),
@@ -111,21 +142,62 @@ HUGE = 10**30
     ],
 )
 def test_wrong_contents_are_one_line(tmp_path, path, value, message):
-    contents = values()
-    place = contents
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
     with pytest.raises(ExportError, match=message) as caught:
-        read_export(write(tmp_path / "export", contents))
+        read_export(write(tmp_path / "export", changed(values(), path, value)))
     assert "export.json" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["attention"], None, "attention is not an object"),
+        (["attention"], [], "attention is not an object"),
+        (["attention", "decoder_of_exit"], [0], "is not a list of 2 decoders"),
+        (["attention", "decoder_of_exit"], {"0": 0, "1": 0}, "is not a list of 2 decoders"),
+        (["attention", "decoder_of_exit"], [None, None], "does not name each of the 1 attention decoders"),
+        (["attention", "decoder_of_exit"], [0, 1], "does not name each of the 1 attention decoders"),
+        (["attention", "decoder_of_exit"], [-1, 0], "does not name each of the 1 attention decoders"),
+        (["attention", "decoder_of_exit"], [True, 0], "not integers or null"),
+        (["attention", "decoder_of_exit"], ["0", 0], "not integers or null"),
+        (["attention", "decoder_of_exit"], [[0], 0], "not integers or null"),
+        (["attention", "nhead"], 0, "nhead 0 is not a number from 1 to 8"),
+        (["attention", "nhead"], 3, "d_model 8 of the attention decoders is not a multiple of nhead 3"),
+        (["attention", "nhead"], [2], "is not a number"),
+        (["attention", "max_length"], 0, "max_length 0 is not a number"),
+        (["attention", "max_length"], HUGE, "is not a number"),
+        (["attention", "max_length"], 2.5, "max_length 2.5 is not a number"),
+        (["attention", "cost"], None, "has not the entries num_layers, d_model, d_ffn, vocab_size"),
+        (["attention", "cost"], {"num_layers": 1}, "has not the entries"),
+        (["attention", "cost", "num_layers"], 10**6, "num_layers 1000000 is not a number from 1 to 200"),
+        (["attention", "cost", "d_model"], -8, "d_model -8 is not a number"),
+        (["attention", "cost", "d_ffn"], "16", "d_ffn 16 is not a number"),
+        (["attention", "cost", "vocab_size"], 3, "attention decoders have 3 tokens, vocab has 4"),
+        (["graphs", "memories"], [], "there are 0 memories for 1 steps"),
+        (["graphs", "steps"], entry("step0.onnx"), "its steps are not a list"),
+        (["graphs", "steps", 0, "file"], "../step0.onnx", "is not the name of a file"),
+        (["graphs", "steps", 0, "bytes"], 2**31, "has no size or hash"),
+    ],
+)
+def test_wrong_attention_decoders_are_one_line(tmp_path, path, value, message):
+    with pytest.raises(ExportError, match=message) as caught:
+        read_export(write(tmp_path / "export", changed(with_attention(), path, value)))
+    assert "export.json" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("path", [["attention"], ["graphs", "memories"], ["attention", "nhead"], ["attention", "cost"]])
+def test_a_missing_entry_of_attention_is_named(tmp_path, path):
+    contents = with_attention()
+    place = contents if len(path) == 1 else contents[path[0]]
+    del place[path[-1]]
+    with pytest.raises(ExportError, match=f"'{path[-1]}' is missing"):
+        read_export(write(tmp_path / "export", contents))
 
 
 @pytest.mark.parametrize("key", list(values()))
 def test_a_missing_entry_is_named(tmp_path, key):
     contents = values()
     del contents[key]
-    with pytest.raises(ExportError, match="None is not 1" if key == "format" else f"'{key}' is missing"):
+    with pytest.raises(ExportError, match="None is not 1 or 2" if key == "format" else f"'{key}' is missing"):
         read_export(write(tmp_path / "export", contents))
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from unit.models import FAMILIES, make_batch, make_encoder, make_features, make_heads_of
+from unit.models import D_MODEL, FAMILIES, make_batch, make_encoder, make_features, make_heads_of, make_joint_heads
 
 from speechbrain_ee.export.cut import keep_exits
 from speechbrain_ee.lobes.cost import count_parameters
@@ -32,6 +32,24 @@ def test_exits_of_the_cut_model_are_those_of_the_whole_one(family, exits):
             assert all(torch.equal(*pair) for pair in states)
     dropped = sum(count_parameters(layer) for layer in list(modules["encoder"].layers)[exits[-1] :])
     assert count_parameters(cut["encoder"]) == count_parameters(modules["encoder"]) - dropped
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoders", ["shared", "per_exit"])
+@pytest.mark.parametrize(("exits", "expected"), [([1, 2], [False, True]), ([1], [False]), ([2, 4], [True, True])])
+def test_a_cut_model_keeps_the_decoders_of_its_exits(decoders, exits, expected):
+    modules = whole("conformer")
+    modules["heads"] = make_joint_heads(decoders=decoders, decoders_at=[2, 4])
+    cut = keep_exits(modules, exits)["heads"]
+    assert cut.has_decoders == any(expected)
+    state, lengths = torch.randn(1, 9, D_MODEL), torch.tensor([9])
+    for index, (layer, has_decoder) in enumerate(zip(exits, expected, strict=True)):
+        before, after = modules["heads"].head([1, 2, 4].index(layer), state, lengths), cut.head(index, state, lengths)
+        assert torch.equal(after.log_probs, before.log_probs)
+        assert (after.attention_decoder is not None) == (before.attention_decoder is not None) == has_decoder
+        if has_decoder:
+            predicted = [one.start_attention().read([[1, 5]]).log_probs for one in (before, after)]
+            assert torch.equal(*predicted)
 
 
 @pytest.mark.parametrize("exits", [[], [3], [2, 1], [2, 2], [4, 6]])

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -11,13 +12,18 @@ import pytest
 import soundfile
 import torch
 from onnx import TensorProto, helper, load_from_string
-from unit.models import make_asr
 
 from ee_runtime import EarlyExitRuntime
 from ee_runtime.cli import main
 from ee_runtime.export_folder import ExportError
+from unit.models import make_asr, make_joint_heads
+from ee_runtime.decoders.attention import GreedyAttention
+from ee_runtime.decoders.attention_search import greedy_search, score_texts
+from ee_runtime.decoders.base import best_tokens
 from ee_runtime.policies import Capped, FixedExit, Patience, ScoreThreshold
-from ee_runtime.policies.scores import COMPUTED
+from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION, SCORES
+from ee_runtime.special_tokens import BOS_INDEX
+from speechbrain_ee.export.attention import attention_values
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
@@ -36,16 +42,44 @@ def waveforms():
     return [noise(seconds, seed) for seed, seconds in enumerate(SECONDS)]
 
 
-@pytest.fixture(scope="module", params=["conformer", "conformer_relpos", "transformer"])
-def pair(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    # Every graph takes seconds to export.
-    depth = (1,) if request.param == "transformer" else (1, 3)
-    asr = make_asr(folder, request.param, num_layers=depth[-1], exit_layers=depth)
+def make_pair(folder, asr):
+    """Return a model and its export."""
     save_model(folder / "model", asr.mods, tokenizer=folder / "tokenizer.model")
     asr = EarlyExitASR.from_hparams(folder / "model")
     export_model(asr, folder / "export")
     return asr, EarlyExitRuntime(folder / "export", threads=1)
+
+
+@pytest.fixture(scope="module")
+def attention_pair(tmp_path_factory):
+    """Return a model whose second and third exit have decoders of their own, and its export."""
+    folder = tmp_path_factory.mktemp("conformer_aed")
+    asr = make_asr(folder, "conformer", num_layers=3, exit_layers=(1, 2, 3))
+    heads = make_joint_heads((1, 2, 3), asr.tokenizer.vocab_size, decoders_at=[2, 3])
+    heads.heads.load_state_dict(asr.mods.heads.heads.state_dict())
+    torch.manual_seed(61)  # its texts vary with audio and exit, and some of them end before the limit
+    for parameter in heads.decoders.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    for decoder in heads.decoders:
+        for module in decoder.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight.data += 1
+        for layer in decoder.transformer.layers:
+            layer.multihead_attn.att.out_proj.weight.data *= 6
+        torch.nn.init.normal_(decoder.output.weight)
+        decoder.output.bias.data[:3] = torch.tensor([-9.0, -9.0, -1.0])  # blank, BOS, EOS
+    asr.mods.heads = heads
+    return make_pair(folder, asr)
+
+
+@pytest.fixture(scope="module", params=["conformer_aed", "conformer_relpos", "transformer"])
+def pair(request, tmp_path_factory):
+    if request.param == "conformer_aed":
+        return request.getfixturevalue("attention_pair")
+    folder = tmp_path_factory.mktemp(request.param)
+    # Every graph takes seconds to export.
+    depth = (1,) if request.param == "transformer" else (1, 3)
+    return make_pair(folder, make_asr(folder, request.param, num_layers=depth[-1], exit_layers=depth))
 
 
 @torch.inference_mode()
@@ -214,3 +248,149 @@ def test_an_utterance_longer_than_the_table_of_positions_is_refused(pair):
     for model in pair:
         with pytest.raises(ValueError, match=r"\d+ encoder frames are more than"):
             model.transcribe_waveforms([noise(101)])
+
+
+def outputs_at(pair, layer):
+    """Return the outputs of torch and of the export at an exit."""
+    found = []
+    for model in pair:
+        with model.inference():
+            run, _ = model.start(model.make_batch(model.check_waveforms(waveforms())))
+            for _ in range(model.exit_layers.index(layer) + 1):
+                run.advance()
+            found.append(run.output())
+    return found
+
+
+@pytest.mark.parametrize("layer", [2, 3])
+def test_law_9_every_step_of_a_decoder_gives_the_log_probabilities_of_torch(attention_pair, layer):
+    said = [[BOS_INDEX, 4, 5, 6], [BOS_INDEX, 7, 7, 3], [BOS_INDEX, 9, 4, 8], [BOS_INDEX, 3, 10, 5]]
+    runs = [output.start_attention() for output in outputs_at(attention_pair, layer)]
+
+    def read(rows, begin, end):
+        predicted, found = (
+            [np.asarray(one) for one in run.read([said[row][begin:end] for row in rows])] for run in runs
+        )
+        for values, expected in zip(found, predicted, strict=True):
+            np.testing.assert_allclose(values, expected, **TOLERANCE)
+
+    read([0, 1, 2, 3], 0, 1)
+    read([0, 1, 2, 3], 1, 4)
+    for run in runs:
+        run.cut(2)
+        run.keep([2, 0])
+        assert run.num_tokens == 2
+    read([2, 0], 2, 4)
+
+
+def test_law_9_hypotheses_of_one_utterance_have_the_scores_of_torch(attention_pair):
+    texts = [[4, 5, 6], [], [7], [9, 4, 8, 8, 8]]
+    rows = [output.row(1) for output in outputs_at(attention_pair, 3)]
+    expected, found = (score_texts(row, row.start_attention(), texts) for row in rows)
+    for one, other in zip(expected, found, strict=True):
+        assert (other.tokens, other.macs) == (one.tokens, one.macs)
+        assert other.log_probs == pytest.approx(one.log_probs, abs=1e-4)
+        assert other.entropies == pytest.approx(one.entropies, abs=1e-4)
+
+
+@pytest.mark.parametrize("draft", [True, False])
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_attention_decodes_as_torch_does(attention_pair, layer, draft):
+    expected, found = (
+        GreedyAttention(model.tokenizer, draft=draft).decode(output)
+        for model, output in zip(attention_pair, outputs_at(attention_pair, layer), strict=True)
+    )
+    assert layer == 1 or len({one.text for one in expected}) > 2, "else nothing is tested"
+    for one, other in zip(expected, found, strict=True):
+        assert (other.text, other.ctc_text, other.macs) == (one.text, one.ctc_text, one.macs)
+        assert [span[:3] for span in other.spans] == [span[:3] for span in one.spans]
+        assert other.scores == pytest.approx(one.scores, abs=1e-4, nan_ok=True)
+
+
+def test_a_batch_is_decoded_as_its_utterances_alone(attention_pair):
+    _, runtime = attention_pair
+    _, output = outputs_at(attention_pair, 2)
+    limits = GreedyAttention(runtime.tokenizer).limits(output, best_tokens(output))
+    for row, (together, limit) in enumerate(zip(greedy_search(output, limits), limits, strict=True)):
+        (alone,) = greedy_search(output.row(row), [limit])
+        assert (together.tokens, together.macs, together.is_cut) == (alone.tokens, alone.macs, alone.is_cut)
+
+
+@pytest.mark.parametrize("name", FROM_ATTENTION)
+def test_scores_of_attention_decide_as_in_torch(attention_pair, name):
+    never = ScoreThreshold(name, 9.0 if SCORES[name].higher_is_surer else -1.0)
+    values = {
+        one.policy_value for one in attention_pair[0].transcribe_waveforms(waveforms(), policy=never, max_layer=2)
+    }
+    policy = ScoreThreshold(name, sum(sorted(values)[:2]) / 2)
+    expected, found = (model.transcribe_waveforms(waveforms(), policy=policy) for model in attention_pair)
+    assert {one.exit_layer for one in expected} == {2, 3}
+    for one, other in zip(expected, found, strict=True):
+        assert (other.text, other.exit_layer, other.macs) == (one.text, one.exit_layer, one.macs)
+        assert other.policy_value == pytest.approx(one.policy_value, abs=1e-4)
+
+
+def test_names_of_decodings_are_those_of_torch_or_refused(attention_pair):
+    asr, runtime = attention_pair
+    assert asr.decoder.name == runtime.decoder.name == "greedy attention"
+    for name in ("greedy", "ctc", "rescore"):
+        assert runtime.make_decoder(name).name == asr.make_decoder(name).name
+    for name in ("beam", "lexicon", "greedily"):
+        with pytest.raises(ValueError, match=f"no decoding '{name}': give greedy, rescore or ctc"):
+            runtime.make_decoder(name)
+
+
+def test_rescoring_takes_the_text_that_the_decoder_finds_more_probable(attention_pair):
+    _, runtime = attention_pair
+    decoder = runtime.make_decoder("rescore", beam_size=4)
+    _, output = outputs_at(attention_pair, 3)
+    rows = [output.row(row) for row in range(len(SECONDS))]
+    for row, candidates, chosen in zip(
+        rows, decoder.candidates(output), decoder.search(output, rows, best_tokens(output)), strict=True
+    ):
+        scored = score_texts(row, row.start_attention(), [tokens for tokens, _ in candidates])
+        totals = [sum(one.log_probs) + 0.5 * score for one, (_, score) in zip(scored, candidates, strict=True)]
+        assert chosen.tokens == candidates[totals.index(max(totals))].tokens and len(candidates) > 1
+
+
+def test_a_text_as_long_as_the_decoder_reads_and_not_longer(attention_pair):
+    _, output = outputs_at(attention_pair, 2)
+    run, most = output.row(0).start_attention(), output.attention_decoder.max_length
+    assert np.isfinite(run.read([[BOS_INDEX] * most]).log_probs).all()
+    with pytest.raises(ValueError, match=f"{most + 1} tokens are more than max_length={most}: cut the text"):
+        run.read([[4]])
+
+
+def test_attention_runs_without_torch(attention_pair, tmp_path):
+    asr, runtime = attention_pair
+    soundfile.write(tmp_path / "a.wav", noise(1.3), 16000)
+    code = (
+        "import sys; sys.modules.update(torch=None, torchaudio=None, speechbrain=None)\n"
+        "from ee_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--model", runtime.export.folder, tmp_path / "a.wav"]
+    for decoding in ("greedy", "ctc"):
+        asr_decoder, asr.decoder = asr.decoder, asr.make_decoder(decoding)
+        expected = asr.transcribe_file(tmp_path / "a.wav").text
+        asr.decoder = asr_decoder
+        ended = subprocess.run([*command, "--decoding", decoding], capture_output=True, text=True)
+        assert ended.returncode == 0 and ended.stdout.rstrip("\n").split("\t")[1] == expected, ended.stderr
+    ended = subprocess.run([*command, "--decoding", "beam"], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines() == [
+        "ee-transcribe: error: an export with attention decoders has no decoding 'beam': give greedy, rescore or ctc, "
+        "or run the model with torch"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"decoders": "shared"}, [0, 0, 0]),
+        ({"decoders": "per_exit"}, [0, 1, 2]),
+        ({"decoders": "per_exit", "decoders_at": [1, 4]}, [0, None, 1]),
+        ({"decoders": "shared", "decoders_at": [4]}, [None, None, 0]),
+    ],
+)
+def test_every_exit_names_its_decoder(arguments, expected):
+    assert attention_values(make_joint_heads(**arguments))["decoder_of_exit"] == expected
