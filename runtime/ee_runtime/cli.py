@@ -63,10 +63,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--decoding",
         default="greedy",
         metavar="NAME",
-        help="greedy: with the attention decoders if the model has any, otherwise CTC; ctc: greedy CTC; beam: CTC beam "
-        "of a model without attention decoders; rescore: CTC beam, rescored by the attention decoder; default: greedy",
+        help="greedy or beam: with the attention decoders if the model has any, otherwise CTC; rescore: CTC beam, "
+        "rescored by the attention decoder; ctc: greedy CTC; default: greedy",
     )
-    parser.add_argument("--beam-size", type=int, help="default: 50 for beam, 10 for rescore")
+    parser.add_argument("--beam-size", type=int, help="default: 50 for a CTC beam, 10 with attention")
     parser.add_argument("--threads", type=int, help="CPU threads; default: the CPUs that this process may use")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")

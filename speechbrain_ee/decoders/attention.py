@@ -6,16 +6,12 @@ Greedy attention decoding is in :mod:`ee_runtime.decoders.attention`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from speechbrain.decoders import CTCScorer, ScorerBuilder, TransformerLMScorer
 
 from ee_runtime.decoders import attention
-from ee_runtime.decoders.attention_search import Hypothesis, Limit, cut_loop, score_texts
 from ee_runtime.special_tokens import BLANK_INDEX, EOS_INDEX
 from speechbrain_ee.decoders.beam_searcher import BeamSearcher
 from speechbrain_ee.decoders.ctc import BeamCTC
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
     from speechbrain_ee.text.tokenizer import Tokenizer
 
 
-class BeamAttention(attention.AttentionDecoding):
+class BeamAttention(attention.BeamAttention):
     """SpeechBrain's joint beam search with attention scores, CTC prefix scores and an optional language model.
 
     Arguments
@@ -35,19 +31,12 @@ class BeamAttention(attention.AttentionDecoding):
         Converts token indices to text.
     beam_size : int
         Hypotheses kept after each token.
-    ctc_weight : float
-        Weight of the CTC prefix score, from 0 to below 1; the attention decoder has the rest.
     language_model : torch.nn.Module | None
         SpeechBrain's ``TransformerLM`` over the same tokens; its cost is not included in the MACs.
     lm_weight : float
         Weight of the language model.
-    max_decode_ratio : float
-        Largest number of tokens per encoder frame.
-
-    Raises
-    ------
-    ValueError
-        If a number is outside its range.
+    **options
+        ``ctc_weight`` and ``max_decode_ratio`` of :class:`ee_runtime.decoders.attention.BeamAttention`.
     """
 
     def __init__(
@@ -55,44 +44,23 @@ class BeamAttention(attention.AttentionDecoding):
         tokenizer: Tokenizer,
         *,
         beam_size: int = 10,
-        ctc_weight: float = 0.4,
         language_model: torch.nn.Module | None = None,
         lm_weight: float = 0.6,
-        max_decode_ratio: float = 1.0,
+        **options,
     ):
-        super().__init__(tokenizer, max_decode_ratio)
-        if beam_size < 1:
-            raise ValueError(f"beam_size is {beam_size}: give 1 or more")
-        if not 0 <= ctc_weight < 1:
-            raise ValueError(f"ctc_weight={ctc_weight}: give a number from 0 to below 1, or use BeamCTC for CTC alone")
-        self.beam_size, self.ctc_weight = beam_size, ctc_weight
+        super().__init__(tokenizer, BeamCTC(tokenizer, beam_size=beam_size), beam_size=beam_size, **options)
         if language_model is not None:
             _check_vocabulary(language_model, tokenizer.vocab_size)
+            self.name += f", TransformerLM weight {lm_weight}"
         self.language_model, self.lm_weight = language_model, lm_weight
-        self.name = f"attention beam {beam_size}, CTC weight {ctc_weight}" + (
-            "" if language_model is None else f", TransformerLM weight {lm_weight}"
-        )
-        self.ctc = BeamCTC(tokenizer, beam_size=beam_size)
 
     @torch.no_grad()
-    def search(
-        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
-    ) -> list[Hypothesis]:
-        """See :meth:`~ee_runtime.decoders.attention.AttentionDecoding.search`; decodes one utterance at a time."""
-        return [self._search(*pair) for pair in zip(rows, self.limits(output, ctc_tokens), strict=True)]
-
-    def _search(self, output: ExitOutput, limit: Limit) -> Hypothesis:
-        frames, attention_decoder = int(output.lengths), output.attention_decoder
-        if not torch.isfinite(output.state).all():
-            return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
-        searcher = BeamSearcher(output, limit.max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
+    def best(self, output: ExitOutput, max_tokens: int) -> tuple[list[int], int, TorchAttentionRun]:
+        """See :meth:`ee_runtime.decoders.attention.BeamAttention.best`."""
+        searcher = BeamSearcher(output, max_tokens, beam_size=self.beam_size, scorer=self._scorer(output))
         (found,), _, _, _ = searcher(output.state, torch.ones(1, device=output.state.device))
-        tokens = [int(token) for token in found]
-        run = TorchAttentionRun(attention_decoder, searcher.start)
-        (scored,) = score_texts(output, run, [cut_loop(tokens, limit)])
-        beam_macs = self.beam_size * attention_decoder.cost.text_macs(frames, searcher.steps)
-        macs = attention_decoder.cost.start_macs(frames) + beam_macs + scored.macs
-        return replace(scored, macs=macs, is_cut=len(scored.tokens) < len(tokens))
+        run = TorchAttentionRun(output.attention_decoder, searcher.start)
+        return [int(token) for token in found], searcher.steps, run
 
     def _scorer(self, output: ExitOutput) -> ScorerBuilder | None:
         scorers, weights = [], {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding with an exit's attention decoder: greedy search, and rescoring of CTC hypotheses.
+"""Decoding with an exit's attention decoder: greedy, joint CTC/attention beam, and rescoring of CTC hypotheses.
 
 At an exit without an attention decoder, each class uses its CTC counterpart. A text has at most ``max_decode_ratio``
 tokens per encoder frame. A phrase that repeats endlessly is cut if the text is much longer than the CTC text.
@@ -12,9 +12,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ee_runtime.backend import ExitOutput
+import numpy as np
+
+from ee_runtime.backend import AttentionRun, ExitOutput
 from ee_runtime.decoders.alignment import align_words
-from ee_runtime.decoders.attention_search import Hypothesis, Limit, greedy_search, score_texts
+from ee_runtime.decoders.attention_beam import beam_search
+from ee_runtime.decoders.attention_search import Hypothesis, Limit, cut_loop, greedy_search, score_texts
 from ee_runtime.decoders.base import Decoded, Decoder, best_tokens
 from ee_runtime.decoders.greedy import GreedyCTC
 from ee_runtime.decoders.speculation import speculative_search
@@ -116,6 +119,67 @@ class GreedyAttention(AttentionDecoding):
         if not self.draft:
             return greedy_search(output, limits)
         return [speculative_search(*one)[0] for one in zip(rows, limits, ctc_tokens, strict=True)]
+
+
+class BeamAttention(AttentionDecoding):
+    """Joint beam search with attention scores and CTC prefix scores.
+
+    Arguments
+    ---------
+    tokenizer : Vocabulary
+        Converts token indices to text.
+    ctc : Decoder
+        Decodes exits without an attention decoder.
+    beam_size : int
+        Hypotheses kept after each token.
+    ctc_weight : float
+        Weight of the CTC prefix score, from 0 to below 1; the attention decoder has the rest.
+    max_decode_ratio : float
+        Largest number of tokens per encoder frame.
+
+    Raises
+    ------
+    ValueError
+        If a number is outside its range.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Vocabulary,
+        ctc: Decoder,
+        *,
+        beam_size: int = 10,
+        ctc_weight: float = 0.4,
+        max_decode_ratio: float = 1.0,
+    ):
+        super().__init__(tokenizer, max_decode_ratio)
+        if beam_size < 1:
+            raise ValueError(f"beam_size is {beam_size}: give 1 or more")
+        if not 0 <= ctc_weight < 1:
+            raise ValueError(f"ctc_weight={ctc_weight}: give a number from 0 to below 1, or use a CTC beam")
+        self.ctc, self.beam_size, self.ctc_weight = ctc, beam_size, ctc_weight
+        self.name = f"attention beam {beam_size}, CTC weight {ctc_weight}"
+
+    def search(
+        self, output: ExitOutput, rows: Sequence[ExitOutput], ctc_tokens: Sequence[list[int]]
+    ) -> list[Hypothesis]:
+        """See :meth:`AttentionDecoding.search`; decodes one utterance at a time."""
+        return [self._search(*pair) for pair in zip(rows, self.limits(output, ctc_tokens), strict=True)]
+
+    def _search(self, output: ExitOutput, limit: Limit) -> Hypothesis:
+        if not math.isfinite(output.state.sum()):  # as is the sum of finite states, which follow a norm
+            return Hypothesis([], [math.nan], [math.nan], 0, is_cut=True)
+        tokens, steps, run = self.best(output, limit.max_tokens)
+        (scored,) = score_texts(output, run, [cut_loop(tokens, limit)])
+        cost, (frames,) = output.attention_decoder.cost, output.lengths.tolist()
+        macs = cost.start_macs(frames) + self.beam_size * cost.text_macs(frames, steps) + scored.macs
+        return replace(scored, macs=macs, is_cut=len(scored.tokens) < len(tokens))
+
+    def best(self, output: ExitOutput, max_tokens: int) -> tuple[list[int], int, AttentionRun]:
+        """Return the best text, the passes of the attention decoder, and the decoder before its first token."""
+        options = {"beam_size": self.beam_size, "ctc_weight": self.ctc_weight, "max_tokens": max_tokens}
+        tokens, steps = beam_search(output.start_attention(), np.asarray(output.log_probs[0]), **options)
+        return tokens, steps, output.start_attention()
 
 
 class RescoreAttention(AttentionDecoding):

@@ -9,10 +9,12 @@ import torch
 from speechbrain.decoders import S2STransformerGreedySearcher
 from unit.models import D_MODEL, make_joint_heads, make_tokenizer
 
+from ee_runtime.decoders import attention
 from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.attention_search import Limit, cut_loop, greedy_search, score_texts
 from ee_runtime.decoders.base import best_tokens
 from ee_runtime.decoders.greedy import GreedyCTC
+from ee_runtime.decoders.prefix_beam import PrefixBeamCTC
 from ee_runtime.decoders.speculation import speculative_search
 from ee_runtime.special_tokens import BOS_INDEX, EOS_INDEX
 from speechbrain_ee.decoders.attention import BeamAttention, RescoreAttention
@@ -147,6 +149,18 @@ def test_repeated_phrases_stay_if_the_ctc_text_is_as_long():
         *[5] * 6,
         4,
     ]  # a short repetition is not a loop
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("beam_size", "ctc_weight"), [(1, 0.4), (4, 0.0), (10, 0.4), (10, 0.9)])
+def test_the_beam_of_the_runtime_is_the_one_of_speechbrain(tokenizer, seed, beam_size, ctc_weight):
+    output = make_output(tokenizer, seed)
+    options = {"beam_size": beam_size, "ctc_weight": ctc_weight}
+    expected = BeamAttention(tokenizer, **options).decode(output)
+    found = attention.BeamAttention(tokenizer, PrefixBeamCTC(tokenizer), **options).decode(output)
+    assert any(one.text for one in expected), "else nothing is tested"
+    for one, other in zip(expected, found, strict=True):
+        assert (other.text, other.macs, other.scores) == (one.text, one.macs, pytest.approx(one.scores))
 
 
 def test_rescoring_keeps_a_certain_ctc_text(tmp_path):

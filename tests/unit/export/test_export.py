@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -293,12 +294,18 @@ def test_law_9_hypotheses_of_one_utterance_have_the_scores_of_torch(attention_pa
         assert other.entropies == pytest.approx(one.entropies, abs=1e-4)
 
 
-@pytest.mark.parametrize("draft", [True, False])
-@pytest.mark.parametrize("layer", [1, 2, 3])
-def test_attention_decodes_as_torch_does(attention_pair, layer, draft):
+DECODERS = {
+    "greedy": lambda model: model.make_decoder("greedy"),
+    "greedy in a batch": lambda model: GreedyAttention(model.tokenizer, draft=False),
+    "beam": lambda model: model.make_decoder("beam", beam_size=4),
+}
+
+
+@pytest.mark.parametrize(("layer", "name"), [*product((2, 3), DECODERS), (1, "greedy")])
+def test_attention_decodes_as_torch_does(attention_pair, layer, name):
+    outputs = outputs_at(attention_pair, layer)
     expected, found = (
-        GreedyAttention(model.tokenizer, draft=draft).decode(output)
-        for model, output in zip(attention_pair, outputs_at(attention_pair, layer), strict=True)
+        DECODERS[name](model).decode(output) for model, output in zip(attention_pair, outputs, strict=True)
     )
     assert layer == 1 or len({one.text for one in expected}) > 2, "else nothing is tested"
     for one, other in zip(expected, found, strict=True):
@@ -333,10 +340,10 @@ def test_scores_of_attention_decide_as_in_torch(attention_pair, name):
 def test_names_of_decodings_are_those_of_torch_or_refused(attention_pair):
     asr, runtime = attention_pair
     assert asr.decoder.name == runtime.decoder.name == "greedy attention"
-    for name in ("greedy", "ctc", "rescore"):
+    for name in ("greedy", "beam", "rescore", "ctc"):
         assert runtime.make_decoder(name).name == asr.make_decoder(name).name
-    for name in ("beam", "lexicon", "greedily"):
-        with pytest.raises(ValueError, match=f"no decoding '{name}': give greedy, rescore or ctc"):
+    for name in ("lexicon", "greedily"):
+        with pytest.raises(ValueError, match=f"no decoding '{name}': give greedy, beam, rescore or ctc"):
             runtime.make_decoder(name)
 
 
@@ -369,17 +376,17 @@ def test_attention_runs_without_torch(attention_pair, tmp_path):
         "from ee_runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "--model", runtime.export.folder, tmp_path / "a.wav"]
-    for decoding in ("greedy", "ctc"):
+    for decoding in ("greedy", "beam"):
         asr_decoder, asr.decoder = asr.decoder, asr.make_decoder(decoding)
         expected = asr.transcribe_file(tmp_path / "a.wav").text
         asr.decoder = asr_decoder
         ended = subprocess.run([*command, "--decoding", decoding], capture_output=True, text=True)
         assert ended.returncode == 0 and ended.stdout.rstrip("\n").split("\t")[1] == expected, ended.stderr
-    ended = subprocess.run([*command, "--decoding", "beam"], capture_output=True, text=True)
+    ended = subprocess.run([*command, "--decoding", "lexicon"], capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
-        "ee-transcribe: error: an export with attention decoders has no decoding 'beam': give greedy, rescore or ctc, "
-        "or run the model with torch"
+        "ee-transcribe: error: an export with attention decoders has no decoding 'lexicon': give greedy, beam, rescore "
+        "or ctc, or run the model with torch"
     ]
 
 
