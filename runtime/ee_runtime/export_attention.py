@@ -38,6 +38,11 @@ class AttentionExport(NamedTuple):
     memories: list[GraphFile]
     steps: list[GraphFile]
 
+    def num_bytes(self, exit_index: int) -> int:
+        """Return the size of the graphs of an exit's decoder; 0 at an exit without one."""
+        number = self.decoder_of_exit[exit_index]
+        return 0 if number is None else self.memories[number].size + self.steps[number].size
+
 
 def read_attention(values: Mapping, num_exits: int, vocab_size: int) -> AttentionExport:
     """Read and check the part of ``export.json`` about attention decoders.

@@ -9,7 +9,6 @@ import numpy as np
 
 from ee_runtime.backend import Predictions
 from ee_runtime.cost import AttentionCost
-from ee_runtime.export_folder import ExportError
 from ee_runtime.sessions import Graph
 
 
@@ -22,8 +21,9 @@ class OnnxAttention:
         Encoder state (utterances, frames, d_model) -> for each layer, keys (utterances, heads, d_model / heads, frames)
         and values (utterances, heads, frames, d_model / heads).
     step : Graph
-        ``tokens`` (utterances, hypotheses, new tokens), ``lengths`` (utterances,), the outputs of ``memory``, and keys
-        and values of earlier tokens, (utterances, hypotheses, heads, tokens, d_model / heads) each -> the
+        ``tokens`` (utterances, hypotheses, new tokens), ``lengths`` (utterances,), the outputs of ``memory`` as
+        ``memory0``, ``memory1``, ..., and keys and values of earlier tokens, (utterances, hypotheses, heads, tokens,
+        d_model / heads) each, as ``past0``, ``past1``, ... -> the
         :class:`~ee_runtime.backend.Predictions`, and the keys and values with those of the new tokens.
     nhead : int
         Number of attention heads.
@@ -36,12 +36,8 @@ class OnnxAttention:
     def __init__(self, memory: Graph, step: Graph, *, nhead: int, max_length: int, cost: AttentionCost):
         self._memory, self._step, self._nhead = memory, step, nhead
         self.max_length, self.cost = max_length, cost
-        names, pairs = step.inputs[2:], 2 * cost.num_layers  # keys and values of each layer
-        if len(names) != 2 * pairs:
-            raise ExportError(
-                f"{step.file} is not an attention decoder of {cost.num_layers} layers: export the model again"
-            )
-        self._memory_names, self._past_names = names[:pairs], names[pairs:]
+        pairs = range(2 * cost.num_layers)  # keys and values of each layer
+        self._memory_names, self._past_names = ([f"{name}{place}" for place in pairs] for name in ("memory", "past"))
 
     def start(self, state: np.ndarray, lengths: np.ndarray) -> OnnxAttentionRun:
         """Start decoding: encoder state (batch, frames, d_model), valid frames (batch,)."""

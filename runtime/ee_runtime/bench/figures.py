@@ -115,12 +115,14 @@ def _inputs(models: Sequence[Transcriber], openers: Sequence[Opener], options: B
 
 
 def _model(opener: Opener, model: Transcriber) -> dict:
-    """Describe a model. Its size up to an exit is that of the graphs that are run: features, segments and one head."""
+    """Describe a model. Its size up to an exit is that of features, segments, and the head and decoder of the exit."""
     export: Export | None = getattr(model, "export", None)
     sizes = [None] * len(model.exit_layers)
     if export is not None:
         segments = [sum(file.size for file in export.segments[: index + 1]) for index in range(len(export.segments))]
         sizes = [export.features.size + size + head.size for size, head in zip(segments, export.exits, strict=True)]
+        if export.attention is not None:
+            sizes = [size + export.attention.num_bytes(index) for index, size in enumerate(sizes)]
     rows = zip(model.exit_layers, model.exit_parameters(), sizes, strict=True)
     return {
         "path": opener.source,

@@ -88,6 +88,7 @@ def test_attention_decoders_are_read_and_a_folder_without_them_has_none(tmp_path
     attention = read_export(write(tmp_path / "export", with_attention())).attention
     assert attention.decoder_of_exit == (None, 0) and attention.max_length == 100
     assert attention.cost.start_macs(10) == 2 * 10 * 8**2
+    assert [attention.num_bytes(index) for index in range(2)] == [0, 2 * len(GRAPH)]
     assert [one.name for one in attention.memories + attention.steps] == ["memory0.onnx", "step0.onnx"]
 
 
