@@ -74,6 +74,38 @@ CHANGE = Interface(
 )
 
 
+def memory_interface(num_layers: int) -> Interface:
+    """Return the interface of the graph of an attention decoder for encoder frames.
+
+    Example
+    -------
+    >>> list(memory_interface(num_layers=1).outputs)
+    ['memory0', 'memory1']
+    """
+    return Interface({"state": Array(FLOAT, "batch frames width")}, _memory(num_layers))
+
+
+def step_interface(num_layers: int) -> Interface:
+    """Return the interface of the graph of an attention decoder for new tokens."""
+    pairs, kept = range(2 * num_layers), "batch hypotheses heads {} size"  # keys and values of each layer
+    inputs = {"tokens": Array(INT, "batch hypotheses new"), "lengths": Array(INT, "batch")} | _memory(num_layers)
+    outputs = {
+        "log_probs": Array(FLOAT, "batch hypotheses new vocab", is_log_prob=True),
+        "best_log_probs": Array(FLOAT, "batch hypotheses new", is_log_prob=True),
+        "best_tokens": Array(INT, "batch hypotheses new", index_of="vocab"),
+        "entropies": Array(FLOAT, "batch hypotheses new"),
+    }
+    return Interface(
+        inputs | {f"past{place}": Array(FLOAT, kept.format("before")) for place in pairs},
+        outputs | {f"extended{place}": Array(FLOAT, kept.format("after")) for place in pairs},
+    )
+
+
+def _memory(num_layers: int) -> dict[str, Array]:
+    axes = ("batch heads size frames", "batch heads frames size")  # of keys and values
+    return {f"memory{place}": Array(FLOAT, axes[place % 2]) for place in range(2 * num_layers)}
+
+
 def check_names(interface: Interface, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
     """Check names and types that a graph declares; types are those of onnxruntime, such as ``tensor(float)``.
 

@@ -14,8 +14,18 @@ from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.decoders.make import make_decoder
 from ee_runtime.export_folder import Export, GraphFile, read_export
-from ee_runtime.interfaces import CHANGE, EXIT, EXIT_WITH_STATE, FEATURES, FIRST_SEGMENT, SEGMENT, Interface
-from ee_runtime.onnx_attention import OnnxAttention, memory_interface, step_interface
+from ee_runtime.interfaces import (
+    CHANGE,
+    EXIT,
+    EXIT_WITH_STATE,
+    FEATURES,
+    FIRST_SEGMENT,
+    SEGMENT,
+    Interface,
+    memory_interface,
+    step_interface,
+)
+from ee_runtime.onnx_attention import OnnxAttention
 from ee_runtime.onnx_run import OnnxRun
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
 from ee_runtime.sessions import Graph

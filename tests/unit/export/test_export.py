@@ -13,14 +13,14 @@ import pytest
 import soundfile
 import torch
 from onnx import TensorProto, helper, load_from_string
+from unit.models import make_asr, make_joint_heads
 
 from ee_runtime import EarlyExitRuntime
 from ee_runtime.cli import main
-from ee_runtime.export_folder import ExportError
-from unit.models import make_asr, make_joint_heads
 from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.attention_search import greedy_search, score_texts
 from ee_runtime.decoders.base import best_tokens
+from ee_runtime.export_folder import ExportError
 from ee_runtime.policies import Capped, FixedExit, Patience, ScoreThreshold
 from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION, SCORES
 from ee_runtime.special_tokens import BOS_INDEX
@@ -206,7 +206,8 @@ def test_a_folder_whose_name_is_not_utf_8_is_read(pair, damaged):
 def test_a_vocabulary_of_another_size_is_refused(damaged):
     values = json.loads((damaged / "export.json").read_text("utf-8"))
     (damaged / "export.json").write_text(json.dumps(values | {"vocab": [*values["vocab"], "z"]}), "utf-8")
-    with pytest.raises(ExportError, match=r"its output log_probs has the shape \(1, 13, 12\).*\(1, 13, 13\)"):
+    of_attention = "attention decoders have 12 tokens, vocab has 13"
+    with pytest.raises(ExportError, match=rf"log_probs has the shape \(1, 13, 12\).*\(1, 13, 13\)|{of_attention}"):
         EarlyExitRuntime(damaged).transcribe_waveforms([noise(0.5)])
 
 
@@ -388,6 +389,27 @@ def test_attention_runs_without_torch(attention_pair, tmp_path):
         "ee-transcribe: error: an export with attention decoders has no decoding 'lexicon': give greedy, beam, rescore "
         "or ctc, or run the model with torch"
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "layer", "message"),
+    [
+        (["decoder_of_exit"], [0, 1, None], 1, "exit0.onnx is not a graph of this export: its outputs are log_probs"),
+        (["decoder_of_exit"], [0, 1, None], 3, "exit2.onnx is not a graph of this export: its outputs are log_probs"),
+        (["cost", "num_layers"], 3, 2, "memory0.onnx is not a graph of this export: its outputs are memory0"),
+        (["nhead"], 4, 2, "step0.onnx: onnxruntime cannot run it"),
+    ],
+)
+def test_decoders_that_are_described_wrongly_are_refused(attention_pair, tmp_path, path, value, layer, message):
+    folder = shutil.copytree(attention_pair[1].export.folder, tmp_path / "export")
+    values = json.loads((folder / "export.json").read_text("utf-8"))
+    place = values["attention"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (folder / "export.json").write_text(json.dumps(values), "utf-8")
+    with pytest.raises(ExportError, match=message):
+        EarlyExitRuntime(folder, threads=1).transcribe_waveforms(waveforms(), policy=FixedExit(layer))
 
 
 @pytest.mark.parametrize(
