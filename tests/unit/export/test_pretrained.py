@@ -15,7 +15,8 @@ from unit.export.test_export import (
 from unit.models import BASE, FAMILIES, LARGE, N_MELS, SHALLOW, make_asr, make_batch, make_encoder
 
 from ee_runtime import EarlyExitRuntime
-from speechbrain_ee.export import export
+from speechbrain_ee.export import write
+from speechbrain_ee.export.export import export_model
 from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.front_ends import front_end_form
@@ -58,7 +59,7 @@ def pair(request, tmp_path_factory):
     asr = make_asr(folder, request.param, num_layers=arguments["exit_layers"][-1], **arguments)
     save_model(folder / "model", asr.mods, tokenizer=folder / "tokenizer.model")
     asr = EarlyExitASR.from_hparams(folder / "model")
-    export.export_model(asr, folder / "export")
+    export_model(asr, folder / "export")
     return asr, EarlyExitRuntime(folder / "export", threads=1)
 
 
