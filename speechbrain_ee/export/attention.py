@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from ee_runtime.backend import Predictions
 from speechbrain_ee.export.forms import MASKED
-from speechbrain_ee.export.write import EXAMPLE_FRAMES, example_batch, write_graph
+from speechbrain_ee.export.write import EXAMPLE_FRAMES, GraphWriter, example_batch
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.entropy import shannon_entropy
 from speechbrain_ee.lobes.joint_heads import JointHeads
@@ -166,7 +165,9 @@ class _Projection(nn.Module):
         return [one.unflatten(-1, (self.num_heads, -1)).transpose(-2, -3) for one in by_part]
 
 
-def write_attention(decoders: Sequence[AttentionDecoder], out: Path, *, int8: bool = False) -> dict[str, list[dict]]:
+def write_attention(
+    writer: GraphWriter, decoders: Sequence[AttentionDecoder], *, int8: bool = False
+) -> dict[str, list[dict]]:
     """Write the graphs of attention decoders; return their entries in ``export.json``."""
     graphs: dict = {"memories": [], "steps": []}
     for number, decoder in enumerate(decoders):
@@ -174,11 +175,11 @@ def write_attention(decoders: Sequence[AttentionDecoder], out: Path, *, int8: bo
         pairs = 2 * decoder.config["num_layers"]  # keys and values of each layer
         names = [f"memory{place}" for place in range(pairs)]
         form = MemoryForm(decoder)
-        graphs["memories"].append(write_graph(form, out / f"memory{number}.onnx", {"state": state}, names, int8=int8))
+        graphs["memories"].append(writer.write(f"memory{number}", form, {"state": state}, names, int8=int8))
         inputs, axes = _step_example(decoder, form(state), lengths)
         outputs = [*Predictions._fields, *(f"extended{place}" for place in range(pairs))]
-        path = out / f"step{number}.onnx"
-        graphs["steps"].append(write_graph(StepForm(decoder), path, inputs, outputs, axes=axes, int8=int8))
+        step = StepForm(decoder)
+        graphs["steps"].append(writer.write(f"step{number}", step, inputs, outputs, axes=axes, int8=int8))
     return graphs
 
 

@@ -19,7 +19,7 @@ from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
 from speechbrain_ee.export.graphs import GRAPH_SCORES, ChangeForm, ExitForm, SegmentForm
 from speechbrain_ee.export.pretrained_forms import scale_rows
-from speechbrain_ee.export.write import EXAMPLE_FRAMES, example_batch, write_graph
+from speechbrain_ee.export.write import EXAMPLE_FRAMES, GraphWriter, example_batch
 from speechbrain_ee.inference.asr import EarlyExitASR
 
 OLDEST_TORCH = (2, 8)
@@ -60,25 +60,25 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
     state = example_batch(EXAMPLE_FRAMES, width)
     first = example_batch(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
-    graphs: dict = {"segments": [], "exits": []}
+    writer, graphs = GraphWriter(out), {"segments": [], "exits": []}
     wavs = example_batch(asr.sample_rate)
     inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
-    graphs["features"] = write_graph(features_form(features), out / "features.onnx", inputs, ["feats", "num_frames"])
+    graphs["features"] = writer.write("features", features_form(features), inputs, ["feats", "num_frames"])
     for index in range(num_exits):
         example = first if index == 0 else state
         outputs = ["y", "out_lengths"] if index == 0 else ["y"]
         inputs = {"x": example[0], "lengths": example[1]}
-        path = out / f"segment{index}.onnx"
-        graphs["segments"].append(write_graph(SegmentForm(encoder, index), path, inputs, outputs, int8=int8))
+        segment = SegmentForm(encoder, index)
+        graphs["segments"].append(writer.write(f"segment{index}", segment, inputs, outputs, int8=int8))
         outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
         outputs += ["state"] if has_attention and heads.decoder(index) is not None else []
         inputs = {"x": state[0], "lengths": state[1]}
-        graphs["exits"].append(write_graph(ExitForm(encoder, heads, index), out / f"exit{index}.onnx", inputs, outputs))
+        graphs["exits"].append(writer.write(f"exit{index}", ExitForm(encoder, heads, index), inputs, outputs))
     pair = [example_batch(EXAMPLE_FRAMES, vocab)[0].log_softmax(-1) for _ in range(2)]
     inputs = {"log_probs": pair[0], "previous_log_probs": pair[1], "lengths": state[1]}
-    graphs["change"] = write_graph(ChangeForm(), out / "change.onnx", inputs, ["change"])
+    graphs["change"] = writer.write("change", ChangeForm(), inputs, ["change"])
     if has_attention:
-        graphs |= write_attention(heads.decoders, out, int8=int8)
+        graphs |= write_attention(writer, heads.decoders, int8=int8)
     values = {
         "format": FORMAT_WITH_ATTENTION if has_attention else FORMAT,
         "model": _fingerprint(asr.fingerprint, graphs) if int8 else asr.fingerprint,

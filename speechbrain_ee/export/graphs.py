@@ -26,6 +26,11 @@ class SegmentForm(nn.Module):
         self.encoder, self.exit_index = encoder, exit_index
         self.front_end = front_end_form(encoder) if exit_index == 0 else None
 
+    @property
+    def part(self) -> nn.ModuleList:
+        """Layers of the segment; the rest is the same for all segments, except that the first has the front-end."""
+        return nn.ModuleList(self.encoder.layers[layer - 1] for layer in self.encoder.segment(self.exit_index))
+
     def forward(self, x: torch.Tensor, lengths: torch.Tensor):
         """Run the segment; the input of segment 0 is features (batch, frames, frame_size)."""
         is_first = self.exit_index == 0
@@ -49,6 +54,11 @@ class ExitForm(nn.Module):
     def __init__(self, encoder: ExitEncoder, heads: CTCHeads, exit_index: int):
         super().__init__()
         self.encoder, self.heads, self.exit_index = encoder, heads, exit_index
+
+    @property
+    def part(self) -> nn.Module:
+        """Head of the exit; the rest is the same for all exits."""
+        return self.heads.heads[0 if self.heads.shared else self.exit_index]
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the head on the state (batch, frames, d_model) after the segment."""

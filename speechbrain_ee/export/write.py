@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write a module as an ONNX graph."""
+"""Write modules as ONNX graphs."""
+
+from __future__ import annotations
 
 import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from ee_runtime.files import write_whole
 from speechbrain_ee.export.quantize import quantize
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 20
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 50  # shapes while tracing; both axes are dynamic in the graphs
@@ -25,67 +31,120 @@ def example_batch(frames: int, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(EXAMPLE_BATCH, frames, *size, generator=torch.Generator().manual_seed(0)), lengths
 
 
-def write_graph(
-    module: nn.Module,
-    path: Path,
-    inputs: Inputs,
-    outputs: Sequence[str],
-    *,
-    axes: Mapping[str, Sequence] | None = None,
-    int8: bool = False,
-) -> dict:
-    """Write a graph.
+class GraphWriter:
+    """Writes modules as ONNX graphs; modules that differ only in their weights are traced once, which takes seconds.
+
+    The weights of a module that can differ are those of its attribute ``part`` (a module), or else all of them. Modules
+    of the same class whose parts have the same layers, names and shapes have the same graph.
 
     Arguments
     ---------
-    module : nn.Module
-        The module.
-    path : Path
-        File to write.
-    inputs : mapping of str to tensors
-        Examples of its inputs, by name; the tensors of a list are named by their position, too.
-    outputs : sequence of str
-        Names of its outputs.
-    axes : mapping of str to sequence
-        Names of the dynamic axes of each input, None at an axis of fixed size; for a list of inputs, one sequence per
-        tensor. None means that the first axis, and the second one of inputs with more, are dynamic.
-    int8 : bool
-        Quantise the graph.
-
-    Returns
-    -------
-    dict
-        The graph's entry in ``export.json``.
-
-    Raises
-    ------
-    ValueError
-        If the graph would be larger than 2 GB.
+    folder : Path
+        Folder for the files.
     """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._traced: dict[tuple, tuple[bytes, dict[str, str]]] = {}
+
+    def write(
+        self,
+        name: str,
+        module: nn.Module,
+        inputs: Inputs,
+        outputs: Sequence[str],
+        *,
+        axes: Mapping[str, Sequence] | None = None,
+        int8: bool = False,
+    ) -> dict:
+        """Write a graph.
+
+        Arguments
+        ---------
+        name : str
+            Name of the file, without ``.onnx``.
+        module : nn.Module
+            The module.
+        inputs : mapping of str to tensors
+            Examples of its inputs, by name; the tensors of a list are named by their position, too.
+        outputs : sequence of str
+            Names of its outputs.
+        axes : mapping of str to sequence
+            Names of the dynamic axes of each input, None at an axis of fixed size; for a list of inputs, one sequence
+            per tensor. None means that the first axis, and the second one of inputs with more, are dynamic.
+        int8 : bool
+            Quantise the graph.
+
+        Returns
+        -------
+        dict
+            The graph's entry in ``export.json``.
+
+        Raises
+        ------
+        ValueError
+            If the graph would be larger than 2 GB.
+        """
+        from onnx import load_from_string
+        from onnxscript import optimizer
+
+        path, part = self.folder / f"{name}.onnx", getattr(module, "part", module)
+        weights = _weights(part)
+        key = (type(module), *outputs, str(part), *((name, one.shape) for name, one in weights.items()))
+        if key not in self._traced:
+            self._traced[key] = _trace(module.eval(), path.name, inputs, outputs, axes), _names_in(module, weights)
+        data, names = self._traced[key]
+        graph = load_from_string(data)
+        _set_weights(graph, {name: weights[own] for name, own in names.items()})
+        data = optimizer.optimize(graph).SerializeToString()
+        if int8:
+            data = quantize(data)
+        write_whole(path, data)
+        return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _trace(
+    module: nn.Module, file: str, inputs: Inputs, outputs: Sequence[str], axes: Mapping[str, Sequence] | None
+) -> bytes:
+    """Return the graph of a module, in which its weights have the names that they have in the module."""
     axes = {name: ["batch", "time"][: one.dim()] for name, one in inputs.items()} if axes is None else axes
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            module.eval(),
+            module,
             tuple(inputs.values()),
             dynamo=True,
             dynamic_shapes=_dynamic(inputs, axes),
             input_names=_names(inputs),
             output_names=list(outputs),
             opset_version=OPSET,
+            optimize=False,  # it would compute new weights from those of the module
             verbose=False,
         )
     size = sum(tensor.const_value.nbytes for tensor in program.model.graph.initializers.values())
     if size > MAX_GRAPH_BYTES:
-        raise ValueError(
-            f"{path.name} would have {size} bytes, and ONNX files end at 2 GB: use exits after fewer layers"
-        )
-    data = program.model_proto.SerializeToString()
-    if int8:
-        data = quantize(data)
-    write_whole(path, data)
-    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        raise ValueError(f"{file} would have {size} bytes, and ONNX files end at 2 GB: use exits after fewer layers")
+    return program.model_proto.SerializeToString()
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return parameters and buffers by name; a shared one has several names."""
+    return dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+
+
+def _names_in(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return the names of weights in a module, with their names in its part."""
+    own = {id(one): name for name, one in weights.items()}
+    return {name: own[id(one)] for name, one in _weights(module).items() if id(one) in own}
+
+
+def _set_weights(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) -> None:
+    from onnx import numpy_helper
+
+    for tensor in graph.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name].detach().numpy(), tensor.name))
 
 
 def _names(inputs: Inputs) -> list[str]:

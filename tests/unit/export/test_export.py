@@ -24,6 +24,7 @@ from ee_runtime.export_folder import ExportError
 from ee_runtime.policies import Capped, FixedExit, Patience, ScoreThreshold
 from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION, SCORES
 from ee_runtime.special_tokens import BOS_INDEX
+from speechbrain_ee.export import write
 from speechbrain_ee.export.attention import attention_values
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.inference.asr import EarlyExitASR
@@ -79,9 +80,23 @@ def pair(request, tmp_path_factory):
     if request.param == "conformer_aed":
         return request.getfixturevalue("attention_pair")
     folder = tmp_path_factory.mktemp(request.param)
-    # Every graph takes seconds to export.
-    depth = (1,) if request.param == "transformer" else (1, 3)
-    return make_pair(folder, make_asr(folder, request.param, num_layers=depth[-1], exit_layers=depth))
+    # Every graph takes seconds to export. Several layers between exits: test_pretrained.py.
+    return make_pair(folder, make_asr(folder, request.param, num_layers=1, exit_layers=(1,)))
+
+
+def test_graphs_that_differ_in_their_weights_only_are_traced_once(attention_pair, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(write, "_trace", lambda module, file, *rest: calls.append(file) or tiny_graph())
+    export_model(attention_pair[0], tmp_path)
+    traced = ["features.onnx", "segment0.onnx", "exit0.onnx", "segment1.onnx", "exit1.onnx", "change.onnx"]
+    assert calls == [*traced, "memory0.onnx", "step0.onnx"]  # exit1 and exit2 have decoders, exit0 has none
+
+
+def tiny_graph():
+    """Return a graph without weights."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch"]) for name in "xy")
+    return helper.make_model(helper.make_graph([node], "tiny", [x], [y])).SerializeToString()
 
 
 @torch.inference_mode()
