@@ -99,7 +99,7 @@ def read_export(folder: str | Path) -> Export:
     ExportError
         If the folder or the file is missing, broken, or of another format.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # graphs are loaded later, perhaps from another working directory
     path = folder / EXPORT_FILE
     try:
         data = read_bytes(path, max_bytes=MAX_EXPORT_BYTES)
@@ -117,8 +117,8 @@ def read_export(folder: str | Path) -> Export:
             raise ValueError("is not a JSON object")
         if values.get("format") not in (FORMAT, FORMAT_WITH_ATTENTION):
             raise ValueError(
-                f"format {str(values.get('format'))[:20]} is not {FORMAT} or {FORMAT_WITH_ATTENTION}: use the version "
-                "that wrote it"
+                f"format {str(values.get('format'))[:20]} is not {FORMAT} or {FORMAT_WITH_ATTENTION}, the formats of "
+                "this version of ee_runtime"
             )
         return _checked(folder, values)
     except KeyError as error:
@@ -179,6 +179,9 @@ def _checked(folder: Path, values: Mapping) -> Export:
     for name, found in files.items():
         if len(found) != len(exit_layers):
             raise ValueError(f"there are {len(found)} {name} for {len(exit_layers)} exit layers")
+    params = numbers(values, "params", int, 0, 2**53)
+    if len(params) != len(exit_layers):
+        raise ValueError(f"there are {len(params)} params for {len(exit_layers)} exit layers")
     has_attention = values["format"] == FORMAT_WITH_ATTENTION
     return Export(
         folder=folder,
@@ -191,7 +194,7 @@ def _checked(folder: Path, values: Mapping) -> Export:
         if values["max_output_frames"] is None
         else number(values, "max_output_frames", int, 1, 2**31),
         exit_layers=tuple(exit_layers),
-        params=tuple(numbers(values, "params", int, 0, 2**53)),
+        params=tuple(params),
         vocab=vocab,
         score_names=tuple(names),
         cost=_cost(values["cost"], len(exit_layers)),

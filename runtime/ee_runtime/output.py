@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ee_runtime.audio import AudioError
 from ee_runtime.errors import print_error
+from ee_runtime.export_folder import ExportError
 from ee_runtime.files import printable
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.transcript import Transcript, Word
@@ -44,6 +45,7 @@ def transcribe_files(
     bool
         Whether all files were transcribed.
     """
+    model.check_limits(**limits)
     if limits.get("deadline_ms") is not None:
         model.time_exits()  # now, so that it does not count as time of the first file
     print(f"policy: {_policy_line(model, limits)}", file=sys.stderr)
@@ -52,6 +54,8 @@ def transcribe_files(
         begin = time.perf_counter()
         try:
             result = model.transcribe_file(file, **limits)
+        except ExportError:  # of the model, and not of the file
+            raise
         except (ValueError, OSError, RuntimeError, MemoryError) as error:  # continue with the other files
             logger.debug("%s failed", printable(file), exc_info=True)
             print_error(program, _of_file(file, error))

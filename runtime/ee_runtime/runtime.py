@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -34,11 +35,14 @@ from ee_runtime.threads import available_cpus
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.waveforms import as_float32, check_shapes
 
+logger = logging.getLogger(__name__)
+
 
 class EarlyExitRuntime(Transcriber):
     """Transcribes speech with an exported model; each utterance stops at its own exit.
 
-    Segments above the deepest exit taken are not run. Imports no torch.
+    Segments above the deepest exit taken are not run. Imports no torch. Threads may share an object; they then share
+    the estimate of the load for deadlines, too.
 
     Arguments
     ---------
@@ -79,7 +83,7 @@ class EarlyExitRuntime(Transcriber):
         self.export = read_export(folder)
         self.fingerprint, self.precision = self.export.model, self.export.precision
         self.threads = threads or available_cpus()
-        self.calibration = _calibration(self.export, calibration_file)
+        self.calibration = _calibration(self.export, calibration_file, is_needed=policy is None)
         if policy is None and self.calibration is not None:
             policy = self.calibrated_policy = policy_from_dict(self.calibration["policy"])
         self.policy = FixedExit() if policy is None else policy
@@ -133,7 +137,7 @@ class EarlyExitRuntime(Transcriber):
             yield self
             return
         other = EarlyExitRuntime(self.export.folder, policy=self.policy, threads=1)
-        other.decoder = self.decoder
+        other.decoder, other.calibration = self.decoder, self.calibration
         yield other
 
     def exit_macs(self, num_frames: int, heads_run: int | None = None) -> list[int]:
@@ -146,7 +150,7 @@ class EarlyExitRuntime(Transcriber):
 
     def make_batch(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """See :meth:`Transcriber.make_batch`: (batch, samples) and integer lengths (batch,)."""
-        num_samples = np.array([len(waveform) for waveform in waveforms])
+        num_samples = np.array([len(waveform) for waveform in waveforms], np.int64)  # not the default on Windows
         wavs = np.zeros((len(waveforms), num_samples.max()), np.float32)
         for row, waveform in zip(wavs, waveforms, strict=True):
             row[: len(waveform)] = waveform
@@ -194,8 +198,17 @@ class EarlyExitRuntime(Transcriber):
         return Graph(self.export, file, self.threads, interface)
 
 
-def _calibration(export: Export, calibration_file: str | Path | None) -> dict | None:
-    path = export.folder / CALIBRATION_FILE if calibration_file is None else Path(calibration_file)
-    if calibration_file is None and not path.exists():
+def _calibration(export: Export, calibration_file: str | Path | None, *, is_needed: bool) -> dict | None:
+    """Read a calibration; that of the folder is ignored with a warning if it does not fit and is not needed."""
+    if calibration_file is not None:
+        return read_calibration(Path(calibration_file), export.model)
+    path = export.folder / CALIBRATION_FILE
+    if not path.exists():
         return None
-    return read_calibration(path, export.model)
+    try:
+        return read_calibration(path, export.model)
+    except ValueError as error:
+        if is_needed:
+            raise
+        logger.warning("%s; the calibration is ignored", error)
+        return None

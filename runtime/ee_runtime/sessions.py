@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 import onnxruntime
@@ -46,29 +47,38 @@ class Graph:
     def __init__(self, export: Export, file: GraphFile, threads: int, interface: Interface):
         self._file, self._threads, self._interface = export.folder / file.name, threads, interface
         self._sizes = {"vocab": len(export.vocab), "scores": len(export.score_names)}
+        self._lock, self._loaded = threading.Lock(), None
         read_graph(export.folder, file)
         self._version = self._file_version()
 
     def __call__(self, **inputs: np.ndarray) -> list[np.ndarray]:
         """Run the graph; inputs are given by name. Raises ``ExportError`` if onnxruntime cannot load or run it."""
-        session = self._session
+        session = self._session()
         try:
             outputs = session.run(None, inputs)
         except Exception as error:
-            if "alloc" in str(error):
-                raise MemoryError(f"{self._file}: {_reason(error)}") from None
-            raise ExportError(f"{self._file}: onnxruntime cannot run it: {_reason(error)}") from None
+            raise self._error("run", error) from None
         self._checked(check_arrays, self._interface, inputs, outputs, self._sizes)
         return outputs
 
-    @cached_property
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the graph was run."""
+        return self._loaded is not None
+
     def _session(self) -> onnxruntime.InferenceSession:
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+    def _load(self) -> onnxruntime.InferenceSession:
         if self._file_version() != self._version:
-            raise ExportError(f"{self._file} was changed after the export was opened: open it again")
+            raise ExportError(f"{self._file} was changed or removed after the export was opened: open it again")
         try:
             session = make_session(self._path_or_bytes(), self._threads)
         except Exception as error:  # onnxruntime has an error class for every kind of broken graph
-            raise ExportError(f"{self._file}: onnxruntime cannot load it: {_reason(error)}") from None
+            raise self._error("load", error) from None
         sides = (session.get_inputs(), session.get_outputs())
         self._checked(check_names, self._interface, *({one.name: one.type for one in side} for side in sides))
         return session
@@ -88,6 +98,11 @@ class Graph:
         except OSError:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _error(self, what: str, error: Exception) -> Exception:
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            return MemoryError(f"{self._file}: {_reason(error)}")
+        return ExportError(f"{self._file}: onnxruntime cannot {what} it: {_reason(error)}")
 
     def _checked(self, check: Callable[..., None], *values: object) -> None:
         try:

@@ -19,6 +19,7 @@ from ee_runtime.backend import EncoderRun
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_stream
 from ee_runtime.policies import Capped, Policy, Slowdown
+from ee_runtime.policies.limits import check_above_0
 from ee_runtime.segments import Stopped, UtteranceProgress, run_segments
 from ee_runtime.text.vocabulary import Vocabulary
 from ee_runtime.timing import measure_times, timed_batches
@@ -143,8 +144,9 @@ class Transcriber(ABC):
     def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
         """Transcribe a file; a recording of more than 30 s is cut at pauses into parts.
 
-        ``limits`` (``max_layer``, ``budget``, ``deadline_ms``) are those of :meth:`transcribe_waveforms` and apply to
-        every four parts together. The file is read block by block, so memory does not grow with its length.
+        ``limits`` (``max_layer``, ``budget``, ``deadline_ms``) are those of :meth:`transcribe_waveforms`. The deadline
+        is that of every four parts together, without the time to read them. The file is read block by block, so memory
+        does not grow with its length.
         """
         parts, results, seconds = self.read_parts(path), [], []
         while together := list(islice(parts, CHUNKS_AT_ONCE)):
@@ -167,8 +169,8 @@ class Transcriber(ABC):
     ) -> list[Transcript]:
         """Transcribe waveforms of any lengths as one batch; an utterance that stops leaves the batch.
 
-        Each limit is a number or a function without arguments, which is called before every segment and returns the
-        present limit, or None for none: a limit may change while an utterance is being processed.
+        Each limit is a number or a function without arguments, see :class:`~ee_runtime.policies.Capped`: a limit may
+        change while an utterance is being processed.
 
         Arguments
         ---------
@@ -235,7 +237,16 @@ class Transcriber(ABC):
         ]
         return run_segments(run, utterances=utterances, policy=policy, decoder=self.decoder)
 
+    def check_limits(self, *, max_layer=None, budget=None, deadline_ms=None) -> None:
+        """Check limits before they are used; raises ``ValueError``."""
+        for name, limit in {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}.items():
+            if limit is not None and not callable(limit):
+                check_above_0({name: limit})
+        if max_layer is not None and not callable(max_layer) and max_layer < self.exit_layers[0]:
+            raise ValueError(f"max_layer is {max_layer}: give at least the first exit layer, {self.exit_layers[0]}")
+
     def _limited(self, policy: Policy, max_layer, budget, deadline_ms) -> Policy:
+        self.check_limits(max_layer=max_layer, budget=budget, deadline_ms=deadline_ms)
         limits = {"max_layer": max_layer, "macs_per_s": budget, "deadline_ms": deadline_ms}
         if all(limit is None for limit in limits.values()):
             return policy

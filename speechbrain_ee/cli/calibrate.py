@@ -13,7 +13,7 @@ from speechbrain_ee.startup import prepare_process
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder.")],
+    run: Annotated[Path, typer.Argument(help="Export, run folder or model folder.")],
     score: Annotated[
         str,
         typer.Option(

@@ -24,7 +24,7 @@ from speechbrain_ee.startup import prepare_process
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder, model folder, or (with --out) name on the HuggingFace Hub.")],
+    run: Annotated[Path, typer.Argument(help="Export, run folder, model folder, or (with --out) name on the Hub.")],
     manifest: Annotated[
         list[Path],
         typer.Option(

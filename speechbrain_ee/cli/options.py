@@ -10,7 +10,7 @@ import typer
 from speechbrain_ee.decoders.names import DECODINGS
 
 PROGRAM = "speechbrain-ee"
-ModelOption = Annotated[str, typer.Option("--model", help="Run folder, model folder, or name on the HuggingFace Hub.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Export, run folder, model folder, or name on the Hub.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; default: the GPU if there is one.")]
 ThreadsOption = Annotated[
     int | None,

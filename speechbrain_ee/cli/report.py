@@ -12,7 +12,7 @@ from speechbrain_ee.startup import prepare_process
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder or model folder with evaluated sets.")],
+    run: Annotated[Path, typer.Argument(help="Export, run folder or model folder with evaluated sets.")],
     out: Annotated[
         Path | None,
         typer.Option(

@@ -4,6 +4,8 @@
 import hashlib
 import json
 import logging
+import re
+import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +25,7 @@ from speechbrain_ee.export.write import EXAMPLE_FRAMES, GraphWriter, example_bat
 from speechbrain_ee.inference.asr import EarlyExitASR
 
 OLDEST_TORCH = (2, 8)
+OWN_GRAPH = re.compile(r"(features|change|(segment|exit|memory|step)\d+)\.onnx")
 
 logger = logging.getLogger(__name__)
 
@@ -54,33 +57,49 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     _check(asr)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
+        values = _values(asr, _write_graphs(asr, Path(folder), int8=int8), int8=int8)
+        calibration = None if int8 else asr.calibration
+        if calibration is not None:
+            policy_from_dict(calibration["policy"])
+        _replace_graphs(out, Path(folder))
+    write_whole(out / EXPORT_FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    if calibration is not None:
+        write_whole(out / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
+    return values
+
+
+def _write_graphs(asr: EarlyExitASR, folder: Path, *, int8: bool) -> dict:
+    """Write the graphs; return their entries in ``export.json``."""
     features, encoder, heads = (asr.mods[name].eval() for name in ("features", "encoder", "heads"))
     encoder = scale_rows(export_form(encoder)) if int8 else export_form(encoder)
-    has_attention = heads.has_decoders
-    num_exits, width, vocab = len(encoder.exit_layers), encoder.d_model, heads.config["vocab_size"]
-    state = example_batch(EXAMPLE_FRAMES, width)
+    state = example_batch(EXAMPLE_FRAMES, encoder.d_model)
     first = example_batch(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
-    writer, graphs = GraphWriter(out), {"segments": [], "exits": []}
+    writer, graphs = GraphWriter(folder), {"segments": [], "exits": []}
     wavs = example_batch(asr.sample_rate)
     inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
     graphs["features"] = writer.write("features", features_form(features), inputs, ["feats", "num_frames"])
-    for index in range(num_exits):
+    for index in range(len(encoder.exit_layers)):
         example = first if index == 0 else state
         outputs = ["y", "out_lengths"] if index == 0 else ["y"]
         inputs = {"x": example[0], "lengths": example[1]}
         segment = SegmentForm(encoder, index)
         graphs["segments"].append(writer.write(f"segment{index}", segment, inputs, outputs, int8=int8))
         outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
-        outputs += ["state"] if has_attention and heads.decoder(index) is not None else []
+        outputs += ["state"] if heads.has_decoders and heads.decoder(index) is not None else []
         inputs = {"x": state[0], "lengths": state[1]}
         graphs["exits"].append(writer.write(f"exit{index}", ExitForm(encoder, heads, index), inputs, outputs))
-    pair = [example_batch(EXAMPLE_FRAMES, vocab)[0].log_softmax(-1) for _ in range(2)]
+    pair = [example_batch(EXAMPLE_FRAMES, heads.config["vocab_size"])[0].log_softmax(-1) for _ in range(2)]
     inputs = {"log_probs": pair[0], "previous_log_probs": pair[1], "lengths": state[1]}
     graphs["change"] = writer.write("change", ChangeForm(), inputs, ["change"])
-    if has_attention:
-        graphs |= write_attention(writer, heads.decoders, int8=int8)
-    values = {
-        "format": FORMAT_WITH_ATTENTION if has_attention else FORMAT,
+    return graphs | (write_attention(writer, heads.decoders, int8=int8) if heads.has_decoders else {})
+
+
+def _values(asr: EarlyExitASR, graphs: dict, *, int8: bool) -> dict:
+    """Return the contents of ``export.json``."""
+    encoder, heads = asr.mods.encoder, asr.mods.heads
+    return {
+        "format": FORMAT_WITH_ATTENTION if heads.has_decoders else FORMAT,
         "model": _fingerprint(asr.fingerprint, graphs) if int8 else asr.fingerprint,
         "precision": "int8" if int8 else "fp32",
         "sample_rate": asr.sample_rate,
@@ -92,15 +111,20 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
         "score_names": list(GRAPH_SCORES),
         "cost": encoder.cost_model(heads.macs(1))._asdict(),
         "vocab": asr.hparams.tokenizer.vocab_list,
-        **({"attention": attention_values(heads)} if has_attention else {}),
+        **({"attention": attention_values(heads)} if heads.has_decoders else {}),
         "graphs": graphs,
     }
-    write_whole(out / EXPORT_FILE, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-    (out / CALIBRATION_FILE).unlink(missing_ok=True)
-    if asr.calibration is not None and not int8:
-        policy_from_dict(asr.calibration["policy"])
-        write_whole(out / CALIBRATION_FILE, (json.dumps(asr.calibration, indent=2) + "\n").encode())
-    return values
+
+
+def _replace_graphs(out: Path, new: Path) -> None:
+    """Replace the export in a folder by new graphs; it has no ``export.json`` until all of them are there."""
+    for name in (EXPORT_FILE, CALIBRATION_FILE):
+        (out / name).unlink(missing_ok=True)
+    for path in out.glob("*.onnx"):
+        if OWN_GRAPH.fullmatch(path.name):
+            path.unlink()
+    for path in new.iterdir():
+        path.replace(out / path.name)
 
 
 def _fingerprint(model: str, graphs: Mapping) -> str:

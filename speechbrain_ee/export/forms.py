@@ -69,6 +69,9 @@ class ConvolutionForm(nn.Module):
     def __init__(self, stock: MaskedConvolutionModule):
         super().__init__()
         self.stock = stock
+        pointwise = stock.bottleneck[0]
+        # A matrix of its own: one that the graph computes from the stored weight would not be quantised.
+        self.weight, self.bias = nn.Parameter(pointwise.weight.detach()[:, :, 0]), pointwise.bias
 
     def forward(self, x, mask=None, dynchunktrain_config=None):
         """Apply the convolution to x (batch, frames, d_model); mask (batch, frames, 1) is True at padding."""
@@ -77,8 +80,7 @@ class ConvolutionForm(nn.Module):
     def flat(self, x, shape, mask=None):
         """Apply the convolution to x (batch * frames, d_model) of the given shape (batch, frames, d_model)."""
         stock, conv = self.stock, self.stock.conv
-        pointwise = stock.bottleneck[0]
-        x = nn.functional.linear(stock.layer_norm(x), pointwise.weight[:, :, 0], pointwise.bias)
+        x = nn.functional.linear(stock.layer_norm(x), self.weight, self.bias)
         x = nn.functional.glu(x, -1).view(shape)
         if mask is not None:
             x = x.masked_fill(mask, 0.0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,9 +90,11 @@ class GraphWriter:
 
         path, part = self.folder / f"{name}.onnx", getattr(module, "part", module)
         weights = _weights(part)
-        key = (type(module), *outputs, str(part), *((name, one.shape) for name, one in weights.items()))
+        first = {id(one): name for name, one in reversed(weights.items())}
+        key = (type(module), *outputs, str(part), *((name, one.shape, first[id(one)]) for name, one in weights.items()))
         if key not in self._traced:
-            self._traced[key] = _trace(module.eval(), path.name, inputs, outputs, axes), _names_in(module, weights)
+            names = _names_in(module, weights)
+            self._traced[key] = _trace(module.eval(), path.name, inputs, outputs, axes, names), names
         data, names = self._traced[key]
         graph = load_from_string(data)
         _set_weights(graph, {name: weights[own] for name, own in names.items()})
@@ -104,9 +106,14 @@ class GraphWriter:
 
 
 def _trace(
-    module: nn.Module, file: str, inputs: Inputs, outputs: Sequence[str], axes: Mapping[str, Sequence] | None
+    module: nn.Module,
+    file: str,
+    inputs: Inputs,
+    outputs: Sequence[str],
+    axes: Mapping[str, Sequence] | None,
+    names: Collection[str],
 ) -> bytes:
-    """Return the graph of a module, in which its weights have the names that they have in the module."""
+    """Return the graph of a module, in which the weights with the given names have these names."""
     axes = {name: ["batch", "time"][: one.dim()] for name, one in inputs.items()} if axes is None else axes
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -122,7 +129,12 @@ def _trace(
             optimize=False,  # it would compute new weights from those of the module
             verbose=False,
         )
-    size = sum(tensor.const_value.nbytes for tensor in program.model.graph.initializers.values())
+    found, signature = program.model.graph.initializers, program.exported_program.graph_signature
+    used = {node.name for node in program.exported_program.graph.nodes if node.op == "placeholder" and node.users}
+    stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    if lost := [name for place, name in stored.items() if place in used and name in names and name not in found]:
+        raise ValueError(f"{file}: this version of torch stores the weight {lost[0]} under another name: use another")
+    size = sum(tensor.const_value.nbytes for tensor in found.values())
     if size > MAX_GRAPH_BYTES:
         raise ValueError(f"{file} would have {size} bytes, and ONNX files end at 2 GB: use exits after fewer layers")
     return program.model_proto.SerializeToString()

@@ -15,9 +15,9 @@ class Slowdown:
     """A factor that the time of a segment exceeds rarely, however the load of the machine changes.
 
     Each segment that takes longer than its measured time multiplied by :attr:`factor` raises the factor by ``step`` (in
-    natural logarithms); each other segment lowers it slightly. In the long run, the share of segments that take longer
-    is ``miss``, whatever their distribution and whether or not it changes (adaptive conformal inference, Gibbs and
-    Candès, arXiv 2106.00170).
+    natural logarithms); each other segment lowers it slightly. In the long run, at most about the share ``miss`` of
+    segments take longer, whatever their distribution and whether or not it changes (adaptive conformal inference, Gibbs
+    and Candès, arXiv 2106.00170), as long as the machine is less than :data:`LARGEST` times slower.
 
     Arguments
     ---------

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 
 from ee_runtime.policies.base import Look, Policy
 from ee_runtime.policies.deadline import ExitTimes, Slowdown, duration_of
@@ -16,7 +17,8 @@ class Capped(Policy):
     computed, and the head of the exit where a limit stops the utterance.
 
     Each limit is a number or a function without arguments that returns a number, or None for no limit. The function is
-    called at every exit of every utterance, so a limit can change while an utterance is being processed.
+    called at every exit but the last, for each utterance, so a limit can change while an utterance is being processed.
+    A number of 0 or less that a function returns stops the utterance.
 
     Arguments
     ---------
@@ -142,14 +144,15 @@ class Capped(Policy):
         if not callable(limit):
             return limit
         limit = limit()
-        _check_limit(name, limit)
+        if limit is not None and not (isinstance(limit, Real) and limit == limit):
+            raise ValueError(f"the function {name} returned {limit!r}: return a number, or None for no limit")
         return limit
 
 
 def check_above_0(limits: Mapping[str, float]) -> None:
     """Raise ``ValueError`` with the name of a limit that is not a number above 0."""
     for name, value in limits.items():
-        if not (isinstance(value, (int, float)) and value > 0):
+        if not (isinstance(value, Real) and value > 0):
             raise ValueError(f"{name} is {value!r}: give a number above 0")
 
 

@@ -124,7 +124,7 @@ class TokenBucket(Policy):
     policy : Policy
         The policy that decides as long as the bucket can pay.
     macs_per_s : float
-        MACs gained per second of the clock (not of audio).
+        MACs gained per second of the clock (not of audio). MACs of an attention decoder are not paid for.
     capacity : float
         Largest content in MACs.
 
@@ -151,12 +151,13 @@ class TokenBucket(Policy):
     def __init__(self, policy: Policy, *, macs_per_s: float, capacity: float):
         check_above_0({"macs_per_s": macs_per_s, "capacity": capacity})
         self.policy, self.macs_per_s, self.capacity = policy, macs_per_s, float(capacity)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream with a full bucket."""
-        self.credit, self._filled = self.capacity, None
+        with self._lock:
+            self.credit, self._filled = self.capacity, None
 
     def add(self, macs: float) -> None:
         """Add MACs to the bucket, or take them if below 0."""
@@ -178,7 +179,8 @@ class TokenBucket(Policy):
 
     def ended(self, look: Look) -> None:
         """See :meth:`Policy.ended`."""
-        self._fill(look)
+        with self._lock:
+            self._fill(look)
         self.policy.ended(look)
 
     def needs_head(self, exit_index: int, exit_layers: tuple[int, ...]) -> bool:
@@ -198,18 +200,19 @@ class TokenBucket(Policy):
         return f"TokenBucket({self.policy!r}, macs_per_s={self.macs_per_s}, capacity={self.capacity})"
 
     def _stops(self, look: Look, inner: Callable[[Look], bool]) -> bool:
-        self._fill(look)
-        if not look.is_last:
+        with self._lock:
+            self._fill(look)
+            if look.is_last:
+                return inner(look)
             macs = macs_of(look)
             more = macs[look.exit_index + 1] - macs[look.exit_index]
             if more > self.credit:
                 self.policy.ended(look)
                 return True
-            if not inner(look):
+            stops = inner(look)
+            if not stops:
                 self.add(-more)
-                return False
-            return True
-        return inner(look)
+            return stops
 
     def _fill(self, look: Look) -> None:
         """Add what was gained since the last look, and take the first segment of a new utterance."""

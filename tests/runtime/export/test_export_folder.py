@@ -112,6 +112,7 @@ HUGE = 10**30
         (["exit_layers"], [], "are not increasing"),
         (["exit_layers"], 4, "is not a list"),
         (["params"], [1000, -1], "params -1 is not a number"),
+        (["params"], [1000], "there are 1 params for 2 exit layers"),
         (["exit_layers"], [4, 2], "are not increasing"),
         (["exit_layers"], [2, "4"], "exit_layers 4 is not a number"),
         (["exit_layers"], list(range(1, 1000)), "exit_layers 201 is not a number"),

@@ -257,8 +257,10 @@ class TestCapped:
         assert not policy.cuts(_costly_look(1))
         limit["layer"] = 1  # below the first exit, which has run
         assert policy.needs_head(2, LAYERS) and policy.stop(_costly_look(0))
+        limit["layer"] = np.int64(0)
+        assert policy.stop(_costly_look(0))
         limit["layer"] = "deep"
-        with pytest.raises(ValueError, match="max_layer is 'deep': give a number above 0"):
+        with pytest.raises(ValueError, match="the function max_layer returned 'deep': return a number, or None"):
             policy.stop(_costly_look(0))
         with pytest.raises(ValueError, match="max_layer is a function, which cannot be saved"):
             policy.to_dict()

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, load_from_string
 from unit.models import make_asr, make_joint_heads
 
 from ee_runtime import EarlyExitRuntime
+from ee_runtime.calibration.file import write_calibration
 from ee_runtime.cli import main
 from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.attention_search import greedy_search, score_texts
@@ -92,6 +93,58 @@ def test_graphs_that_differ_in_their_weights_only_are_traced_once(attention_pair
     assert calls == [*traced, "memory0.onnx", "step0.onnx"]  # exit1 and exit2 have decoders, exit0 has none
 
 
+def test_an_export_that_fails_leaves_the_earlier_one_and_a_new_one_leaves_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "_trace", lambda *_: tiny_graph())
+    asr = make_asr(tmp_path, num_layers=3, exit_layers=(1, 3))
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    asr = EarlyExitASR.from_hparams(tmp_path / "model")
+    out = tmp_path / "export"
+    export_model(asr, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "own.onnx").write_bytes(b"of the user")
+    (out / "segment7.onnx").write_bytes(b"of an export with more exits")
+    with monkeypatch.context() as patch:
+        patch.setattr("speechbrain_ee.export.export.ChangeForm", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            export_model(asr, out)
+    assert {name: (out / name).read_bytes() for name in before} == before
+    export_model(asr, out)
+    assert {path.name for path in out.iterdir()} == {*before, "own.onnx"}
+
+
+def test_a_calibration_of_another_model_is_an_error_only_if_it_is_needed(attention_pair, tmp_path, caplog):
+    shutil.copytree(attention_pair[1].export.folder, tmp_path / "export")
+    write_calibration(tmp_path / "export", {"policy": FixedExit(1).to_dict(), "model": "another"})
+    with pytest.raises(ValueError, match="belongs to another model"):
+        EarlyExitRuntime(tmp_path / "export")
+    assert EarlyExitRuntime(tmp_path / "export", policy=FixedExit()).calibration is None
+    assert "the calibration is ignored" in caplog.text
+
+
+def test_graphs_are_loaded_from_any_working_directory(attention_pair, tmp_path, monkeypatch):
+    folder = attention_pair[1].export.folder
+    monkeypatch.chdir(folder.parent)
+    runtime = EarlyExitRuntime(folder.name, threads=1)
+    monkeypatch.chdir(tmp_path)
+    assert runtime.transcribe_waveforms([noise(0.3)], policy=FixedExit(1))[0].exit_layer == 1
+
+
+def test_a_graph_that_cannot_be_loaded_ends_the_command(attention_pair, tmp_path, capsys):
+    shutil.copytree(attention_pair[1].export.folder, tmp_path / "export")
+    broken = b"\x08\x0a"  # a graph of nothing, with the right hash
+    (tmp_path / "export" / "segment0.onnx").write_bytes(broken)
+    values = json.loads((tmp_path / "export" / "export.json").read_text("utf-8"))
+    entry = {"file": "segment0.onnx", "bytes": len(broken), "sha256": hashlib.sha256(broken).hexdigest()}
+    values["graphs"]["segments"][0] = entry
+    (tmp_path / "export" / "export.json").write_text(json.dumps(values), "utf-8")
+    soundfile.write(tmp_path / "a.wav", noise(0.3), 16000)
+    with pytest.raises(SystemExit) as caught:
+        main(["--model", str(tmp_path / "export"), *[str(tmp_path / "a.wav")] * 3])
+    assert caught.value.code == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("policy: ")]
+    assert len(lines) == 1 and "segment0.onnx: onnxruntime cannot load it" in lines[0]
+
+
 def tiny_graph():
     """Return a graph without weights."""
     node = helper.make_node("Identity", ["x"], ["y"])
@@ -165,7 +218,7 @@ def test_segments_above_the_deepest_exit_are_not_loaded(pair):
     asr, runtime = pair
     other = EarlyExitRuntime(runtime.export.folder, threads=1)
     other.transcribe_waveforms([noise(1.0)], policy=FixedExit(1))
-    assert ["_session" in vars(graph) for graph in other._segments] == [layer == 1 for layer in asr.exit_layers]
+    assert [graph.is_loaded for graph in other._segments] == [layer == 1 for layer in asr.exit_layers]
 
 
 @pytest.fixture
@@ -207,7 +260,9 @@ def test_a_graph_that_is_replaced_after_the_export_was_opened_is_refused(damaged
     (damaged / "exit0.onnx").unlink()
     (damaged / "new").write_bytes(data)
     (damaged / "new").rename(damaged / "exit0.onnx")
-    with pytest.raises(ExportError, match="exit0.onnx was changed after the export was opened: open it again"):
+    with pytest.raises(
+        ExportError, match="exit0.onnx was changed or removed after the export was opened: open it again"
+    ):
         runtime.transcribe_waveforms([noise(0.5)], policy=FixedExit(1))
 
 

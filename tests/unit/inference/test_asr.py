@@ -519,8 +519,12 @@ def test_limits_may_change_between_segments(asr):
     assert asr.transcribe_waveforms([noise(0.5)], budget=lambda: next(budgets))[0].exit_layer == 2
     deadlines = iter([1e9, 1e-6])
     assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=lambda: next(deadlines))[0].exit_layer == 2
-    with pytest.raises(ValueError, match="max_layer is 0: give a number above 0"):
-        asr.transcribe_waveforms([noise(0.5)], max_layer=lambda: 0)
+    late = iter([np.float32(1e9), -3])  # the deadline has passed in the meantime
+    assert asr.transcribe_waveforms([noise(0.5)], deadline_ms=lambda: next(late))[0].exit_layer == 2
+    with pytest.raises(ValueError, match="the function max_layer returned nan: return a number, or None for no limit"):
+        asr.transcribe_waveforms([noise(0.5)], max_layer=lambda: float("nan"))
+    with pytest.raises(ValueError, match="budget is -1: give a number above 0"):
+        asr.transcribe_waveforms([noise(0.5)], budget=-1)
 
 
 def test_a_calibration_of_ones_own(folder, tmp_path):
