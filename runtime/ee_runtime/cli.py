@@ -67,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
         "rescored by the attention decoder; ctc: greedy CTC; default: greedy",
     )
     parser.add_argument("--beam-size", type=int, help="default: 50 for a CTC beam, 10 with attention")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: the CPUs that this process may use")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, or the CPUs")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser

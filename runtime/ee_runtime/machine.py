@@ -11,22 +11,28 @@ from pathlib import Path
 LIBRARIES = ("numpy", "onnxruntime", "ee_runtime", "torch", "speechbrain", "speechbrain_ee")
 STATUS = Path("/proc/self/status")
 CPUINFO = Path("/proc/cpuinfo")
+BOARD = Path("/proc/device-tree/model")  # of ARM boards, whose CPUs have no name in CPUINFO
 
 
-def cpu_name(cpuinfo: Path = CPUINFO) -> str:
-    """Return the name of the CPU, or of its architecture if the system does not tell more.
+def cpu_name(cpuinfo: Path = CPUINFO, board: Path = BOARD) -> str:
+    """Return the name of the CPU or board, or of the architecture if the system does not tell more.
 
     Arguments
     ---------
     cpuinfo : Path
         Where Linux describes the CPUs.
+    board : Path
+        Where Linux names the board.
     """
     if cpuinfo.exists():
         lines = cpuinfo.read_text("utf-8", errors="replace").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         if names:
             return names[0]
-    return platform.processor() or platform.machine()
+    architecture = platform.processor() or platform.machine()
+    if board.exists():
+        return f"{board.read_text('utf-8', errors='replace').strip(chr(0)).strip()} ({architecture})"
+    return architecture
 
 
 def loaded_versions() -> dict[str, str]:

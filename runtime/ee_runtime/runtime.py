@@ -31,7 +31,7 @@ from ee_runtime.onnx_run import OnnxRun
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
 from ee_runtime.sessions import Graph
 from ee_runtime.text.vocabulary import PieceVocabulary
-from ee_runtime.threads import available_cpus
+from ee_runtime.threads import default_threads
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.waveforms import as_float32, check_shapes
 
@@ -58,7 +58,7 @@ class EarlyExitRuntime(Transcriber):
     beam_size : int | None
         Size of the beam; None means the default of the decoding.
     threads : int | None
-        Threads per operation; None means the CPUs that this process may use.
+        Threads per operation; None means ``OMP_NUM_THREADS``, or else the CPUs that this process may use.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class EarlyExitRuntime(Transcriber):
             raise ValueError(f"threads={threads}: give 1 or more")
         self.export = read_export(folder)
         self.fingerprint, self.precision = self.export.model, self.export.precision
-        self.threads = threads or available_cpus()
+        self.threads = threads or default_threads()
         self.calibration = _calibration(self.export, calibration_file, is_needed=policy is None)
         if policy is None and self.calibration is not None:
             policy = self.calibrated_policy = policy_from_dict(self.calibration["policy"])

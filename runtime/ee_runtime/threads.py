@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The number of CPUs that a process may use."""
+"""The number of CPUs that a process may use, and of threads that a program uses by default."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def available_cpus(cgroup: Path = CGROUP) -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
     return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+
+
+def default_threads() -> int:
+    """Return the threads to use if none are given: ``OMP_NUM_THREADS``, or else :func:`available_cpus`."""
+    given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested loops
+    return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else available_cpus()
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -10,7 +10,7 @@ import typer
 
 from ee_runtime.bench.opener import Opener, export_opener
 from ee_runtime.bench.options import DEFAULT_ROUNDS, DEFAULT_STARTS, BenchOptions, parse_seconds
-from ee_runtime.threads import available_cpus
+from ee_runtime.threads import default_threads
 from speechbrain_ee.cli.options import PROGRAM, DeviceOption, RuntimeOption, ThreadsOption, device_options
 from speechbrain_ee.startup import prepare_process
 
@@ -68,7 +68,9 @@ def bench(
     from ee_runtime.bench.figures import bench as measure
     from ee_runtime.bench.figures import nothing_fits, write_figures
     from ee_runtime.bench.table import bench_table
+    from ee_runtime.sessions import silence
 
+    silence()
     figures = measure(openers, options, threads=threads, program=PROGRAM)
     print(bench_table(figures))
     if out is not None:
@@ -95,7 +97,7 @@ def _openers(
         threads = torch.get_num_threads()
     elif device is not None:
         raise typer.BadParameter("--device is for models in torch: an export runs on the CPU")
-    threads = threads or available_cpus()
+    threads = threads or default_threads()
     return [
         torch_opener(source, threads, device) if torch_runs else export_opener(source, threads)
         for source, torch_runs in zip(sources, in_torch, strict=True)

@@ -138,5 +138,11 @@ def _check(asr: EarlyExitASR) -> None:
         raise ValueError(f"export needs torch 2.8 or newer, and torch {torch.__version__} is installed: upgrade it")
     if any(find_spec(name) is None for name in ("onnx", "onnxscript")):
         raise ImportError('export needs onnx and onnxscript: pip install "speechbrain_ee[onnx]"')
+    for name, module, key, refused in (
+        ("encoders", asr.mods.encoder, "attention_type", "RoPEMHA"),
+        ("exit heads", asr.mods.heads, "kind", "blstm"),
+    ):
+        if module.config.get(key) == refused:
+            raise ValueError(f"{name} with {key} {refused} cannot be exported: train a model with another {key}")
     if asr.fingerprint is None:
         raise ValueError("the model was not loaded from files: load it with EarlyExitASR.from_hparams")

@@ -80,6 +80,8 @@ def open_model(
     if others := sorted({*options, *(run_opts or {})} - {"beam_size"}):
         raise ValueError(f"{source} runs in onnxruntime, which does not take {', '.join(others)}: leave it out")
     from ee_runtime import EarlyExitRuntime
+    from ee_runtime.sessions import silence
 
+    silence()
     settings = {"policy": policy, "calibration_file": calibration_file, "decoding": decoding} | options
     return EarlyExitRuntime(source, threads=threads, **settings)

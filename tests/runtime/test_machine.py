@@ -17,7 +17,10 @@ def test_the_name_of_the_cpu(tmp_path):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Tiny CPU: v2 @ 1 GHz\nmodel name\t: other\n")
     assert cpu_name(tmp_path / "cpuinfo") == "Tiny CPU: v2 @ 1 GHz"
     (tmp_path / "cpuinfo").write_text("processor\t: 0\n")  # as on many ARM boards
-    assert cpu_name(tmp_path / "cpuinfo") == (platform.processor() or platform.machine())
+    architecture = platform.processor() or platform.machine()
+    assert cpu_name(tmp_path / "cpuinfo", tmp_path / "none") == architecture
+    (tmp_path / "model").write_bytes(b"Tiny Board 4\0")
+    assert cpu_name(tmp_path / "cpuinfo", tmp_path / "model") == f"Tiny Board 4 ({architecture})"
 
 
 def test_peak_memory_of_linux_and_of_other_systems(tmp_path, monkeypatch):

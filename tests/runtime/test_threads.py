@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ee_runtime.threads import available_cpus
+from ee_runtime.threads import available_cpus, default_threads
 
 ALLOWED = available_cpus(cgroup=Path("/no/such/folder"))
 
@@ -38,3 +38,13 @@ def test_affinity_limits_the_number_of_cpus():
         assert available_cpus() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("3", 3), ("2,1", 2), (" 5 ", 5), ("0", None), ("", None), ("many", None), ("-1", None)]
+)
+def test_the_environment_gives_the_default(monkeypatch, given, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert default_threads() == (available_cpus() if expected is None else expected)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert default_threads() == available_cpus()

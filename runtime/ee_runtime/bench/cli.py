@@ -11,7 +11,7 @@ from ee_runtime import __version__
 from ee_runtime.bench.opener import export_opener
 from ee_runtime.bench.options import DEFAULT_ROUNDS, DEFAULT_STARTS, BenchOptions, parse_seconds
 from ee_runtime.errors import one_line_errors
-from ee_runtime.threads import available_cpus
+from ee_runtime.threads import default_threads
 
 PROGRAM = "ee-bench"
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         from ee_runtime.sessions import silence
 
         silence()
-        threads = arguments.threads or available_cpus()
+        threads = arguments.threads or default_threads()
         folders = [arguments.folder] + ([] if arguments.against is None else [arguments.against])
         openers = [export_opener(folder, threads) for folder in folders]
         figures = bench(openers, options, threads=threads, program=PROGRAM)
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--audio", nargs="+", action="extend", default=[], type=Path, metavar="FILE", help="recordings, for the policy"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads; default: the CPUs that this process may use")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, or the CPUs")
     parser.add_argument("--batch", type=int, default=1, help="utterances per call; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=DEFAULT_ROUNDS, help="alternating rounds; default: %(default)s")
     parser.add_argument(

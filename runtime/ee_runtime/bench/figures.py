@@ -89,7 +89,7 @@ def bench(openers: Sequence[Opener], options: BenchOptions, *, threads: int, pro
 
 def write_figures(path: Path, figures: dict) -> None:
     """Write figures as JSON."""
-    write_whole(path, (json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(figures, indent=1, allow_nan=False) + "\n").encode("ascii"))  # names may not be UTF-8
 
 
 def nothing_fits(figures: dict) -> bool:

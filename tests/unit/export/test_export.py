@@ -30,6 +30,7 @@ from speechbrain_ee.export.attention import attention_values
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
+from speechbrain_ee.lobes import CTCHeads
 from speechbrain_ee.model.folder import save_model
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.8", reason="export needs torch 2.8 or newer")
@@ -110,6 +111,26 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_a_new_one_leaves_nothin
     assert {name: (out / name).read_bytes() for name in before} == before
     export_model(asr, out)
     assert {path.name for path in out.iterdir()} == {*before, "own.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "message"),
+    [
+        (
+            "conformer_rope",
+            "linear",
+            "encoders with attention_type RoPEMHA cannot be exported: train a model with another",
+        ),
+        ("conformer", "blstm", "exit heads with kind blstm cannot be exported: train a model with another kind"),
+    ],
+)
+def test_parts_that_onnx_cannot_express_are_named(tmp_path, family, kind, message):
+    asr = make_asr(tmp_path, family, num_layers=1, exit_layers=(1,))
+    width, size = asr.mods.encoder.d_model, asr.tokenizer.vocab_size
+    asr.mods.heads = CTCHeads(num_exits=1, d_model=width, vocab_size=size, kind=kind, hidden_size=8)
+    with pytest.raises(ValueError, match=message):
+        export_model(asr, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
 
 
 def test_a_calibration_of_another_model_is_an_error_only_if_it_is_needed(attention_pair, tmp_path, caplog):
