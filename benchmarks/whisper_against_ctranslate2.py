@@ -23,14 +23,12 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
-import ctranslate2
 import numpy as np
 import torch
 from common import VOCAB_SIZE, alternate, export_modules, publish
-from ctranslate2.converters import Converter
-from ctranslate2.converters.transformers import WhisperLoader
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from ee_runtime import EarlyExitRuntime
@@ -45,22 +43,24 @@ KINDS = {"fp32": "float32", "int8": "int8_float32"}  # CTranslate2's names
 RATE = 16000
 
 
-class WholeWhisper(Converter):
-    """Converts an encoder to CTranslate2's format, with a random decoder."""
+def converter(encoder: WhisperExitEncoder):
+    """Return CTranslate2's converter for an encoder with a random decoder."""
+    from ctranslate2.converters import Converter  # not a package of this project
+    from ctranslate2.converters.transformers import WhisperLoader
 
-    def __init__(self, encoder: WhisperExitEncoder):
-        shape = encoder.config["backbone"]
-        heads = {"decoder_attention_heads": shape["encoder_attention_heads"]}
-        model = WhisperForConditionalGeneration(WhisperConfig(**shape | DECODER | heads))
-        model.model.encoder.load_state_dict(encoder.backbone.state_dict())
-        self.model = model.eval()
+    class WholeWhisper(Converter):
+        def _load(self):
+            shape = encoder.config["backbone"]
+            heads = {"decoder_attention_heads": shape["encoder_attention_heads"]}
+            model = WhisperForConditionalGeneration(WhisperConfig(**shape | DECODER | heads)).eval()
+            model.model.encoder.load_state_dict(encoder.backbone.state_dict())
+            loader = WhisperLoader()
+            spec = loader.get_model_spec(model)
+            loader.set_config(spec.config, model, None)
+            spec.register_vocabulary([f"<{token}>" for token in range(DECODER["vocab_size"])])
+            return spec
 
-    def _load(self):
-        loader = WhisperLoader()
-        spec = loader.get_model_spec(self.model)
-        loader.set_config(spec.config, self.model, None)
-        spec.register_vocabulary([f"<{token}>" for token in range(DECODER["vocab_size"])])
-        return spec
+    return WholeWhisper()
 
 
 def export(folder: Path, source: str, num_layers: int) -> tuple[WhisperExitEncoder, dict[str, EarlyExitRuntime]]:
@@ -76,7 +76,9 @@ def export(folder: Path, source: str, num_layers: int) -> tuple[WhisperExitEncod
 
 def convert(folder: Path, encoder: WhisperExitEncoder) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Return CTranslate2's encoder by precision: features (batch, frames, n_mels) -> (batch, frames / 2, d_model)."""
-    path = WholeWhisper(encoder).convert(str(folder / "ctranslate2"))
+    import ctranslate2
+
+    path = converter(encoder).convert(str(folder / "ctranslate2"))
 
     def encode(feats: np.ndarray, whisper) -> np.ndarray:
         bands_first = np.ascontiguousarray(feats.transpose(0, 2, 1))
@@ -166,7 +168,7 @@ def main() -> None:
             "encoder": Path(args.encoder).name,
             "rounds": args.rounds,
             "exit_layers": list(encoder.exit_layers),
-            "ctranslate2": ctranslate2.__version__,
+            "ctranslate2": version("ctranslate2"),
             "states": {f"{seconds} s": compare(encoder, models, others, seconds) for seconds in (5, 30)},
         }
         print(json.dumps(figures), flush=True)
