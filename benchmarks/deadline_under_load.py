@@ -84,7 +84,7 @@ def run(model: EarlyExitRuntime, minutes: float) -> list[dict]:
     return rows
 
 
-def summary(rows: list[dict], num_layers: int) -> dict:
+def summary(rows: list[dict]) -> dict:
     """Return the figures of some utterances."""
     granted = [row for row in rows if row["exit"] > 0]
     kept = [row["ms"] <= row["deadline_ms"] for row in granted]
@@ -111,14 +111,13 @@ def main() -> None:
     given = parser.parse_args()
     model = EarlyExitRuntime(given.export, threads=given.threads)
     rows = run(model, given.minutes)
-    last = len(model.exit_layers) - 1
     figures = {
         "minutes": given.minutes,
         "threads": given.threads,
         "precision": model.precision,
-        "all": summary(rows, last),
-        "loaded": summary([row for row in rows if row["load"]], last),
-        "idle": summary([row for row in rows if not row["load"]], last),
+        "all": summary(rows),
+        "loaded": summary([row for row in rows if row["load"]]),
+        "idle": summary([row for row in rows if not row["load"]]),
     }
     publish("deadline_under_load", figures)
 

@@ -19,14 +19,14 @@ def main(argv: list[str] | None = None) -> int:
     with one_line_errors(PROGRAM):
         arguments = make_parser().parse_args(argv)
         logging.basicConfig(format=f"{PROGRAM}: %(message)s", level=logging.WARNING)
-        from ee_runtime.output import transcribe_files
+        from ee_runtime.output import policy_of_options, transcribe_files
         from ee_runtime.runtime import EarlyExitRuntime
         from ee_runtime.sessions import silence
 
         silence()
         model = EarlyExitRuntime(
             arguments.model,
-            policy=_policy(arguments),
+            policy=policy_of_options(arguments.layer, arguments.entropy, arguments.full),
             calibration_file=arguments.calibration,
             decoding=arguments.decoding,
             beam_size=arguments.beam_size,
@@ -71,14 +71,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     return parser
-
-
-def _policy(arguments: argparse.Namespace):
-    from ee_runtime.policies import FixedExit, ScoreThreshold
-
-    if arguments.layer is not None or arguments.full:
-        return FixedExit(arguments.layer)
-    return None if arguments.entropy is None else ScoreThreshold("entropy", arguments.entropy)
 
 
 if __name__ == "__main__":

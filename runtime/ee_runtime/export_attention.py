@@ -87,7 +87,7 @@ def _decoder_of_exit(given: object, num_exits: int, num_decoders: int) -> tuple[
 
 def _cost(given: object, vocab_size: int) -> AttentionCost:
     if not isinstance(given, dict) or set(given) != set(AttentionCost._fields):
-        raise ValueError(f"the cost of attention has not the entries {', '.join(AttentionCost._fields)}")
+        raise ValueError(f"the cost of attention lacks entries, or has others than {', '.join(AttentionCost._fields)}")
     most = AttentionCost(MAX_LAYERS, MAX_WIDTH, MAX_WIDTH, vocab_size)
     cost = AttentionCost(*(number(given, name, int, 1, getattr(most, name)) for name in AttentionCost._fields))
     if cost.vocab_size != vocab_size:

@@ -16,6 +16,7 @@ from ee_runtime.audio import AudioError
 from ee_runtime.errors import print_error
 from ee_runtime.export_folder import ExportError
 from ee_runtime.files import printable
+from ee_runtime.policies import FixedExit, Policy, ScoreThreshold
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.transcript import Transcript, Word
 
@@ -64,6 +65,13 @@ def transcribe_files(
         seconds = round(time.perf_counter() - begin, 4)
         print(_json_line(_row(file, result, seconds)) if as_json else f"{printable(file)}\t{result.text}", flush=True)
     return all_done
+
+
+def policy_of_options(layer: int | None, entropy: float | None, full: bool) -> Policy | None:
+    """Return the policy of ``--layer``, ``--entropy`` or ``--full``; None for that of the model."""
+    if layer is not None or full:
+        return FixedExit(layer)
+    return None if entropy is None else ScoreThreshold("entropy", entropy)
 
 
 def _row(file: Path, result: Transcript, seconds: float) -> dict:

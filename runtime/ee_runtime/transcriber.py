@@ -242,8 +242,8 @@ class Transcriber(ABC):
         for name, limit in {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}.items():
             if limit is not None and not callable(limit):
                 check_above_0({name: limit})
-        if max_layer is not None and not callable(max_layer) and max_layer < self.exit_layers[0]:
-            raise ValueError(f"max_layer is {max_layer}: give at least the first exit layer, {self.exit_layers[0]}")
+        if max_layer is not None:
+            self.check_policy(Capped(self.policy, max_layer=max_layer))
 
     def _limited(self, policy: Policy, max_layer, budget, deadline_ms) -> Policy:
         self.check_limits(max_layer=max_layer, budget=budget, deadline_ms=deadline_ms)

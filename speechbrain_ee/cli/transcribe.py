@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ee_runtime.output import transcribe_files
+from ee_runtime.output import policy_of_options, transcribe_files
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -67,7 +67,9 @@ def transcribe(
     --entropy and --full set the policy. The default is the policy of calibration.json, or full depth if the model has
     no calibration.json.
     """
-    policy = _policy(layer, entropy, full)
+    if sum((layer is not None, entropy is not None, full)) > 1:
+        raise typer.BadParameter("give one of --layer, --entropy and --full")
+    policy = policy_of_options(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     language_model = {"lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus}
     from speechbrain_ee.inference.open_model import needs_torch, open_model
@@ -87,13 +89,3 @@ def transcribe(
     )
     if not transcribe_files(asr, files, limits=limits, as_json=as_json, program=PROGRAM):
         raise typer.Exit(1)
-
-
-def _policy(layer: int | None, entropy: float | None, full: bool):
-    from ee_runtime.policies import FixedExit, ScoreThreshold
-
-    if sum((layer is not None, entropy is not None, full)) > 1:
-        raise typer.BadParameter("give one of --layer, --entropy and --full")
-    if layer is not None or full:
-        return FixedExit(layer)
-    return None if entropy is None else ScoreThreshold("entropy", entropy)

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ee_runtime.backend import Predictions
-from speechbrain_ee.export.forms import MASKED
+from ee_runtime.interfaces import memory_interface, step_interface
+from speechbrain_ee.export.forms import scaled_projection
+from speechbrain_ee.export.pretrained_forms import MASKED
 from speechbrain_ee.export.write import EXAMPLE_FRAMES, GraphWriter, example_batch
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.entropy import shannon_entropy
@@ -147,18 +149,14 @@ class _LayerForm(nn.Module):
 class _Projection(nn.Module):
     """Queries, keys and values of an ``nn.MultiheadAttention``: those of ``parts``, "q", "kv" or "qkv".
 
-    (..., positions, d_model) -> (..., heads, positions, d_model / heads) each. Queries are scaled here, because there
-    are fewer of them than scores.
+    (..., positions, d_model) -> (..., heads, positions, d_model / heads) each.
     """
 
     def __init__(self, attention: nn.MultiheadAttention, parts: str):
         super().__init__()
         width, self.num_heads, self.num_parts = attention.embed_dim, attention.num_heads, len(parts)
         rows = {"q": slice(0, width), "kv": slice(width, 3 * width), "qkv": slice(0, 3 * width)}[parts]
-        scale = torch.ones(3 * width)
-        scale[:width] = attention.head_dim**-0.5
-        self.weight = nn.Parameter(attention.in_proj_weight.detach()[rows] * scale[rows, None])
-        self.bias = nn.Parameter(attention.in_proj_bias.detach()[rows] * scale[rows])
+        self.weight, self.bias = (nn.Parameter(one[rows]) for one in scaled_projection(attention))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         by_part = nn.functional.linear(x, self.weight, self.bias).chunk(self.num_parts, -1)
@@ -171,15 +169,13 @@ def write_attention(
     """Write the graphs of attention decoders; return their entries in ``export.json``."""
     graphs: dict = {"memories": [], "steps": []}
     for number, decoder in enumerate(decoders):
+        num_layers, form = decoder.config["num_layers"], MemoryForm(decoder)
         state, lengths = example_batch(EXAMPLE_FRAMES, decoder.config["d_model"])
-        pairs = 2 * decoder.config["num_layers"]  # keys and values of each layer
-        names = [f"memory{place}" for place in range(pairs)]
-        form = MemoryForm(decoder)
-        graphs["memories"].append(writer.write(f"memory{number}", form, {"state": state}, names, int8=int8))
-        inputs, axes = _step_example(decoder, form(state), lengths)
-        outputs = [*Predictions._fields, *(f"extended{place}" for place in range(pairs))]
-        step = StepForm(decoder)
-        graphs["steps"].append(writer.write(f"step{number}", step, inputs, outputs, axes=axes, int8=int8))
+        interface = memory_interface(num_layers)
+        graphs["memories"].append(writer.write(f"memory{number}", form, [state], interface, int8=int8))
+        example, axes = _step_example(decoder, form(state), lengths)
+        step, interface = StepForm(decoder), step_interface(num_layers)
+        graphs["steps"].append(writer.write(f"step{number}", step, example, interface, axes=axes, int8=int8))
     return graphs
 
 
@@ -187,19 +183,14 @@ def _step_example(decoder: AttentionDecoder, memory: Sequence[torch.Tensor], len
     """Return example inputs of a step, and their dynamic axes; sizes of 0 and 1 would become fixed."""
     hypotheses, new, before, heads = 2, 4, 3, decoder.config["nhead"]
     shape = (len(lengths), hypotheses, heads, before, decoder.config["d_model"] // heads)
-    inputs = {
-        "tokens": torch.ones(len(lengths), hypotheses, new, dtype=torch.long),
-        "lengths": lengths,
-        "memory": [one.detach() for one in memory],
-        "past": [torch.zeros(shape) for _ in memory],
-    }
-    axes = {
-        "tokens": ["batch", "hypotheses", "new"],
-        "lengths": ["batch"],
-        "memory": [["batch", None, None, "frames"], ["batch", None, "frames"]] * (len(memory) // 2),
-        "past": [["batch", "hypotheses", None, "before"]] * len(memory),
-    }
-    return inputs, axes
+    tokens = torch.ones(len(lengths), hypotheses, new, dtype=torch.long)
+    axes = (
+        ["batch", "hypotheses", "new"],
+        ["batch"],
+        [["batch", None, None, "frames"], ["batch", None, "frames"]] * (len(memory) // 2),
+        [["batch", "hypotheses", None, "before"]] * len(memory),
+    )
+    return (tokens, lengths, [one.detach() for one in memory], [torch.zeros(shape) for _ in memory]), axes
 
 
 def attention_values(heads: JointHeads) -> dict:

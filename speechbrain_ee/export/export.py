@@ -15,6 +15,7 @@ import torch
 from ee_runtime.calibration.file import CALIBRATION_FILE
 from ee_runtime.export_folder import EXPORT_FILE, FORMAT, FORMAT_WITH_ATTENTION
 from ee_runtime.files import write_whole
+from ee_runtime.interfaces import CHANGE, EXIT, EXIT_WITH_STATE, FEATURES, FIRST_SEGMENT, SEGMENT
 from ee_runtime.policies import policy_from_dict
 from speechbrain_ee.export.attention import attention_values, write_attention
 from speechbrain_ee.export.features import features_form
@@ -76,22 +77,16 @@ def _write_graphs(asr: EarlyExitASR, folder: Path, *, int8: bool) -> dict:
     state = example_batch(EXAMPLE_FRAMES, encoder.d_model)
     first = example_batch(EXAMPLE_FRAMES * max(4, encoder.min_frames), encoder.frame_size)
     writer, graphs = GraphWriter(folder), {"segments": [], "exits": []}
-    wavs = example_batch(asr.sample_rate)
-    inputs = {"wavs": wavs[0], "num_samples": wavs[1]}
-    graphs["features"] = writer.write("features", features_form(features), inputs, ["feats", "num_frames"])
+    audio = example_batch(asr.sample_rate)
+    graphs["features"] = writer.write("features", features_form(features), audio, FEATURES)
     for index in range(len(encoder.exit_layers)):
-        example = first if index == 0 else state
-        outputs = ["y", "out_lengths"] if index == 0 else ["y"]
-        inputs = {"x": example[0], "lengths": example[1]}
+        example, interface = (first, FIRST_SEGMENT) if index == 0 else (state, SEGMENT)
         segment = SegmentForm(encoder, index)
-        graphs["segments"].append(writer.write(f"segment{index}", segment, inputs, outputs, int8=int8))
-        outputs = ["log_probs", "best_log_probs", "best_tokens", "scores"]
-        outputs += ["state"] if heads.has_decoders and heads.decoder(index) is not None else []
-        inputs = {"x": state[0], "lengths": state[1]}
-        graphs["exits"].append(writer.write(f"exit{index}", ExitForm(encoder, heads, index), inputs, outputs))
+        graphs["segments"].append(writer.write(f"segment{index}", segment, example, interface, int8=int8))
+        interface = EXIT_WITH_STATE if heads.has_decoders and heads.decoder(index) is not None else EXIT
+        graphs["exits"].append(writer.write(f"exit{index}", ExitForm(encoder, heads, index), state, interface))
     pair = [example_batch(EXAMPLE_FRAMES, heads.config["vocab_size"])[0].log_softmax(-1) for _ in range(2)]
-    inputs = {"log_probs": pair[0], "previous_log_probs": pair[1], "lengths": state[1]}
-    graphs["change"] = writer.write("change", ChangeForm(), inputs, ["change"])
+    graphs["change"] = writer.write("change", ChangeForm(), (*pair, state[1]), CHANGE)
     return graphs | (write_attention(writer, heads.decoders, int8=int8) if heads.has_decoders else {})
 
 

@@ -12,6 +12,16 @@ from speechbrain_ee.export.pretrained_forms import LIBRARY_FORMS, MASKED
 from speechbrain_ee.lobes.conformer import MaskedConvolutionModule
 
 
+def scaled_projection(attention: nn.MultiheadAttention) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return weight and bias of queries, keys and values.
+
+    The scale of the scores is applied to the queries, because there are fewer of them.
+    """
+    scale = torch.ones(3 * attention.embed_dim)
+    scale[: attention.embed_dim] = attention.head_dim**-0.5
+    return attention.in_proj_weight.detach() * scale[:, None], attention.in_proj_bias.detach() * scale
+
+
 class AttentionForm(nn.Module):
     """Export form of SpeechBrain's ``MultiheadAttention``: one projection for queries, keys and values.
 
@@ -28,10 +38,7 @@ class AttentionForm(nn.Module):
         super().__init__()
         attention = stock.att
         self.num_heads, self.out_proj = attention.num_heads, attention.out_proj
-        scale = torch.ones(3 * attention.embed_dim)
-        scale[: attention.embed_dim] = attention.head_dim**-0.5  # of the scores, on the smaller queries
-        self.weight = nn.Parameter(attention.in_proj_weight.detach() * scale[:, None])
-        self.bias = nn.Parameter(attention.in_proj_bias.detach() * scale)
+        self.weight, self.bias = map(nn.Parameter, scaled_projection(attention))
 
     def forward(self, query, key, value, attn_mask=None, key_padding_mask=None, pos_embs=None):
         """Attend within query (batch, frames, d_model); the other inputs are the same tensor."""

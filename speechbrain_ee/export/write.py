@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ee_runtime.files import write_whole
+from ee_runtime.interfaces import Interface
 from speechbrain_ee.export.quantize import quantize
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 OPSET = 20
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 50  # shapes while tracing; both axes are dynamic in the graphs
 MAX_GRAPH_BYTES = 2**31 - 2**20  # limit of protobuf, less room for the nodes
-Inputs = Mapping[str, torch.Tensor | list[torch.Tensor]]
+Inputs = Sequence[torch.Tensor | list[torch.Tensor]]
 
 
 def example_batch(frames: int, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,9 +53,9 @@ class GraphWriter:
         name: str,
         module: nn.Module,
         inputs: Inputs,
-        outputs: Sequence[str],
+        interface: Interface,
         *,
-        axes: Mapping[str, Sequence] | None = None,
+        axes: Sequence[Sequence] | None = None,
         int8: bool = False,
     ) -> dict:
         """Write a graph.
@@ -65,12 +66,12 @@ class GraphWriter:
             Name of the file, without ``.onnx``.
         module : nn.Module
             The module.
-        inputs : mapping of str to tensors
-            Examples of its inputs, by name; the tensors of a list are named by their position, too.
-        outputs : sequence of str
-            Names of its outputs.
-        axes : mapping of str to sequence
-            Names of the dynamic axes of each input, None at an axis of fixed size; for a list of inputs, one sequence
+        inputs : sequence of tensors
+            Examples of its inputs; an input can be a list of tensors.
+        interface : Interface
+            Names of the inputs, tensors of lists one by one, and of the outputs.
+        axes : sequence of sequence
+            Names of the dynamic axes of each input, None at an axis of fixed size; for a list of tensors, one sequence
             per tensor. None means that the first axis, and the second one of inputs with more, are dynamic.
         int8 : bool
             Quantise the graph.
@@ -91,10 +92,15 @@ class GraphWriter:
         path, part = self.folder / f"{name}.onnx", getattr(module, "part", module)
         weights = _weights(part)
         first = {id(one): name for name, one in reversed(weights.items())}
-        key = (type(module), *outputs, str(part), *((name, one.shape, first[id(one)]) for name, one in weights.items()))
+        key = (
+            type(module),
+            *interface.outputs,
+            str(part),
+            *((name, one.shape, first[id(one)]) for name, one in weights.items()),
+        )
         if key not in self._traced:
             names = _names_in(module, weights)
-            self._traced[key] = _trace(module.eval(), path.name, inputs, outputs, axes, names), names
+            self._traced[key] = _trace(module.eval(), path.name, inputs, interface, axes, names), names
         data, names = self._traced[key]
         graph = load_from_string(data)
         _set_weights(graph, {name: weights[own] for name, own in names.items()})
@@ -109,22 +115,22 @@ def _trace(
     module: nn.Module,
     file: str,
     inputs: Inputs,
-    outputs: Sequence[str],
-    axes: Mapping[str, Sequence] | None,
+    interface: Interface,
+    axes: Sequence[Sequence] | None,
     names: Collection[str],
 ) -> bytes:
     """Return the graph of a module, in which the weights with the given names have these names."""
-    axes = {name: ["batch", "time"][: one.dim()] for name, one in inputs.items()} if axes is None else axes
+    axes = [["batch", "time"][: one.dim()] for one in inputs] if axes is None else axes
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             module,
-            tuple(inputs.values()),
+            tuple(inputs),
             dynamo=True,
             dynamic_shapes=_dynamic(inputs, axes),
-            input_names=_names(inputs),
-            output_names=list(outputs),
+            input_names=list(interface.inputs),
+            output_names=list(interface.outputs),
             opset_version=OPSET,
             optimize=False,  # it would compute new weights from those of the module
             verbose=False,
@@ -159,14 +165,7 @@ def _set_weights(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) ->
             tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name].detach().numpy(), tensor.name))
 
 
-def _names(inputs: Inputs) -> list[str]:
-    names = []
-    for name, one in inputs.items():
-        names += [f"{name}{place}" for place in range(len(one))] if isinstance(one, list) else [name]
-    return names
-
-
-def _dynamic(inputs: Inputs, axes: Mapping[str, Sequence]) -> tuple:
+def _dynamic(inputs: Inputs, axes: Sequence[Sequence]) -> tuple:
     """Return the dynamic axes of the inputs as :func:`torch.onnx.export` takes them."""
     dims: dict[str, torch.export.Dim] = {}
 
@@ -175,5 +174,6 @@ def _dynamic(inputs: Inputs, axes: Mapping[str, Sequence]) -> tuple:
         return {place: dims.setdefault(name, torch.export.Dim(name)) for place, name in used.items()}
 
     return tuple(
-        [of(names) for names in axes[name]] if isinstance(one, list) else of(axes[name]) for name, one in inputs.items()
+        [of(names) for names in own] if isinstance(one, list) else of(own)
+        for one, own in zip(inputs, axes, strict=True)
     )

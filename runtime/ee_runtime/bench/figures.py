@@ -94,12 +94,8 @@ def write_figures(path: Path, figures: dict) -> None:
 
 def nothing_fits(figures: dict) -> bool:
     """Whether a budget was given and, for some input, no exit or policy of the first model is within it."""
-    first = figures["models"][0]["path"]
-    return any(
-        answer["exit"] is None and answer["policy"] is None
-        for answer in figures.get("answers", [])
-        if answer["model"] == first
-    )
+    of_first = figures.get("answers", [])[: len(figures["models"][0]["times"])]  # both may be the same folder
+    return any(answer["exit"] is None and answer["policy"] is None for answer in of_first)
 
 
 def _inputs(models: Sequence[Transcriber], openers: Sequence[Opener], options: BenchOptions) -> list[BenchInput]:

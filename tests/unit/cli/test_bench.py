@@ -10,11 +10,9 @@ import pytest
 import soundfile
 import torch
 from runtime.bench.tiny_export import write_export
-from unit.models import make_asr
 
 from speechbrain_ee.cli import app as cli
 from speechbrain_ee.evaluation.plot_times import draw_times
-from speechbrain_ee.model.folder import save_model
 
 QUICK = ["--rounds", "1", "--starts", "0", "--seconds", "0.2"]
 
@@ -30,13 +28,6 @@ def run(monkeypatch, capsys):
         return raised.value.code, *capsys.readouterr()
 
     return call
-
-
-@pytest.fixture
-def model(tmp_path):
-    asr = make_asr(tmp_path)
-    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
-    return tmp_path / "model"
 
 
 @pytest.fixture

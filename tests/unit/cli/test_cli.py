@@ -28,13 +28,6 @@ COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands
 
 
 @pytest.fixture
-def model(tmp_path):
-    asr = make_asr(tmp_path)
-    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
-    return tmp_path / "model"
-
-
-@pytest.fixture
 def audio(tmp_path):
     paths = []
     for index, seconds in enumerate((0.3, 0.6)):

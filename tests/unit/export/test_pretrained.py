@@ -14,7 +14,7 @@ from unit.export.test_export import (
 )
 from unit.models import BASE, FAMILIES, LARGE, N_MELS, SHALLOW, make_asr, make_batch, make_encoder
 
-from ee_runtime import EarlyExitRuntime
+from ee_runtime import EarlyExitRuntime, interfaces
 from speechbrain_ee.export import write
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.export.features import features_form
@@ -40,6 +40,7 @@ PRETRAINED = [family for family, (_, arguments) in FAMILIES.items() if "backbone
 MODELS = {
     "whisper": {"exit_layers": (1, 3), "features": WhisperLogMel(n_mels=N_MELS, downsample=2, pad_s=0.05)},
 }
+ONE_INPUT = interfaces.Interface({"x": interfaces.STATE["x"]}, interfaces.SEGMENT.outputs)
 NEEDS_TORCH = pytest.mark.skipif(torch.__version__ < "2.8", reason="export needs torch 2.8 or newer")
 SAMPLES = [9000, 401, 16161, 37]  # an odd number of frames
 FEATURES = {
@@ -150,8 +151,8 @@ def test_features_in_export_form_equal_those_of_training(features, samples):
 @torch.no_grad()
 def test_the_graph_of_downsampled_waveforms_takes_any_length(tmp_path):
     features = FEATURES["waveform_downsampled"]
-    inputs = dict(zip(("wavs", "num_samples"), batch_of_noise([16000, 15999, 8000]), strict=True))
-    write.GraphWriter(tmp_path).write("a", features_form(features), inputs, ["feats", "num_frames"])
+    inputs = batch_of_noise([16000, 15999, 8000])
+    write.GraphWriter(tmp_path).write("a", features_form(features), inputs, interfaces.FEATURES)
     for samples in (SAMPLES, [37], [16000]):
         wavs, num_samples = batch_of_noise(samples)
         assert_same_features(
@@ -167,8 +168,7 @@ def test_the_graph_of_downsampled_waveforms_takes_any_length(tmp_path):
 def test_law_9_graphs_of_group_norm_layer_norm_and_gated_bias(tmp_path, family, backbone):
     encoder = make_encoder(family, num_layers=1, exit_layers=(1,), backbone=backbone)
     x, lengths = make_batch(family, [50, 49, 25])
-    inputs, outputs = {"x": x, "lengths": lengths}, ["y", "out_lengths"]
-    write.GraphWriter(tmp_path).write("a", SegmentForm(export_form(encoder), 0), inputs, outputs)
+    write.GraphWriter(tmp_path).write("a", SegmentForm(export_form(encoder), 0), (x, lengths), interfaces.FIRST_SEGMENT)
     for lengths in ([50, 31, 2], [40]):
         feats, num_frames = make_batch(family, lengths)
         x, out_lengths = run_graph(tmp_path / "a.onnx", x=feats, lengths=num_frames)
@@ -198,7 +198,7 @@ def test_a_graph_larger_than_a_file_can_be_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "MAX_GRAPH_BYTES", 1000)
     x = torch.randn(2, 3, 20)
     with pytest.raises(ValueError, match=r"^a.onnx would have \d{4} bytes, and ONNX files end at 2 GB"):
-        write.GraphWriter(tmp_path).write("a", torch.nn.Linear(20, 20), {"x": x}, ["y"])
+        write.GraphWriter(tmp_path).write("a", torch.nn.Linear(20, 20), [x], ONE_INPUT)
     assert not (tmp_path / "a.onnx").exists()
 
 
@@ -209,7 +209,7 @@ def test_a_loud_frame_does_not_take_the_steps_of_the_others_in_a_quantised_produ
     x[3] *= 100
     errors = []
     for module in (linear, RowScaledLinear(linear)):
-        write.GraphWriter(tmp_path).write("linear", module, {"x": x}, ["y"], int8=True)
+        write.GraphWriter(tmp_path).write("linear", module, [x], ONE_INPUT, int8=True)
         (found,) = run_graph(tmp_path / "linear.onnx", x=x)
         others = torch.arange(20) != 3
         errors.append(float((found - linear(x))[others].norm() / linear(x)[others].norm()))
