@@ -20,8 +20,8 @@ class Array(NamedTuple):
     ---------
     dtype : np.dtype
         Type of its values.
-    axes : str
-        Names of its axes, separated by spaces; an axis has the same size wherever its name stands in one graph.
+    axes : tuple of str
+        Names of its axes; an axis has the same size wherever its name stands in one graph.
     length_of : str
         Its values are lengths along this axis, from 1 to its size.
     index_of : str
@@ -31,7 +31,7 @@ class Array(NamedTuple):
     """
 
     dtype: np.dtype
-    axes: str
+    axes: tuple[str, ...]
     length_of: str = ""
     index_of: str = ""
     is_log_prob: bool = False
@@ -44,33 +44,37 @@ class Interface(NamedTuple):
     outputs: Mapping[str, Array]
 
 
-STATE = {"x": Array(FLOAT, "batch frames width"), "lengths": Array(INT, "batch")}
+def _array(dtype: np.dtype, axes: str, **meaning: object) -> Array:
+    return Array(dtype, tuple(axes.split()), **meaning)
+
+
+STATE = {"x": _array(FLOAT, "batch frames width"), "lengths": _array(INT, "batch")}
 FEATURES = Interface(
-    {"wavs": Array(FLOAT, "batch samples"), "num_samples": Array(INT, "batch")},
-    {"feats": Array(FLOAT, "batch frames width"), "num_frames": Array(INT, "batch", length_of="frames")},
+    {"wavs": _array(FLOAT, "batch samples"), "num_samples": _array(INT, "batch")},
+    {"feats": _array(FLOAT, "batch frames width"), "num_frames": _array(INT, "batch", length_of="frames")},
 )
 FIRST_SEGMENT = Interface(
     STATE,
-    {"y": Array(FLOAT, "batch frames_out width_out"), "out_lengths": Array(INT, "batch", length_of="frames_out")},
+    {"y": _array(FLOAT, "batch frames_out width_out"), "out_lengths": _array(INT, "batch", length_of="frames_out")},
 )
-SEGMENT = Interface(STATE, {"y": Array(FLOAT, "batch frames width")})
+SEGMENT = Interface(STATE, {"y": _array(FLOAT, "batch frames width")})
 EXIT = Interface(
     STATE,
     {
-        "log_probs": Array(FLOAT, "batch frames vocab", is_log_prob=True),
-        "best_log_probs": Array(FLOAT, "batch frames", is_log_prob=True),
-        "best_tokens": Array(INT, "batch frames", index_of="vocab"),
-        "scores": Array(FLOAT, "batch scores"),
+        "log_probs": _array(FLOAT, "batch frames vocab", is_log_prob=True),
+        "best_log_probs": _array(FLOAT, "batch frames", is_log_prob=True),
+        "best_tokens": _array(INT, "batch frames", index_of="vocab"),
+        "scores": _array(FLOAT, "batch scores"),
     },
 )
-EXIT_WITH_STATE = EXIT._replace(outputs=EXIT.outputs | {"state": Array(FLOAT, "batch frames width")})
+EXIT_WITH_STATE = EXIT._replace(outputs=EXIT.outputs | {"state": _array(FLOAT, "batch frames width")})
 CHANGE = Interface(
     {
-        "log_probs": Array(FLOAT, "batch frames vocab"),
-        "previous_log_probs": Array(FLOAT, "batch frames vocab"),
-        "lengths": Array(INT, "batch"),
+        "log_probs": _array(FLOAT, "batch frames vocab"),
+        "previous_log_probs": _array(FLOAT, "batch frames vocab"),
+        "lengths": _array(INT, "batch"),
     },
-    {"change": Array(FLOAT, "batch")},
+    {"change": _array(FLOAT, "batch")},
 )
 
 
@@ -82,28 +86,28 @@ def memory_interface(num_layers: int) -> Interface:
     >>> list(memory_interface(num_layers=1).outputs)
     ['memory0', 'memory1']
     """
-    return Interface({"state": Array(FLOAT, "batch frames width")}, _memory(num_layers))
+    return Interface({"state": _array(FLOAT, "batch frames width")}, _memory(num_layers))
 
 
 def step_interface(num_layers: int) -> Interface:
     """Return the interface of the graph of an attention decoder for new tokens."""
     pairs, kept = range(2 * num_layers), "batch hypotheses heads {} size"  # keys and values of each layer
-    inputs = {"tokens": Array(INT, "batch hypotheses new"), "lengths": Array(INT, "batch")} | _memory(num_layers)
+    inputs = {"tokens": _array(INT, "batch hypotheses new"), "lengths": _array(INT, "batch")} | _memory(num_layers)
     outputs = {
-        "log_probs": Array(FLOAT, "batch hypotheses new vocab", is_log_prob=True),
-        "best_log_probs": Array(FLOAT, "batch hypotheses new", is_log_prob=True),
-        "best_tokens": Array(INT, "batch hypotheses new", index_of="vocab"),
-        "entropies": Array(FLOAT, "batch hypotheses new"),
+        "log_probs": _array(FLOAT, "batch hypotheses new vocab", is_log_prob=True),
+        "best_log_probs": _array(FLOAT, "batch hypotheses new", is_log_prob=True),
+        "best_tokens": _array(INT, "batch hypotheses new", index_of="vocab"),
+        "entropies": _array(FLOAT, "batch hypotheses new"),
     }
     return Interface(
-        inputs | {f"past{place}": Array(FLOAT, kept.format("before")) for place in pairs},
-        outputs | {f"extended{place}": Array(FLOAT, kept.format("after")) for place in pairs},
+        inputs | {f"past{place}": _array(FLOAT, kept.format("before")) for place in pairs},
+        outputs | {f"extended{place}": _array(FLOAT, kept.format("after")) for place in pairs},
     )
 
 
 def _memory(num_layers: int) -> dict[str, Array]:
     axes = ("batch heads size frames", "batch heads frames size")  # of keys and values
-    return {f"memory{place}": Array(FLOAT, axes[place % 2]) for place in range(2 * num_layers)}
+    return {f"memory{place}": _array(FLOAT, axes[place % 2]) for place in range(2 * num_layers)}
 
 
 def check_names(interface: Interface, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
@@ -151,20 +155,26 @@ def check_arrays(
     """
     known = dict(sizes)
     for name, array in interface.inputs.items():
-        known |= zip(array.axes.split(), inputs[name].shape, strict=True)
+        known.update(zip(array.axes, inputs[name].shape, strict=True))
     for (name, array), value in zip(interface.outputs.items(), outputs, strict=True):
-        axes = array.axes.split()
-        if value.ndim == len(axes):
-            known = dict(zip(axes, value.shape, strict=True)) | known
-        if value.shape != tuple(known.get(axis) for axis in axes):
-            expected = ", ".join(str(known.get(axis, "any")) for axis in axes)
-            raise ValueError(f"its output {name} has the shape {value.shape}, and ({', '.join(axes)}) is ({expected})")
+        if not _fits(array.axes, value.shape, known):
+            expected = ", ".join(str(known.get(axis, "any")) for axis in array.axes)
+            raise ValueError(
+                f"its output {name} has the shape {value.shape}, and ({', '.join(array.axes)}) is ({expected})"
+            )
         if axis := array.length_of or array.index_of:
             lowest, highest = (1, known[axis]) if array.length_of else (0, known[axis] - 1)
             if value.size and not lowest <= value.min() <= value.max() <= highest:
                 raise ValueError(f"its output {name} has values outside of {lowest} to {highest}")
         elif array.is_log_prob and (value > ROUNDING).any():
             raise ValueError(f"its output {name} has values above 0, which are not log-probabilities")
+
+
+def _fits(axes: tuple[str, ...], shape: tuple[int, ...], known: dict[str, int]) -> bool:
+    """Return whether a shape agrees with the known sizes of its axes; sizes that were not known are added."""
+    return len(axes) == len(shape) and all(
+        [known.setdefault(axis, size) == size for axis, size in zip(axes, shape, strict=True)]
+    )
 
 
 def _short(names: Mapping[str, str]) -> str:

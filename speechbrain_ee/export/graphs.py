@@ -9,7 +9,7 @@ from torch import nn
 from ee_runtime.path_scores import PATH_SCORES
 from ee_runtime.policies.scores import COMPUTED
 from speechbrain_ee.export.front_ends import front_end_form
-from speechbrain_ee.inference.ctc_scores import compute_scores
+from speechbrain_ee.inference.ctc_scores import compute_scores, score_table
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder
 from speechbrain_ee.lobes.heads import CTCHeads, ExitOutput
 from speechbrain_ee.lobes.padding import padding_mask
@@ -63,9 +63,8 @@ class ExitForm(nn.Module):
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the head on the state (batch, frames, d_model) after the segment."""
         output = self.heads.head(self.exit_index, self.encoder.exit_state(x), lengths)
-        scores = compute_scores(output, names=GRAPH_SCORES)
         best_log_probs, best_tokens = output.best
-        table = torch.stack([scores[name] for name in GRAPH_SCORES], 1)
+        table = score_table(output, names=GRAPH_SCORES)
         states = () if output.attention_decoder is None else (output.state,)
         return output.log_probs, best_log_probs, best_tokens, table, *states
 

@@ -7,6 +7,7 @@ Definitions and sources: :mod:`ee_runtime.policies.scores`.
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ee_runtime.policies.scores import COMPUTED, SCORES, check_score_names
 from ee_runtime.special_tokens import BLANK_INDEX
 from speechbrain_ee.lobes.entropy import shannon_entropy
 from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.lobes.padding import check_lengths, padding_mask
+from speechbrain_ee.lobes.padding import check_lengths
 
 ENTROPY_ORDER = 1 / 3  # of the Tsallis and Renyi entropies; below 1, unlikely tokens weigh more
 
@@ -62,20 +63,43 @@ def compute_scores(
     >>> {name: round(value.item(), 2) for name, value in scores.items()}
     {'entropy': 0.5, 'entropy_nonblank': 1.0, 'confidence': 0.75}
     """
-    _check_inputs(output, blank_index)
-    _check_computable(names)
-    frames = _Frames(output, previous, blank_index)
-    averages = {name: kind for name in names if (kind := _AVERAGES.get(name))}
-    found = _means(frames, averages)
-    return {name: found[name] if name in found else _OTHERS[name](frames) for name in names}
+    return dict(zip(names, score_table(output, previous, blank_index=blank_index, names=names).unbind(1), strict=True))
 
 
 def output_scores(
     output: ExitOutput, previous: ExitOutput | None = None, *, names: Sequence[str] = COMPUTED
 ) -> list[dict[str, float]]:
     """Compute exit scores as :func:`compute_scores` does; return one dict of numbers per utterance."""
-    table = {name: values.tolist() for name, values in compute_scores(output, previous, names=names).items()}
-    return [{name: values[row] for name, values in table.items()} for row in range(len(output.lengths))]
+    return [dict(zip(names, row, strict=True)) for row in score_table(output, previous, names=names).tolist()]
+
+
+def score_table(
+    output: ExitOutput,
+    previous: ExitOutput | None = None,
+    *,
+    blank_index: int = BLANK_INDEX,
+    names: Sequence[str] = COMPUTED,
+) -> Tensor:
+    """Compute exit scores as :func:`compute_scores` does; return them as (batch, number of names).
+
+    Example
+    -------
+    >>> import torch
+    >>> output = ExitOutput(torch.tensor([[[0.5, 0.5], [1.0, 0.0]]]).log(), torch.tensor([2]))
+    >>> score_table(output, names=["entropy", "confidence_min"])
+    tensor([[0.5000, 0.5000]])
+    """
+    _check_inputs(output, blank_index)
+    _check_computable(names)
+    if not names:
+        return output.log_probs.new_zeros((len(output.lengths), 0))
+    frames = _Frames(output, previous, blank_index)
+    kinds = list(dict.fromkeys(_AVERAGES[name].kind for name in names if name in _AVERAGES))
+    others = [name for name in names if name not in _AVERAGES]
+    columns = [_Average(kind, over_nonblank) for over_nonblank in (False, True) for kind in kinds] + others
+    table = ([_means(frames, kinds)] if kinds else []) + [_OTHERS[name](frames).unsqueeze(1) for name in others]
+    order = [columns.index(_AVERAGES.get(name, name)) for name in names]
+    return torch.cat(table, 1).index_select(1, torch.tensor(order, device=frames.log_probs.device))
 
 
 class _Frames:
@@ -84,7 +108,8 @@ class _Frames:
     def __init__(self, output: ExitOutput, previous: ExitOutput | None, blank_index: int):
         self.output, self.previous, self.blank_index = output, previous, blank_index
         self.log_probs = output.log_probs.float()
-        self.valid = ~padding_mask(output.lengths.to(self.log_probs.device), self.log_probs.shape[1])
+        frames = torch.arange(self.log_probs.shape[1], device=self.log_probs.device)
+        self.valid = frames < output.lengths.to(frames.device).unsqueeze(1)
         self.max_log_prob, self.best = output.best  # (batch, frames)
 
     @cached_property
@@ -118,7 +143,7 @@ class _Frames:
     @cached_property
     def change(self) -> Tensor:
         if self.previous is None:
-            return torch.ones_like(self.max_log_prob)
+            return self.confidence * 0 + 1  # NaN stays NaN
         return (self.probs - self.previous.log_probs.float().exp()).abs().sum(-1) / 2
 
     def agreement(self) -> Tensor:
@@ -132,28 +157,29 @@ class _Frames:
         return self.max_log_prob.new_tensor([row[name] for row in rows])
 
     def confidence_min(self) -> Tensor:
-        lowest = self.confidence.masked_fill(~self.valid, math.inf).amin(-1)
-        return lowest.masked_fill(lowest == math.inf, 0.0)
-
-    @cached_property
-    def has_nan(self) -> Tensor:
-        frames = self.max_log_prob.isnan()
-        if self.previous is not None:
-            frames = frames | self.previous.best[0].isnan()
-        return (frames & self.valid).any(-1)
+        confidence = self.confidence.where(self.valid, 1.0)
+        lowest = confidence.amin(-1) + confidence.sum(-1) * 0  # the minimum of onnxruntime is not NaN if one frame is
+        return lowest * self.valid.any(-1)
 
 
-# Name: averaged value, whether over nonblank frames only, value of an average over no frames.
+class _Average(NamedTuple):
+    """Average of a value of the frames, over all of them or over those whose best token is not blank."""
+
+    kind: str
+    over_nonblank: bool = False
+
+
 _AVERAGES = {
-    "entropy": ("shannon", False, 1.0),
-    "entropy_nonblank": ("shannon", True, 1.0),
-    "tsallis": ("tsallis", False, 1.0),
-    "tsallis_nonblank": ("tsallis", True, 1.0),
-    "renyi": ("renyi", False, 1.0),
-    "renyi_nonblank": ("renyi", True, 1.0),
-    "confidence": ("confidence", False, 0.0),
-    "change": ("change", False, 1.0),
+    "entropy": _Average("shannon"),
+    "entropy_nonblank": _Average("shannon", over_nonblank=True),
+    "tsallis": _Average("tsallis"),
+    "tsallis_nonblank": _Average("tsallis", over_nonblank=True),
+    "renyi": _Average("renyi"),
+    "renyi_nonblank": _Average("renyi", over_nonblank=True),
+    "confidence": _Average("confidence"),
+    "change": _Average("change"),
 }
+_OF_NO_FRAMES = {"confidence": 0.0}  # the least sure value; 1.0 for the others
 _OTHERS = {
     "confidence_min": _Frames.confidence_min,
     "agreement": _Frames.agreement,
@@ -161,26 +187,20 @@ _OTHERS = {
 }
 
 
-def _means(frames: _Frames, averages: dict[str, tuple[str, bool, float]]) -> dict[str, Tensor]:
-    """Average over frames; scores with the same mask are averaged together.
+def _means(frames: _Frames, kinds: Sequence[str]) -> Tensor:
+    """Average over all frames, then over nonblank frames, (batch, 2 * number of kinds).
 
     Sums are computed in float64, so that the number of padded frames, which changes the order of summation, does not
-    change the float32 result. They are computed on the CPU, because some devices (Apple's) have no float64.
+    change the float32 result. They are computed on the CPU, because some devices (Apple's) have no float64. NaN in a
+    valid frame makes both sums NaN: NaN times 0 is NaN, and the best token of such a frame is undefined.
     """
-    found = {}
-    for only_nonblank, mask in ((False, frames.valid), (True, frames.nonblank)):
-        rows = {name: kind for name, kind in averages.items() if kind[1] == only_nonblank}
-        if not rows:
-            continue
-        values = torch.stack([getattr(frames, kind) for kind, _, _ in rows.values()])  # (rows, batch, frames)
-        values = values.clamp(0.0, 1.0).masked_fill(~mask, 0.0)  # rounding must not lift a uniform frame above 1
-        count = mask.sum(-1)
-        means = (values.cpu().double().sum(-1) / count.cpu().clamp(min=1)).float().to(values.device)
-        if_empty = means.new_tensor([[value] for _, _, value in rows.values()])
-        means = torch.where(count == 0, if_empty, means)
-        # the best token of a NaN frame is undefined and may be the blank
-        found |= zip(rows, means.masked_fill(frames.has_nan, math.nan), strict=True)
-    return found
+    values = torch.stack([getattr(frames, kind) for kind in kinds], -1)  # (batch, frames, kinds)
+    values = values.clamp(0.0, 1.0).where(frames.valid.unsqueeze(-1), 0.0)  # rounding must not exceed 1
+    counted = torch.stack([frames.valid, frames.nonblank], 1).cpu().double()  # (batch, 2, frames)
+    count = counted.sum(-1, keepdim=True)
+    means = (counted @ values.cpu().double() / count.clamp(min=1)).float()
+    if_empty = means.new_tensor([_OF_NO_FRAMES.get(kind, 1.0) for kind in kinds])
+    return (means + (count == 0) * if_empty).flatten(1).to(values.device)
 
 
 def _check_inputs(output: ExitOutput, blank_index: int) -> None:

@@ -13,7 +13,7 @@ from ee_runtime.interfaces import FLOAT, Array, Interface
 from ee_runtime.sessions import Graph
 
 onnx = pytest.importorskip("onnx")
-DOUBLE = Interface({"x": Array(FLOAT, "batch")}, {"y": Array(FLOAT, "batch")})
+DOUBLE = Interface({"x": Array(FLOAT, ("batch",))}, {"y": Array(FLOAT, ("batch",))})
 
 
 def opened(folder, file, threads=1, interface=DOUBLE):
@@ -63,8 +63,11 @@ def test_wrong_inputs_are_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("interface", "message"),
     [
-        (Interface(DOUBLE.inputs, {"z": Array(FLOAT, "batch")}), "its outputs are y tensor"),
-        (Interface(DOUBLE.inputs, {"y": Array(FLOAT, "batch", is_log_prob=True)}), "its output y has values above 0"),
+        (Interface(DOUBLE.inputs, {"z": Array(FLOAT, ("batch",))}), "its outputs are y tensor"),
+        (
+            Interface(DOUBLE.inputs, {"y": Array(FLOAT, ("batch",), is_log_prob=True)}),
+            "its output y has values above 0",
+        ),
     ],
 )
 def test_a_graph_with_other_outputs_is_one_line(tmp_path, interface, message):

@@ -22,12 +22,15 @@ from ee_runtime.decoders.attention import GreedyAttention
 from ee_runtime.decoders.attention_search import greedy_search, score_texts
 from ee_runtime.decoders.base import best_tokens
 from ee_runtime.export_folder import ExportError
+from ee_runtime.interfaces import EXIT
 from ee_runtime.policies import Capped, FixedExit, Patience, ScoreThreshold
 from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION, SCORES
+from ee_runtime.sessions import make_session
 from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.export import write
 from speechbrain_ee.export.attention import attention_values
 from speechbrain_ee.export.export import export_model
+from speechbrain_ee.export.graphs import ExitForm
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
 from speechbrain_ee.lobes import CTCHeads
@@ -191,6 +194,17 @@ def test_law_9_every_exit_gives_the_log_probabilities_and_scores_of_torch(pair):
         for expected, got in zip(scores, other.scores(found, other_before, COMPUTED), strict=True):
             assert got == pytest.approx(expected, abs=1e-4)
         before, other_before = output, found
+
+
+def test_nan_in_a_valid_frame_makes_every_score_of_the_graph_nan(pair, tmp_path):
+    asr, _ = pair
+    form = ExitForm(asr.mods.encoder, asr.mods.heads, 0)
+    x, lengths = torch.randn(2, 9, asr.mods.encoder.d_model), torch.tensor([9, 8])
+    write.GraphWriter(tmp_path).write("exit", form, (x, lengths), EXIT)
+    session = make_session(str(tmp_path / "exit.onnx"), threads=1)
+    x[:, 8] = torch.nan  # the last frame of the first, and padding of the second
+    (scores,) = session.run(["scores"], {"x": x.numpy(), "lengths": lengths.numpy()})
+    assert np.isnan(scores[0]).all() and not np.isnan(scores[1]).any()
 
 
 @pytest.mark.parametrize(
