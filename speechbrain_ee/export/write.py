@@ -104,7 +104,9 @@ class GraphWriter:
         data, names = self._traced[key]
         graph = load_from_string(data)
         _set_weights(graph, {name: weights[own] for name, own in names.items()})
-        data = optimizer.optimize(graph).SerializeToString()
+        optimized = optimizer.optimize(graph)
+        _remove_notes(optimized)
+        data = optimized.SerializeToString()
         if int8:
             data = quantize(data)
         write_whole(path, data)
@@ -163,6 +165,14 @@ def _set_weights(graph: onnx.ModelProto, weights: Mapping[str, torch.Tensor]) ->
     for tensor in graph.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name].detach().numpy(), tensor.name))
+
+
+def _remove_notes(model: onnx.ModelProto) -> None:
+    """Remove stack traces and the like: they name folders of this machine and are of no use to a runtime."""
+    graph = model.graph
+    for one in (model, graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        one.ClearField("metadata_props")
+        one.ClearField("doc_string")
 
 
 def _dynamic(inputs: Inputs, axes: Sequence[Sequence]) -> tuple:

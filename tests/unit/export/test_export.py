@@ -196,6 +196,16 @@ def test_law_9_every_exit_gives_the_log_probabilities_and_scores_of_torch(pair):
         before, other_before = output, found
 
 
+def test_exports_name_no_folder_of_the_machine_and_are_the_same_each_time(attention_pair, tmp_path):
+    asr, _ = attention_pair
+    export_model(asr, tmp_path / "first")
+    export_model(asr, tmp_path / "again")
+    for path in sorted((tmp_path / "again").iterdir()):
+        data = path.read_bytes()
+        assert data == (tmp_path / "first" / path.name).read_bytes(), path.name
+        assert b"site-packages" not in data and b"speechbrain_ee/" not in data, path.name
+
+
 def test_nan_in_a_valid_frame_makes_every_score_of_the_graph_nan(pair, tmp_path):
     asr, _ = pair
     form = ExitForm(asr.mods.encoder, asr.mods.heads, 0)
