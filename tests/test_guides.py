@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the code of the guide that extends the package, on a copy of the package with the changes that the guide shows."""
+"""Runs the code of the guide on extensions, in a copy of the package with the changes that the guide shows."""
 
 import os
 import re
