@@ -1,11 +1,11 @@
-# make demo | test | lint | docs | test-versions | lock | clean. Every target installs its packages into .venv.
+# make demo | test | lint | docs | test-versions | release-check | version | lock | clean. Every target installs its packages into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package speechbrain-ee-runtime
 
-.PHONY: demo test lint docs test-versions lock clean
+.PHONY: demo test lint docs test-versions release-check version lock clean
 .DELETE_ON_ERROR:
 
 # The virtual environment with uv. Each stamp file is written last, so that an interrupted installation is repeated.
@@ -65,6 +65,16 @@ docs: $(BIN)/.docs
 # Takes half an hour: runs the fast tests with the oldest, the locked and the newest packages; writes README's table.
 test-versions: $(BIN)/.uv
 	$(BIN)/python tests/versions.py
+
+# Takes minutes: builds the distributions into dist/, checks them, and installs them in empty environments.
+release-check: $(BIN)/.uv
+	$(BIN)/python tests/release.py --tag "$(TAG)"
+
+# Sets the version of both distributions: make version NEW=0.2.0
+version:
+	@echo "$(NEW)" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?' || { echo "NEW is \"$(NEW)\": give a version, as in make version NEW=0.2.0"; exit 2; }
+	sed -i.old 's/^__version__ = .*/__version__ = "$(NEW)"/' speechbrain_ee/__init__.py runtime/ee_runtime/__init__.py
+	rm speechbrain_ee/__init__.py.old runtime/ee_runtime/__init__.py.old
 
 # Updates the lock files; locks/held.txt lists the packages that are held back, with reasons.
 lock: $(BIN)/.uv

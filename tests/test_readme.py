@@ -13,7 +13,7 @@ from commands import PROGRAMS, ROOT, check_command
 from speechbrain_ee.evaluation.tables import exits_markdown
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "runtime/README.md")),
     *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/**/*.md")]),
 ]
 RESULTS = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- /results -->", re.DOTALL)

@@ -19,6 +19,7 @@ NAVIGATION = {
     "Glossary": "docs/glossary",
     "Runtime": "runtime/README",
     "Contributing": "CONTRIBUTING",
+    "Security": "SECURITY",
     "Changelog": "CHANGELOG",
 }
 INDEXES = [page for page in NAVIGATION.values() if page.startswith(("docs/", "recipes/")) and page.endswith("README")]
