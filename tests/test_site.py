@@ -53,6 +53,21 @@ def test_links_to_folders_become_text(repository_pages):
     assert repository_pages.without_folder_links("docs/README", text, ROOT) == expected
 
 
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("Policy.stop", "ee_runtime.policies.Policy.stop"),
+        ("ee_runtime.policies.base.Policy", "ee_runtime.policies.Policy"),
+        ("speechbrain_ee.lobes.heads.Policy", None),  # of another package
+        ("stop", None),  # of two classes
+        ("Unknown", None),
+    ],
+)
+def test_a_reference_of_a_docstring_is_resolved_if_it_means_one_name(repository_pages, target, name):
+    names = ["ee_runtime.policies.Policy", "ee_runtime.policies.Policy.stop", "ee_runtime.policies.FixedExit.stop"]
+    assert repository_pages.full_name(target, names) == name
+
+
 def test_links_lead_to_pages_and_anchors(site):
     out, pages = site
     broken = []

@@ -5,12 +5,15 @@ The source folder is the repository itself. The pages are the Markdown files tha
 to the same page on GitHub and on the site. Nothing is loaded from other sites when a page is viewed.
 """
 
+import logging
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the extension beside this file
 
 from speechbrain_ee import __version__
+
+logging.getLogger("speechbrain").setLevel(logging.WARNING)  # its messages at import are not about the site
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md", "recipes/**/*.md", "runtime/*.md")

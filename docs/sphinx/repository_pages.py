@@ -6,10 +6,17 @@ page is therefore added to one table only.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from posixpath import join, normpath
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
+
+PACKAGES = ("speechbrain_ee", "ee_runtime")
 
 NAVIGATION = {
     "Guides": "docs/README",
@@ -63,7 +70,38 @@ def prepare(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = text
 
 
+def full_name(target: str, names: Iterable[str]) -> str | None:
+    """Return the only documented name that a docstring can mean; None if there is none, or more than one.
+
+    A docstring may shorten a name, or name the module of an object that is documented under the package's name.
+
+    Example
+    -------
+    >>> names = ["speechbrain_ee.lobes.check_exit_layers", "ee_runtime.transcriber.Transcriber.start"]
+    >>> full_name("Transcriber.start", names), full_name("speechbrain_ee.lobes.encoder.check_exit_layers", names)
+    ('ee_runtime.transcriber.Transcriber.start', 'speechbrain_ee.lobes.check_exit_layers')
+    """
+    package, _, name = target.partition(".")
+    start = f"{package}." if package in PACKAGES else ""
+    end = "." + (name.rpartition(".")[2] if start else target)
+    found = [one for one in names if one.startswith(start) and one.endswith(end)]
+    return found[0] if len(found) == 1 else None
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: nodes.Element) -> nodes.Element | None:
+    """Resolve a reference of a docstring that Sphinx did not find."""
+    objects = env.domains.python_domain.objects
+    if node["refdomain"] != "py":
+        return None
+    name = full_name(node["reftarget"], (one for one, entry in objects.items() if not entry.aliased))
+    if name is None:
+        return None
+    entry = objects[name]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, name)
+
+
 def setup(app: Sphinx) -> dict:
     """Register the extension."""
     app.connect("source-read", prepare)
+    app.connect("missing-reference", resolve)
     return {"parallel_read_safe": True}
