@@ -1,11 +1,11 @@
-# make demo | test | lint | test-versions | lock | clean. Every target installs its packages into .venv.
+# make demo | test | lint | docs | test-versions | release-check | version | lock | clean. Every target installs its packages into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" --no-emit-package speechbrain-ee-runtime
 
-.PHONY: demo test lint test-versions lock clean
+.PHONY: demo test lint docs test-versions release-check version lock clean
 .DELETE_ON_ERROR:
 
 # The virtual environment with uv. Each stamp file is written last, so that an interrupted installation is repeated.
@@ -26,6 +26,11 @@ $(BIN)/.dev: $(BIN)/.run locks/dev.txt
 
 $(BIN)/.lint: $(BIN)/.uv locks/lint.txt
 	$(INSTALL) -r locks/lint.txt
+	touch $@
+
+$(BIN)/.docs: $(BIN)/.run locks/docs.txt
+	$(BIN)/python -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("make docs needs Python 3.11 or newer, and .venv has %d.%d: make clean, then make docs PYTHON=python3.11" % v[:2])'
+	$(INSTALL) -r locks/docs.txt
 	touch $@
 
 # Takes seven to ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
@@ -51,9 +56,25 @@ lint: $(BIN)/.lint
 	$(BIN)/codespell
 	PYTHONPATH=runtime $(BIN)/lint-imports --no-cache --no-logo
 
+# Writes the documentation site into site/; a broken link or a docstring that Sphinx cannot read is an error.
+docs: $(BIN)/.docs
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --fresh-env \
+		--conf-dir docs/sphinx --doctree-dir build/doctrees . site
+	@echo "Open site/index.html"
+
 # Takes half an hour: runs the fast tests with the oldest, the locked and the newest packages; writes README's table.
 test-versions: $(BIN)/.uv
 	$(BIN)/python tests/versions.py
+
+# Takes minutes: builds the distributions into dist/, checks them, and installs them in empty environments.
+release-check: $(BIN)/.uv
+	$(BIN)/python tests/release.py --tag "$(TAG)"
+
+# Sets the version of both distributions: make version NEW=0.2.0
+version:
+	@echo "$(NEW)" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+((a|b|rc)[0-9]+)?' || { echo "NEW is \"$(NEW)\": give a version, as in make version NEW=0.2.0"; exit 2; }
+	sed -i.old 's/^__version__ = .*/__version__ = "$(NEW)"/' speechbrain_ee/__init__.py runtime/ee_runtime/__init__.py
+	rm speechbrain_ee/__init__.py.old runtime/ee_runtime/__init__.py.old
 
 # Updates the lock files; locks/held.txt lists the packages that are held back, with reasons.
 lock: $(BIN)/.uv
@@ -61,8 +82,9 @@ lock: $(BIN)/.uv
 	$(COMPILE) --group lint --output-file locks/lint.txt
 	echo ./runtime | $(COMPILE) - setup.py --extra synth --extra report --extra onnx --constraints locks/held.txt --output-file locks/run.txt
 	echo ./runtime | $(COMPILE) - setup.py --extra dev --constraints locks/held.txt --constraints locks/run.txt --output-file locks/dev.txt
+	$(COMPILE) --group docs --constraints locks/run.txt --constraints locks/dev.txt --output-file locks/docs.txt
 
 # Keeps trained models and data, which take hours to make.
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,7 +22,7 @@ INSTALL_REQUIRES = [
     "speechbrain>=1.1.2",  # 1.1.2 fixes the padding mask of a batch without a full-length utterance
     "hyperpyyaml>=1.2.3",  # requires ruamel.yaml below 0.19, as 0.19 fails
     "ruamel.yaml>=0.17.28",
-    "speechbrain_ee_runtime",  # of this repository: pip install ./runtime
+    f"speechbrain_ee_runtime=={VERSION}",  # of this repository: pip install ./runtime
     "numpy>=1.24",
     "soundfile>=0.13",
     "sentencepiece>=0.2.0",
@@ -59,13 +59,21 @@ EXTRAS["dev"] = [
     "playwright>=1.48",  # controls an installed chromium
 ]
 
+# PyPI has no other files of the repository: figures are left out, and links to files become text.
+DESCRIPTION = re.sub(r"!\[[^\]]*\]\([^)]*\)\n\n", "", (ROOT / "README.md").read_text(encoding="utf-8"))
+DESCRIPTION = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", DESCRIPTION)
+
 setup(
     name="speechbrain_ee",
     version=VERSION,
     description="Early-exit speech recognition for SpeechBrain",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=DESCRIPTION,
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The authors of speechbrain_ee",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["speech recognition", "early exit", "SpeechBrain", "ASR"],
+    project_urls={"Paper": "https://arxiv.org/abs/2309.09546"},
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
     package_data={"speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.10",
@@ -73,8 +81,13 @@ setup(
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["speechbrain-ee = speechbrain_ee.cli.app:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
         "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (10, 11, 12, 13)),
         "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
 )

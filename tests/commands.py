@@ -107,7 +107,8 @@ def _pip(words: list[str]) -> None:
 
 
 def _make(words: list[str]) -> None:
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    words = [word for word in words if "=" not in word]  # variables, as in make version NEW=0.2.0
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     if not set(words) <= set(targets):
         raise BadCommand(f"the Makefile has no target {', '.join(set(words) - set(targets))}")
 

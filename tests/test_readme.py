@@ -13,7 +13,7 @@ from commands import PROGRAMS, ROOT, check_command
 from speechbrain_ee.evaluation.tables import exits_markdown
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "runtime/README.md")),
     *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/**/*.md")]),
 ]
 RESULTS = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- /results -->", re.DOTALL)
@@ -23,7 +23,12 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 
 def blocks(text: str) -> list[tuple[str, str]]:
     """Fenced blocks of a page: (language, content)."""
-    return re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```([\w{}-]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def without_code(text: str) -> str:
+    """A page without its Python code and diffs, which have tests of their own."""
+    return re.sub(r"^```(?:python|pycon|diff)\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def commands(text: str) -> list[str]:
@@ -107,8 +112,9 @@ def test_what_is_where_names_every_module():
     assert modules <= named
 
 
-def test_the_architecture_figure_is_what_its_script_draws():
-    script = load_script(ROOT / "docs" / "figures" / "architecture.py")
+@pytest.mark.parametrize("figure", ["architecture", "policies"])
+def test_a_figure_is_what_its_script_draws(figure):
+    script = load_script(ROOT / "docs" / "figures" / f"{figure}.py")
     assert script.OUT.read_text("utf-8") == script.draw()
 
 
@@ -124,14 +130,14 @@ def test_every_result_marker_is_closed(page):
 
 @every_page
 def test_links_lead_to_files(page):
-    links = re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8"))
+    links = re.findall(r"\]\(([^)#\s]+)", without_code(page.read_text("utf-8")))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert missing == []
 
 
 @every_page
 def test_named_modules_exist(page):
-    names = re.findall(r"\bspeechbrain_ee(?:\.[A-Za-z_]\w*)+", page.read_text("utf-8"))
+    names = re.findall(r"\b(?:speechbrain_ee|ee_runtime)(?:\.[A-Za-z_]\w*)+", without_code(page.read_text("utf-8")))
     assert [name for name in names if pydoc.locate(name) is None] == []
 
 
