@@ -29,7 +29,6 @@ $(BIN)/.lint: $(BIN)/.uv locks/lint.txt
 	touch $@
 
 $(BIN)/.docs: $(BIN)/.run locks/docs.txt
-	$(BIN)/python -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("make docs needs Python 3.11 or newer, and .venv has %d.%d: make clean, then make docs PYTHON=python3.11" % v[:2])'
 	$(INSTALL) -r locks/docs.txt
 	touch $@
 
@@ -46,7 +45,7 @@ demo: $(BIN)/.run
 	@$(BIN)/python benchmarks/policy_speed.py $(RUN) --model $(RUN)/exported
 	@echo; echo "Plot: $(RUN)/eval/test/exits.png"
 
-test: $(BIN)/.dev
+test: $(BIN)/.dev $(BIN)/.docs
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(BIN)/.lint
@@ -58,6 +57,7 @@ lint: $(BIN)/.lint
 
 # Writes the documentation site into site/; a broken link or a docstring that Sphinx cannot read is an error.
 docs: $(BIN)/.docs
+	$(BIN)/python -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("make docs needs Python 3.11 or newer, and .venv has %d.%d: make clean, then make docs PYTHON=python3.11" % v[:2])'
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --fresh-env \
 		--conf-dir docs/sphinx --doctree-dir build/doctrees . site
 	@echo "Open site/index.html"

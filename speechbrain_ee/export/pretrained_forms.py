@@ -159,11 +159,10 @@ def whisper_layer_form(stock: nn.Module) -> LibraryLayerForm:
     -------
     >>> from speechbrain_ee.lobes import WhisperExitEncoder
     >>> tiny = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 24}
-    >>> stock = WhisperExitEncoder(num_layers=1, exit_layers=[1], backbone=tiny).eval().layers[0]
+    >>> encoder = WhisperExitEncoder(num_layers=1, exit_layers=[1], backbone=tiny).eval()
     >>> x, mask = torch.randn(2, 5, 16), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])[:, None, None]
-    >>> expected = stock(x, attention_mask=mask)
-    >>> expected = expected[0] if isinstance(expected, tuple) else expected  # in old releases of the library
-    >>> torch.testing.assert_close(whisper_layer_form(stock)(x, attention_mask=mask), expected)
+    >>> expected = encoder.call_layer(1, x, attention_mask=mask)
+    >>> torch.testing.assert_close(whisper_layer_form(encoder.layers[0])(x, attention_mask=mask), expected)
     """
     norms = stock.self_attn_layer_norm, stock.final_layer_norm
     network = stock.fc1, stock.activation_fn, stock.fc2

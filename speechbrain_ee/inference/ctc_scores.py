@@ -17,7 +17,7 @@ from ee_runtime.policies.scores import COMPUTED, SCORES, check_score_names
 from ee_runtime.special_tokens import BLANK_INDEX
 from speechbrain_ee.lobes.entropy import shannon_entropy
 from speechbrain_ee.lobes.heads import ExitOutput
-from speechbrain_ee.lobes.padding import check_lengths
+from speechbrain_ee.lobes.padding import check_lengths, padding_mask
 
 ENTROPY_ORDER = 1 / 3  # of the Tsallis and Renyi entropies; below 1, unlikely tokens weigh more
 
@@ -108,8 +108,7 @@ class _Frames:
     def __init__(self, output: ExitOutput, previous: ExitOutput | None, blank_index: int):
         self.output, self.previous, self.blank_index = output, previous, blank_index
         self.log_probs = output.log_probs.float()
-        frames = torch.arange(self.log_probs.shape[1], device=self.log_probs.device)
-        self.valid = frames < output.lengths.to(frames.device).unsqueeze(1)
+        self.valid = ~padding_mask(output.lengths.to(self.log_probs.device), self.log_probs.shape[1])
         self.max_log_prob, self.best = output.best  # (batch, frames)
 
     @cached_property

@@ -17,7 +17,8 @@ MAX_BYTES = 64 * 2**20
 
 
 def write_calibration(folder: str | Path, calibration: Mapping) -> None:
-    """Write ``calibration.json`` into a model folder atomically."""
+    """Write ``calibration.json`` into a folder atomically; the folder is created if missing."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     write_whole(Path(folder) / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
 
 

@@ -26,7 +26,7 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
     run : str or Path
         Folder with ``eval/<test set>/``; its ``calibration.json`` is used if there is one.
     page : str or Path
-        The HTML file.
+        The HTML file; its folder is created if missing.
 
     Raises
     ------
@@ -52,6 +52,7 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
         sets[folder.name] = found
         picture = Path(os.path.relpath(folder / "exits.png", page.parent)).as_posix()
         markdown += [f"## {folder.name}", "", *_set_markdown(found), f"![WER against cost]({picture})", ""]
+    page.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, sets, title=f"Early exits of {run.resolve().parent.name}/{run.resolve().name}")
     write_whole(page.with_suffix(".md"), "\n".join(markdown).encode())
 

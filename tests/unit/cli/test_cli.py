@@ -330,7 +330,6 @@ def test_calibrate_says_what_holds_and_transcribe_follows(run, evaluated, audio,
 
 
 def test_calibrate_promises(run, evaluated, tmp_path):
-    (tmp_path / "elsewhere").mkdir()
     arguments = ["--score", "entropy", "--promise", 50, "--delta", 0.2, "--out", tmp_path / "elsewhere"]
     status, out, _ = run("calibrate", evaluated, *arguments, "--same-speakers")
     assert status == 0

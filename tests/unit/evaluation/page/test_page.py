@@ -71,6 +71,12 @@ def test_the_page_has_every_set_and_works_before_calibration(run):
     assert [one["a"] for one in data["test"]["utterances"] if "a" in one] == ["../audio/a b.wav"]
 
 
+def test_a_page_in_a_new_folder_finds_the_recordings(run, tmp_path):
+    write_run_page(run, tmp_path / "new" / "folder" / "page.html")
+    data = page_data(tmp_path / "new" / "folder" / "page.html")
+    assert [one["a"] for one in data["test"]["utterances"] if "a" in one] == ["../../audio/a b.wav"]
+
+
 def strip(entry):
     return {name: value for name, value in entry.items() if name != "wer_ci95"}
 
