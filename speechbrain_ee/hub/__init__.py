@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Publish a trained model: bundles, model cards, and the HuggingFace Hub."""
