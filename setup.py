@@ -35,6 +35,8 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4.3",
     "filelock>=3.13",  # required by torch too
     "huggingface_hub>=0.30",
+    "jinja2>=3.1",  # model cards; required by torch too
+    "pyyaml>=6.0",  # required by huggingface_hub too
 ]
 # The wheel contains KenLM; there is no wheel for Python 3.13 or newer.
 FLASHLIGHT = 'flashlight-text>=0.0.7; python_version < "3.13"'
@@ -75,7 +77,10 @@ setup(
     keywords=["speech recognition", "early exit", "SpeechBrain", "ASR"],
     project_urls={"Paper": "https://arxiv.org/abs/2309.09546"},
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
-    package_data={"speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"]},
+    package_data={
+        "speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"],
+        "speechbrain_ee.hub": ["card.md", "apache-2.0.txt"],
+    },
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,

@@ -9,6 +9,7 @@ import typer
 from ee_runtime.errors import one_line_errors
 from speechbrain_ee import __version__
 from speechbrain_ee.cli.bench import bench
+from speechbrain_ee.cli.bundle import bundle
 from speechbrain_ee.cli.calibrate import calibrate
 from speechbrain_ee.cli.evaluate import evaluate
 from speechbrain_ee.cli.export import export
@@ -33,6 +34,7 @@ app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --man
 )
 app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")(calibrate)
 app.command(epilog=f"Example: {PROGRAM} export results/conformer_ee/1234 --out exported")(export)
+app.command(epilog=f"Example: {PROGRAM} bundle results/conformer_ee/1234 --out my-model --language en")(bundle)
 app.command(epilog=f"Example: {PROGRAM} bench exported --threads 1 --ms 200 --audio a.wav b.wav --out bench.json")(
     bench
 )

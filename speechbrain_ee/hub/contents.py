@@ -58,9 +58,7 @@ def check_contents(folder: str | Path) -> dict[str, int]:
     listed = _read(folder)
     there = set(_files(folder)) - {CONTENTS_FILE}
     if extra := sorted(there - set(listed)):
-        raise ValueError(
-            f"{folder} has files that are not part of the bundle: {_named(extra)}: remove them, or make the bundle again"
-        )
+        raise ValueError(f"{folder} has files that do not belong to the bundle: {_named(extra)}: remove them")
     if missing := sorted(set(listed) - there):
         raise ValueError(f"{folder} lacks files of the bundle: {_named(missing)}: make the bundle again")
     if changed := sorted(name for name, facts in listed.items() if _facts(folder / name) != facts):
@@ -120,7 +118,9 @@ def _read(folder: Path) -> dict[str, dict]:
     try:
         contents = parse_json(read_bytes(path, max_bytes=MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{folder} is not a bundle (it has no {CONTENTS_FILE}): make one with speechbrain-ee bundle") from None
+        raise ValueError(
+            f"{folder} is no bundle, since it has no {CONTENTS_FILE}: make one with speechbrain-ee bundle"
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}: make the bundle again") from None
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
