@@ -14,6 +14,7 @@ from speechbrain_ee.cli.calibrate import calibrate
 from speechbrain_ee.cli.evaluate import evaluate
 from speechbrain_ee.cli.export import export
 from speechbrain_ee.cli.options import PROGRAM
+from speechbrain_ee.cli.push import push
 from speechbrain_ee.cli.report import report
 from speechbrain_ee.cli.transcribe import transcribe
 
@@ -35,6 +36,7 @@ app.command(epilog=f"Example: {PROGRAM} evaluate results/conformer_ee/1234 --man
 app.command(epilog=f"Example: {PROGRAM} calibrate results/conformer_ee/1234 --score entropy --promise 0.5")(calibrate)
 app.command(epilog=f"Example: {PROGRAM} export results/conformer_ee/1234 --out exported")(export)
 app.command(epilog=f"Example: {PROGRAM} bundle results/conformer_ee/1234 --out my-model --language en")(bundle)
+app.command(epilog=f"Example: {PROGRAM} push my-model user/my-model --private")(push)
 app.command(epilog=f"Example: {PROGRAM} bench exported --threads 1 --ms 200 --audio a.wav b.wav --out bench.json")(
     bench
 )

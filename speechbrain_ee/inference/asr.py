@@ -78,6 +78,7 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         run_opts: dict | None = None,
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
         fetch_config: FetchConfig | None = None,
+        revision: str | None = None,
     ) -> "EarlyExitASR":
         """Load a run folder, a model folder, or a model on the HuggingFace Hub.
 
@@ -99,7 +100,9 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         local_strategy : LocalStrategy
             SpeechBrain's option: link or copy into ``savedir``.
         fetch_config : FetchConfig | None
-            SpeechBrain's options: revision, token, overwriting.
+            SpeechBrain's options: revision, token, overwriting. The token of a logged-in user is always sent.
+        revision : str | None
+            Branch, tag or commit on the Hub; None means that of ``fetch_config``, or the newest commit.
 
         Returns
         -------
@@ -113,7 +116,9 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         ValueError
             If the policy does not fit the exits of the model, or the calibration belongs to another model.
         """
-        files = ModelSource(source, savedir=savedir, local_strategy=local_strategy, fetch_config=fetch_config)
+        files = ModelSource(
+            source, savedir=savedir, local_strategy=local_strategy, fetch_config=fetch_config, revision=revision
+        )
         model = load_from_source(files, calibration_file=calibration_file, needs_calibration=policy is None)
         calibrated = None
         if policy is None and model.calibration is not None:

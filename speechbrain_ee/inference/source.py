@@ -4,19 +4,59 @@
 import filecmp
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch, link_with_strategy
+from speechbrain.utils.fetching import FetchConfig, LocalStrategy, link_with_strategy
 from speechbrain.utils.logger import get_logger
 
 from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
 from ee_runtime.files import check_not_pointer, write_whole
+from speechbrain_ee.hub_errors import HubError, hub_errors
 from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, ModelError
 
 logger = get_logger(__name__)
 
 SOURCE_FILE = ".source.json"  # in a savedir: the source of its files
+
+
+def download(name: str, patterns: Sequence[str], fetch_config: FetchConfig | None = None) -> Path:
+    """Download files of a model on the Hub into the cache; return the folder of this revision.
+
+    All files are of one commit. Files that are in the cache are not downloaded again, and an interrupted download is
+    resumed. The token of the logged-in user is sent. If the Hub cannot be reached, the newest cached revision is used.
+
+    Arguments
+    ---------
+    name : str
+        ``user/name``.
+    patterns : Sequence[str]
+        Names of the files; ``*`` stands for any text.
+    fetch_config : FetchConfig | None
+        SpeechBrain's options: revision, token, cache, and whether the network may be used.
+
+    Raises
+    ------
+    HubError
+        If the model or the revision does not exist, access is refused, or files cannot be downloaded or written.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    config = fetch_config or FetchConfig()
+    disable_progress_bars()
+    with hub_errors(name if config.revision is None else f"{name}, revision {config.revision}"):
+        folder = snapshot_download(
+            name,
+            revision=config.revision,
+            allow_patterns=list(patterns),
+            token=True if config.token else None,
+            local_files_only=not config.allow_network,
+            cache_dir=config.huggingface_cache_dir,
+        )
+    return Path(folder)
 
 
 class ModelSource:
@@ -31,12 +71,15 @@ class ModelSource:
     local_strategy : LocalStrategy
         SpeechBrain's option: link or copy into ``savedir``.
     fetch_config : FetchConfig | None
-        SpeechBrain's options: revision, token, overwriting.
+        SpeechBrain's options: revision, token, overwriting. The token of a logged-in user is always sent.
+    revision : str | None
+        Branch, tag or commit on the Hub; None means that of ``fetch_config``, or the newest commit.
 
     Raises
     ------
     ModelError
-        If the source is neither a folder nor a possible name on the Hub, or ``savedir`` holds another model.
+        If the source is neither a folder nor a possible name on the Hub, ``savedir`` holds another model, or a revision
+        is given for a folder.
 
     Example
     -------
@@ -53,10 +96,15 @@ class ModelSource:
         savedir: str | Path | None = None,
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
         fetch_config: FetchConfig | None = None,
+        revision: str | None = None,
     ):
         self.source, self.local_strategy = source, local_strategy
         self.fetch_config = fetch_config or FetchConfig()
+        if revision is not None:
+            self.fetch_config = replace(self.fetch_config, revision=revision)
         self.is_local = Path(source).is_dir()
+        if self.is_local and revision is not None:
+            raise ModelError(f"revision {revision} is of a model on the Hub, and {source} is a folder: leave it out")
         is_used = savedir is not None and local_strategy != LocalStrategy.NO_LINK and not _is_same(savedir, source)
         self.savedir = Path(savedir) if is_used else None
         if not self.is_local and not _may_be_on_the_hub(str(source)):
@@ -96,23 +144,23 @@ class ModelSource:
     def _is_own(self, name: str) -> bool:
         """Return whether a file in ``savedir`` equals that of the source."""
         try:
-            return _are_equal(self._original(name), self.savedir / name)
-        except (OSError, ValueError, EntryNotFoundError):
+            return _are_equal(self.folder / name, self.savedir / name)
+        except OSError:
             return False
 
-    def _original(self, name: str) -> Path:
-        """Return the path of the file without a ``savedir``."""
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of the files without a ``savedir``; a model on the Hub is downloaded."""
         if self.is_local:
-            return Path(self.source) / name
-        return Path(fetch(name, str(self.source), fetch_config=self.fetch_config))
+            return Path(self.source)
+        return download(str(self.source), [*MODEL_FILES, CALIBRATION_FILE], self.fetch_config)
 
-    def _fetch(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
+        """Return the path of a file, which may be missing."""
+        original = self.folder / name
         if self.savedir is None:
-            return self._original(name)
-        if not self.is_local:
-            options = {"local_strategy": self.local_strategy, "fetch_config": self.fetch_config}
-            return Path(fetch(name, str(self.source), self.savedir, **options))
-        original, place = self._original(name), self.savedir / name
+            return original
+        place = self.savedir / name
         if original.is_file() and not _are_equal(original, place):  # the original may have changed
             link_with_strategy(original, place, self.local_strategy)
         return place
@@ -126,13 +174,16 @@ class ModelSource:
             If the file is missing or cannot be downloaded.
         """
         try:
-            path = self._fetch(name)
+            path = self._path(name)
             if not path.is_file():
+                where = path if self.is_local or os.path.lexists(path) else f"{name} on the Hub"
                 raise FileNotFoundError(
-                    f"{path} does not exist" if not os.path.lexists(path) else f"{path} is not a file"
+                    f"{where} does not exist" if not os.path.lexists(path) else f"{path} is not a file"
                 )
             check_not_pointer(path)
             return path
+        except HubError as error:
+            raise ModelError(str(error)) from None
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ModelError(
@@ -155,19 +206,12 @@ class ModelSource:
         ValueError
             If it is needed, and broken or of another model.
         """
-        if self.is_local and not (Path(self.source) / CALIBRATION_FILE).exists():
+        if not (self.folder / CALIBRATION_FILE).exists():
             return None
         try:
-            path = self._fetch(CALIBRATION_FILE)
+            path = self._path(CALIBRATION_FILE)
             check_not_pointer(path)
             return read_calibration(path, model)
-        except EntryNotFoundError as error:  # the model on the Hub has none, or the Hub cannot be reached
-            if isinstance(error, LocalEntryNotFoundError):  # also a ValueError up to huggingface_hub 0.36
-                logger.warning(
-                    "%s: %s is not in the cache and the Hub cannot be reached: the full encoder is used",
-                    self.source,
-                    CALIBRATION_FILE,
-                )
         except ValueError as error:
             if is_needed:
                 raise
