@@ -11,7 +11,15 @@ import typer
 from ee_runtime.bench.opener import Opener, export_opener
 from ee_runtime.bench.options import DEFAULT_ROUNDS, DEFAULT_STARTS, BenchOptions, parse_seconds
 from ee_runtime.threads import default_threads
-from speechbrain_ee.cli.options import PROGRAM, DeviceOption, RuntimeOption, ThreadsOption, device_options
+from speechbrain_ee.cli.options import (
+    PROGRAM,
+    DeviceOption,
+    RevisionOption,
+    RuntimeOption,
+    ThreadsOption,
+    device_options,
+)
+from speechbrain_ee.hub_download import may_be_on_hub, onnx_folder
 from speechbrain_ee.startup import prepare_process
 
 
@@ -39,6 +47,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="JSON file for the figures; a plot is written beside it (.png).")
     ] = None,
+    revision: RevisionOption = None,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -64,7 +73,7 @@ def bench(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     sources = [model] if against is None else [model, against]
-    openers, threads = _openers(sources, runtime and runtime.value, device, threads)
+    openers, threads = _openers(sources, revision, runtime and runtime.value, device, threads)
     from ee_runtime.bench.figures import bench as measure
     from ee_runtime.bench.figures import nothing_fits, write_figures
     from ee_runtime.bench.table import bench_table
@@ -84,7 +93,7 @@ def bench(
 
 
 def _openers(
-    sources: list[str], runtime: str | None, device: str | None, threads: int | None
+    sources: list[str], revision: str | None, runtime: str | None, device: str | None, threads: int | None
 ) -> tuple[list[Opener], int]:
     """Return what opens each model, and the number of threads of all of them."""
     from speechbrain_ee.inference.open_model import needs_torch
@@ -99,15 +108,20 @@ def _openers(
         raise typer.BadParameter("--device is for models in torch: an export runs on the CPU")
     threads = threads or default_threads()
     return [
-        torch_opener(source, threads, device) if torch_runs else export_opener(source, threads)
+        torch_opener(source, threads, device, revision if may_be_on_hub(source) else None)
+        if torch_runs
+        else export_opener(str(onnx_folder(source, revision)), threads)
         for source, torch_runs in zip(sources, in_torch, strict=True)
     ], threads
 
 
-def torch_opener(source: str, threads: int, device: str | None) -> Opener:
+def torch_opener(source: str, threads: int, device: str | None, revision: str | None = None) -> Opener:
     """Return what opens a model in torch."""
     command = f"{PROGRAM} transcribe --model {shlex.quote(source)} --threads {threads}"
     if device is not None:
         command += f" --device {device}"
     options = {"run_opts": device_options(device)}
+    if revision is not None:
+        command += f" --revision {shlex.quote(revision)}"
+        options["revision"] = revision
     return Opener(source, "speechbrain_ee.inference.asr", "EarlyExitASR.from_hparams", options, command)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from speechbrain_ee.cli.options import PROGRAM, check_folder
+from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.startup import prepare_process
 
 
@@ -43,7 +43,8 @@ def bundle(
     The folder holds the model, its calibration, tables and plots of evaluated sets, and one exit as a stock
     SpeechBrain model; no checkpoints, no texts, no paths of this machine. Publish it with speechbrain-ee push.
     """
-    check_folder(run)
+    if not run.is_dir():
+        raise ValueError(f"{run}: no such folder; give the run folder of train.py, or a model folder")
     if int8 and not onnx:
         raise typer.BadParameter("--int8 quantises ONNX graphs: give --onnx too")
     datasets = dict(_name_and_licence(one) for one in dataset or [])

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from ee_runtime.calibration.defaults import DEFAULT_DELTA
-from speechbrain_ee.cli.options import check_folder
+from speechbrain_ee.cli.options import RevisionOption, evaluated_folder
 from speechbrain_ee.startup import prepare_process
 
 
 def calibrate(
-    run: Annotated[Path, typer.Argument(help="Export, run folder or model folder.")],
+    model: Annotated[str, typer.Argument(metavar="RUN", help="Export, run folder, model folder, or name on the Hub.")],
     score: Annotated[
         str,
         typer.Option(
@@ -61,6 +61,7 @@ def calibrate(
         ),
     ] = "dev",
     out: Annotated[Path | None, typer.Option(help="Folder for calibration.json; default: RUN.")] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Choose the exit threshold of a model.
 
@@ -77,11 +78,12 @@ def calibrate(
     from speechbrain_ee.calibration.checks import check_evaluated
     from speechbrain_ee.calibration.choose import calibrate as choose
     from speechbrain_ee.inference.open_model import is_export
+    from speechbrain_ee.inference.source import ModelSource
     from speechbrain_ee.model.fingerprint import fingerprint
-    from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, greedy_name, load_config
+    from speechbrain_ee.model.folder import MODEL_FILES, greedy_name, load_config
     from speechbrain_ee.replay.utterances import read_utterances
 
-    check_folder(run)
+    run = evaluated_folder(model, revision)
     targets = {"promise": promise, "average": average, "max_wer_increase": max_wer_increase}
     targets |= {"max_wer": max_wer, "mean_cost": mean_cost}
     given = {name: value for name, value in targets.items() if value is not None}
@@ -99,11 +101,15 @@ def calibrate(
     utterances = read_utterances(folder / "utterances.jsonl")
     if is_export(run):
         export = read_export(run)
-        model, decoding = export.model, greedy_class(export.attention is not None).name
+        identity, decoding = export.model, greedy_class(export.attention is not None).name
     else:
-        model, decoding = fingerprint([run / name for name in MODEL_FILES]), greedy_name(load_config(run / CONFIG_FILE))
-    check_evaluated(folder, model, decoding)
-    found = record_attempt(folder, choose(utterances, score=score, target=given, fitted_on=on, model=model))
-    write_calibration(out or run, found)
+        files = ModelSource(model, revision=revision)
+        paths = [files.get(name) for name in MODEL_FILES]
+        identity, decoding = fingerprint(paths), greedy_name(load_config(paths[0]))
+    check_evaluated(folder, identity, decoding)
+    found = record_attempt(folder, choose(utterances, score=score, target=given, fitted_on=on, model=identity))
+    path = (out or run) / CALIBRATION_FILE
+    write_calibration(path.parent, found)
     print(summary(found))
-    print(f"{(out or run) / CALIBRATION_FILE}: written", file=sys.stderr)
+    is_default = path.parent.resolve() == Path(model).resolve()
+    print(f"{path}: written" + ("" if is_default else f"; use it with --calibration {path}"), file=sys.stderr)

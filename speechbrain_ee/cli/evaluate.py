@@ -16,15 +16,17 @@ from speechbrain_ee.cli.options import (
     DeviceOption,
     LMOption,
     LMWeightOption,
+    RevisionOption,
     ThreadsOption,
     WordBonusOption,
     device_options,
+    results_folder,
 )
 from speechbrain_ee.startup import prepare_process
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Export, run folder, model folder, or (with --out) name on the Hub.")],
+    model: Annotated[str, typer.Argument(metavar="RUN", help="Export, run folder, model folder, or name on the Hub.")],
     manifest: Annotated[
         list[Path],
         typer.Option(
@@ -41,7 +43,8 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results; default: RUN/eval/NAME. NAME is the file name of the manifest without its "
+            help="Folder for the results; default: RUN/eval/NAME, or results/USER--MODEL/eval/NAME for a model on the "
+            "Hub. NAME is the file name of the manifest without its "
             "ending. If the decoding is not greedy, NAME ends in -beam, -lexicon, -rescore or -ctc. With --lm, -lm "
             "follows."
         ),
@@ -51,6 +54,7 @@ def evaluate(
     lm: LMOption = None,
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
+    revision: RevisionOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -87,14 +91,11 @@ def evaluate(
         ):
             if value is not None:
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
-    if out is None and not run.is_dir():  # a new folder of this name would hide the model on the Hub
-        raise typer.BadParameter(
-            f"{run} is not a folder: for a model on the Hub, give the folder of results with --out"
-        )
     # All manifests are read before the first one is evaluated, which can take hours.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
     asr = open_model(
-        run,
+        model,
+        revision=revision,
         policy=FixedExit(),
         decoding=decoding.value,
         decoder_options={"beam_size": beam_size, "lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus},
@@ -104,7 +105,7 @@ def evaluate(
     failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
-        folder = out or run / "eval" / (path.stem + suffix)
+        folder = out or results_folder(model, revision) / "eval" / (path.stem + suffix)
         try:
             exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from speechbrain_ee.cli.options import RevisionOption
 from speechbrain_ee.startup import prepare_process
 
 
@@ -21,6 +22,7 @@ def export(
         int | None,
         typer.Option(help="Write a PyTorch model of the first layers up to this exit instead of ONNX graphs."),
     ] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Write ONNX graphs, one per segment and exit, which ee-transcribe runs without torch.
 
@@ -35,5 +37,5 @@ def export(
         raise typer.BadParameter(f"--exits {exits}: give layers with commas between them, e.g. 2,4,6") from None
     if truncate is not None and (layers is not None or int8):
         raise typer.BadParameter("--truncate writes a PyTorch model: leave out --exits and --int8")
-    for line in export_folder(model, out, exits=layers, truncate=truncate, int8=int8):
+    for line in export_folder(model, out, exits=layers, truncate=truncate, int8=int8, revision=revision):
         print(line, file=sys.stderr)

@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from speechbrain_ee.decoders.names import DECODINGS
+from speechbrain_ee.hub_download import check_no_revision, may_be_on_hub
 
 PROGRAM = "speechbrain-ee"
 ModelOption = Annotated[str, typer.Option("--model", help="Export, run folder, model folder, or name on the Hub.")]
+RevisionOption = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a model on the Hub; default: the newest commit.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; default: the GPU if there is one.")]
 ThreadsOption = Annotated[
     int | None,
@@ -70,13 +74,45 @@ DecodingOption = Annotated[
 ]
 
 
-def check_folder(run: Path) -> None:
-    """Check that a run folder exists."""
-    if not run.is_dir():
+def results_folder(model: str, revision: str | None = None) -> Path:
+    """Return the folder of a model's results: the folder of the model, or ``results/user--name`` for a Hub name.
+
+    A folder ``user/name`` would hide the name on the Hub.
+
+    Raises
+    ------
+    ValueError
+        If a revision is given for a folder.
+
+    Example
+    -------
+    >>> results_folder("user/name", "v1").as_posix()
+    'results/user--name@v1'
+    """
+    if not may_be_on_hub(model):
+        check_no_revision(model, revision)
+        return Path(model)
+    name = model.replace("/", "--") + ("" if revision is None else "@" + revision.replace("/", "--"))
+    return Path("results") / name
+
+
+def evaluated_folder(model: str, revision: str | None = None) -> Path:
+    """Return the folder of a model's results, which must exist.
+
+    Raises
+    ------
+    ValueError
+        If it does not exist.
+    """
+    folder = results_folder(model, revision)
+    if folder.is_dir():
+        return folder
+    if may_be_on_hub(model):
         raise ValueError(
-            f"{run}: no such folder; give a run folder or a model folder, or download a model from the Hub: "
-            "hf download USER/MODEL --local-dir FOLDER"
+            f"{folder}: there are no results of {model} yet, or no model of this name: run {PROGRAM} evaluate {model} "
+            "--manifest FILE first"
         )
+    raise ValueError(f"{folder}: no such folder; give a run folder, a model folder or a Hub name (user/model)")
 
 
 def device_options(device: str | None) -> dict:

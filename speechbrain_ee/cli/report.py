@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from speechbrain_ee.cli.options import check_folder
+from speechbrain_ee.cli.options import RevisionOption, evaluated_folder
 from speechbrain_ee.startup import prepare_process
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Export, run folder or model folder with evaluated sets.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="Export, run folder, model folder, or name on the Hub, with evaluated sets."
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
             help="The HTML file; default: RUN/report.html. A .md file with the tables is written to the same folder."
         ),
     ] = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Write one HTML page about all evaluated sets of a run.
 
@@ -27,7 +33,7 @@ def report(
     prepare_process()
     from speechbrain_ee.evaluation.page.run_page import write_run_page
 
-    check_folder(run)
+    run = evaluated_folder(model, revision)
     page = out or run / "report.html"
     write_run_page(run, page)
     print(f"{page}: {page.stat().st_size / 2**20:.1f} MB; tables: {page.with_suffix('.md').name}", file=sys.stderr)

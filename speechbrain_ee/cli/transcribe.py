@@ -16,6 +16,7 @@ from speechbrain_ee.cli.options import (
     LMOption,
     LMWeightOption,
     ModelOption,
+    RevisionOption,
     RuntimeOption,
     ThreadsOption,
     WordBonusOption,
@@ -56,6 +57,7 @@ def transcribe(
     lm: LMOption = None,
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
+    revision: RevisionOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     runtime: RuntimeOption = None,
     device: DeviceOption = None,
@@ -79,6 +81,7 @@ def transcribe(
         prepare_process(threads)  # imports torchaudio, which an export does not need
     asr = open_model(
         model,
+        revision=revision,
         runtime=runtime_name,
         policy=policy,
         calibration_file=calibration,

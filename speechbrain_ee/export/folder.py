@@ -21,6 +21,7 @@ def export_folder(
     exits: Sequence[int] | None = None,
     truncate: int | None = None,
     int8: bool = False,
+    revision: str | None = None,
 ) -> Iterator[str]:
     """Export a model; yield a line about each result.
 
@@ -36,6 +37,8 @@ def export_folder(
         Write a PyTorch model of the layers up to this exit instead of ONNX graphs.
     int8 : bool
         Quantise the graphs of the layers.
+    revision : str, optional
+        Branch, tag or commit on the Hub; None means the newest commit.
 
     Raises
     ------
@@ -46,7 +49,7 @@ def export_folder(
     other = EXPORT_FILE if truncate is not None else CONFIG_FILE
     if (out / other).exists():
         raise ValueError(f"{out} holds another model ({other}): give another folder")
-    asr = EarlyExitASR.from_hparams(source, run_opts={"device": "cpu"})
+    asr = EarlyExitASR.from_hparams(source, run_opts={"device": "cpu"}, revision=revision)
     layers = list(exits) if exits is not None else list(asr.exit_layers)
     if truncate is not None:
         layers = [layer for layer in layers if layer <= truncate]

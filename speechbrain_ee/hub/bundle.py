@@ -14,10 +14,10 @@ from speechbrain_ee.export.export import export_model
 from speechbrain_ee.hub.card import CARD_FILE, CardFacts, ModelFacts, model_card
 from speechbrain_ee.hub.contents import check_contents, check_private, private_words, write_contents
 from speechbrain_ee.hub.stock import NotStock, write_stock
+from speechbrain_ee.hub_download import ONNX_FOLDER
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, load_config
 
-ONNX_FOLDER = "onnx"
 LICENSE_FILE = "LICENSE"
 RESULT_FILES = ("exits.json", "exits.png")
 OWN_LICENSE = "apache-2.0"

@@ -6,6 +6,7 @@ from pathlib import Path
 from ee_runtime.export_folder import EXPORT_FILE
 from ee_runtime.policies import Policy
 from ee_runtime.transcriber import Transcriber
+from speechbrain_ee.hub_download import onnx_folder
 
 RUNTIMES = ("onnx", "torch")
 
@@ -31,6 +32,7 @@ def needs_torch(source: str | Path, runtime: str | None = None) -> bool:
 def open_model(
     source: str | Path,
     *,
+    revision: str | None = None,
     runtime: str | None = None,
     policy: Policy | None = None,
     calibration_file: str | Path | None = None,
@@ -45,8 +47,10 @@ def open_model(
     ---------
     source : str | Path
         Export, run folder, model folder, or name on the Hub.
+    revision : str | None
+        Branch, tag or commit on the Hub; None means the newest commit.
     runtime : str | None
-        ``onnx`` or ``torch``; None means onnx for an export, else torch.
+        ``onnx`` or ``torch``; None means onnx for an export, else torch. A bundle with an export runs in both.
     policy : Policy | None
         See :class:`~speechbrain_ee.inference.asr.EarlyExitASR`.
     calibration_file : str | Path | None
@@ -74,7 +78,9 @@ def open_model(
     if needs_torch(source, runtime):
         from speechbrain_ee.inference.asr import EarlyExitASR
 
-        asr = EarlyExitASR.from_hparams(source, calibration_file=calibration_file, policy=policy, run_opts=run_opts)
+        asr = EarlyExitASR.from_hparams(
+            source, calibration_file=calibration_file, policy=policy, run_opts=run_opts, revision=revision
+        )
         asr.decoder = asr.make_decoder(decoding, **options)
         return asr
     if others := sorted({*options, *(run_opts or {})} - {"beam_size"}):
@@ -84,4 +90,4 @@ def open_model(
 
     silence()
     settings = {"policy": policy, "calibration_file": calibration_file, "decoding": decoding} | options
-    return EarlyExitRuntime(source, threads=threads, **settings)
+    return EarlyExitRuntime(onnx_folder(source, revision), threads=threads, **settings)

@@ -4,7 +4,6 @@
 import filecmp
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,49 +13,13 @@ from speechbrain.utils.logger import get_logger
 
 from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
 from ee_runtime.files import check_not_pointer, write_whole
-from speechbrain_ee.hub_errors import HubError, hub_errors
+from speechbrain_ee.hub_download import check_no_revision, download, is_hub_name, may_be_on_hub
+from speechbrain_ee.hub_errors import HubError
 from speechbrain_ee.model.folder import CONFIG_FILE, MODEL_FILES, ModelError
 
 logger = get_logger(__name__)
 
 SOURCE_FILE = ".source.json"  # in a savedir: the source of its files
-
-
-def download(name: str, patterns: Sequence[str], fetch_config: FetchConfig | None = None) -> Path:
-    """Download files of a model on the Hub into the cache; return the folder of this revision.
-
-    All files are of one commit. Files that are in the cache are not downloaded again, and an interrupted download is
-    resumed. The token of the logged-in user is sent. If the Hub cannot be reached, the newest cached revision is used.
-
-    Arguments
-    ---------
-    name : str
-        ``user/name``.
-    patterns : Sequence[str]
-        Names of the files; ``*`` stands for any text.
-    fetch_config : FetchConfig | None
-        SpeechBrain's options: revision, token, cache, and whether the network may be used.
-
-    Raises
-    ------
-    HubError
-        If the model or the revision does not exist, access is refused, or files cannot be downloaded or written.
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars
-
-    config = fetch_config or FetchConfig()
-    disable_progress_bars()
-    with hub_errors(name if config.revision is None else f"{name}, revision {config.revision}"):
-        folder = snapshot_download(
-            name,
-            revision=config.revision,
-            allow_patterns=list(patterns),
-            token=True if config.token else None,
-            local_files_only=not config.allow_network,
-            cache_dir=config.huggingface_cache_dir,
-        )
-    return Path(folder)
 
 
 class ModelSource:
@@ -103,13 +66,13 @@ class ModelSource:
         if revision is not None:
             self.fetch_config = replace(self.fetch_config, revision=revision)
         self.is_local = Path(source).is_dir()
-        if self.is_local and revision is not None:
-            raise ModelError(f"revision {revision} is of a model on the Hub, and {source} is a folder: leave it out")
+        if self.is_local:
+            check_no_revision(source, revision)
         is_used = savedir is not None and local_strategy != LocalStrategy.NO_LINK and not _is_same(savedir, source)
         self.savedir = Path(savedir) if is_used else None
-        if not self.is_local and not _may_be_on_the_hub(str(source)):
+        if not self.is_local and not may_be_on_hub(source):
             raise ModelError(f"{source}: {_why_not(str(source))}")
-        if self.is_local and _is_hub_name(str(source)) and not os.path.lexists(Path(source) / CONFIG_FILE):
+        if self.is_local and is_hub_name(source) and not os.path.lexists(Path(source) / CONFIG_FILE):
             raise ModelError(
                 f"{source}: this folder has no {CONFIG_FILE} and hides a model of the same name on the Hub: give a run "
                 "folder or a model folder, or for the Hub rename the folder or use another working folder"
@@ -153,7 +116,15 @@ class ModelSource:
         """The folder of the files without a ``savedir``; a model on the Hub is downloaded."""
         if self.is_local:
             return Path(self.source)
-        return download(str(self.source), [*MODEL_FILES, CALIBRATION_FILE], self.fetch_config)
+        config = self.fetch_config
+        return download(
+            str(self.source),
+            [*MODEL_FILES, CALIBRATION_FILE],
+            revision=config.revision,
+            token=config.token,
+            offline=not config.allow_network,
+            cache_dir=config.huggingface_cache_dir,
+        )
 
     def _path(self, name: str) -> Path:
         """Return the path of a file, which may be missing."""
@@ -227,22 +198,11 @@ def _is_same(one: str | Path, other: str | Path) -> bool:
     return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
 
 
-def _is_hub_name(source: str) -> bool:
-    """Return whether a source has the form ``user/model``."""
-    user, _, model = source.partition("/")
-    return bool(user not in ("", ".", "..", "~") and model and "/" not in model)
-
-
-def _may_be_on_the_hub(source: str) -> bool:
-    """Return whether a source that is not a folder is looked up on the Hub; a mistyped path is not."""
-    return _is_hub_name(source) and not Path(source).parent.is_dir()
-
-
 def _why_not(source: str) -> str:
     """Return why a source is neither a folder nor looked up on the Hub."""
     if os.path.lexists(source):
         return "not a folder, or a broken link; give a run folder, a model folder or a Hub name (user/model)"
-    if _is_hub_name(source):
+    if is_hub_name(source):
         return (
             "no such folder; give a run folder, a model folder or a Hub name (user/model), which is looked up only if "
             f"there is no folder {Path(source).parent}/"

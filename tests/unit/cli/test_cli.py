@@ -214,7 +214,6 @@ def test_failures_are_one_line_and_status_1(run, model, audio, arguments, messag
             ["evaluate", "m", "--manifest", "a/test.jsonl", "--manifest", "b/test.jsonl"],
             "results are named by the stem",
         ),
-        (["evaluate", "user/m", "--manifest", "a.jsonl"], "give the folder of results with --out"),
     ],
 )
 def test_bad_calls_are_status_2(run, arguments, message):
@@ -426,10 +425,12 @@ def test_evaluate_names_what_it_left_out_and_goes_on_with_the_next_manifest(run,
 
 
 @pytest.mark.parametrize("command", [("calibrate", "--mean-cost", 0.5), ("report",)])
-def test_a_hub_name_is_no_folder_to_work_on(run, tmp_path, monkeypatch, command):
+def test_a_hub_name_needs_results(run, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     status, _, err = run(command[0], "user/model", *command[1:])
-    assert status == 1 and "user/model: no such folder; give a run folder" in one_line_error(err)
+    assert status == 1 and "results/user--model: there are no results of user/model yet" in one_line_error(err)
+    status, _, err = run(command[0], "a/user/model", *command[1:])
+    assert status == 1 and "a/user/model: no such folder; give a run folder" in one_line_error(err)
     assert not list(tmp_path.iterdir())
 
 
