@@ -19,7 +19,7 @@ from speechbrain_ee.model.folder import save_model
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run_folder(tmp_path_factory):
     """A run folder with an evaluated set and a calibration."""
     folder = tmp_path_factory.mktemp("trained")
     asr = make_asr(folder)
@@ -43,11 +43,11 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def made(run, tmp_path_factory):
+def made(run_folder, tmp_path_factory):
     """A bundle, made once; use ``bundle`` to change it."""
     out = tmp_path_factory.mktemp("bundles") / "tiny"
     author = CardFacts(hub_name="user/tiny", languages=["en"], datasets={"user/data": "cc-by-4.0"})
-    make_bundle(run, out, author=author)
+    make_bundle(run_folder, out, author=author)
     return out
 
 

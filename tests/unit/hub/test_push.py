@@ -151,7 +151,7 @@ def test_a_missing_model_and_a_missing_revision_are_one_line(hub, bundle):
         EarlyExitASR.from_hparams(bundle, revision="v9")
 
 
-def test_a_revision_is_loaded_as_it_was(hub, bundle, run):
+def test_a_revision_is_loaded_as_it_was(hub, bundle):
     push(bundle, "user/tiny")
     repository = hub.repositories["user/tiny"]
     repository.tags["v1"] = 1
