@@ -19,7 +19,7 @@ from ee_runtime.errors import shortened
 from ee_runtime.files import lfs_hint
 
 MAX_CONFIG_BYTES = 2**20  # ours have about 2 kB
-MAX_HEADER_BYTES = 2**24  # a tensor takes about 100 bytes
+MAX_HEADER_BYTES = 2**21  # a tensor takes about 100 bytes, and large models have a few thousand
 MAX_INTEGER = 10**9
 UNIONS = (types.UnionType, typing.Union)  # `int | None`, and its form in Python 3.10
 # Limits of feature settings, which no weights confirm; useful values are far below.

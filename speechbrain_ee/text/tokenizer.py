@@ -8,9 +8,10 @@ from pathlib import Path
 
 import sentencepiece
 
-from ee_runtime.files import check_not_pointer, write_whole
+from ee_runtime.files import check_not_pointer, read_bytes, write_whole
 from ee_runtime.special_tokens import BLANK_INDEX, BOS_INDEX, EOS_INDEX, SPECIAL_TOKENS
 
+MAX_BYTES = 32 * 2**20  # a model of 100,000 pieces has about 2 MB
 MODEL_TYPES = ("bpe", "unigram", "char")
 
 
@@ -45,7 +46,10 @@ class Tokenizer:
             what = "is a folder: give the file" if self.path.is_dir() else "does not exist: train it, or check the path"
             raise ValueError(f"tokenizer {path} {what}")
         check_not_pointer(path)
-        data = self.path.read_bytes()
+        try:
+            data = read_bytes(self.path, max_bytes=MAX_BYTES)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}: it is not a SentencePiece model, fetch it again") from None
         try:
             if not data:
                 raise RuntimeError("SentencePiece accepts an empty file as a model without pieces")

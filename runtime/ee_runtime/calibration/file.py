@@ -13,7 +13,7 @@ from ee_runtime.policies import policy_from_dict
 from ee_runtime.policies.confidence import check_confidence
 
 CALIBRATION_FILE = "calibration.json"
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 4 * 2**20  # ours have about 30 kB; parsed JSON takes up to 25 times as much memory
 
 
 def write_calibration(folder: str | Path, calibration: Mapping) -> None:
