@@ -75,7 +75,10 @@ setup(
     keywords=["speech recognition", "early exit", "SpeechBrain", "ASR"],
     project_urls={"Paper": "https://arxiv.org/abs/2309.09546"},
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
-    package_data={"speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"]},
+    package_data={
+        "speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"],
+        "speechbrain_ee.app": ["page/*"],
+    },
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS,
