@@ -107,10 +107,9 @@ def _static_points(
     points = []
     for layer, share in zip(exit_layers, exit_shares, strict=True):
         is_last = layer == exit_layers[-1]
-        static = FixedExit(None if is_last else layer)
-        wer = replay(static, utterances).wer if utterances else full_wer if is_last else None
-        name = "all layers" if is_last else f"layer {layer}"
-        points.append(Point(name, static, share, wer))
+        name, static = ("all layers", FixedExit()) if is_last else (f"layer {layer}", FixedExit(layer))
+        point = Point(name, static, share, full_wer if is_last else None)
+        points.append(_replayed(name, static, utterances, ExitCounts.of(utterances)) if utterances else point)
     if policy is None:
         return points
     chosen = Point("calibrated", policy, is_calibrated=True)

@@ -2,6 +2,7 @@
 // The page's side of the worker that runs the model.
 
 const MAX_THREADS = 4;
+const MIN_PARAMETERS = 1e7; // the graphs of smaller models take longer with several threads
 
 export class Recogniser {
   #worker;
@@ -18,7 +19,9 @@ export class Recogniser {
       exits: app.graphs.exits.map((name) => files.get(name)),
       change: files.get(app.graphs.change),
     };
-    made.threads = threads ?? (crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1);
+    const isLarge = app.model.params.at(-1) >= MIN_PARAMETERS;
+    const several = isLarge && crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;
+    made.threads = threads ?? several;
     const wasm = files.get("onnxruntime-web/ort-wasm.wasm").buffer;
     await made.#call({ type: "load", app, graphs, wasm, threads: made.threads });
     return made;

@@ -4,34 +4,46 @@
 export const $ = (id) => document.getElementById(id);
 const SECOND = 1000;
 const round = (value, digits) => Number(value.toPrecision(digits)).toLocaleString("en");
-export const milliseconds = (ms) => (Math.abs(ms) < 10 * SECOND ? `${Math.round(ms)} ms` : `${round(ms / SECOND, 3)} s`);
-export const percent = (share) => `${Math.round(100 * share)} %`;
+export const milliseconds = (ms) => (Math.abs(ms) < 10 * SECOND ? `${Math.round(ms)}\u00a0ms` : `${round(ms / SECOND, 3)}\u00a0s`);
+export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
 export function macsText(macs) {
-  return macs < 1e9 ? `${round(macs / 1e6, 3)} M MACs` : `${round(macs / 1e9, 3)} G MACs`;
+  return macs < 1e9 ? `${round(macs / 1e6, 3)}\u00a0M\u00a0MACs` : `${round(macs / 1e9, 3)}\u00a0G\u00a0MACs`;
 }
 
 /** Describe the operating point of the slider. */
 export function pointText(point, evaluatedOn) {
   const facts = [];
   if (point.macs_share !== null) facts.push(`${percent(point.macs_share)} of the computation of full depth`);
-  if (point.wer !== null && evaluatedOn) facts.push(`WER ${point.wer.toFixed(2)} % on ${evaluatedOn}`);
+  if (point.wer !== null && evaluatedOn) facts.push(`WER ${point.wer.toFixed(2)}\u00a0% on ${evaluatedOn}`);
   const rule = point.rule[0].toUpperCase() + point.rule.slice(1);
   const name = point.name.includes("calibrated") ? " (calibrated)" : "";
   return `${rule}${name}.${facts.length ? ` ${facts.join(", ")}.` : ""}`;
 }
 
-/** Describe a decision at an exit; see `reason` in policy.js. */
-export function decisionText({ reason, isStopped, exitIndex }, isLastRow) {
+/** Describe the value that a policy has compared with its threshold; see `reason` in policy.js. */
+function comparison({ name, value, threshold, higherIsSurer }, isReached) {
+  if (Number.isNaN(value)) return `${name} is unknown`;
+  if (threshold === null) return `${name} ${round(value, 3)}, no threshold here`;
+  const [reached, missed] = higherIsSurer ? ["≥", "<"] : ["≤", ">"];
+  return `${name} ${round(value, 3)} ${isReached ? reached : missed} ${round(threshold, 3)}`;
+}
+
+/** Describe the decision at an exit. */
+function decisionText({ reason, isStopped }) {
   if (reason.kind === "last") return "all layers have run: stops";
-  if (reason.kind === "fixed") return "stops here always";
-  if (reason.kind === "limit") return "the next segment would exceed the limit: stops";
-  if (reason.kind === "unread") return isLastRow ? "" : "not read: the policy does not stop here";
-  const value = Number.isNaN(reason.value) ? "unknown" : round(reason.value, 3);
-  if (reason.threshold === null) return `${reason.name} ${value}: goes on`;
-  const sides = reason.higherIsSurer ? ["≥", "<"] : ["≤", ">"];
-  if (Number.isNaN(reason.value)) return `${reason.name} is unknown: goes on`;
-  return `${reason.name} ${value} ${sides[isStopped ? 0 : 1]} ${round(reason.threshold, 3)}: ${isStopped ? "certain enough, stops" : "goes on"}`;
+  if (reason.kind === "fixed") return "always stops here";
+  if (reason.kind === "limit") return "the next layers would exceed the limit: stops";
+  if (reason.kind === "unread") return "not read, because the policy never stops here: goes on";
+  return `${comparison(reason, isStopped)}: ${isStopped ? "certain enough, stops" : "goes on"}`;
+}
+
+/** Say why a recording stopped. */
+function reasonText({ reason }) {
+  if (reason.kind === "last") return "no exit before was certain enough";
+  if (reason.kind === "fixed") return "the slider is set to this exit";
+  if (reason.kind === "limit") return "the next layers would exceed the limit";
+  return `${comparison(reason, true)} is certain enough`;
 }
 
 /** Show the exits before a part of a recording is recognised. */
@@ -60,7 +72,7 @@ export function showRow(row) {
   place.className = row.isStopped ? "stopped" : "";
   place.querySelector(".read").textContent = row.text === null ? "–" : row.text || "(no words)";
   place.querySelector(".ms").textContent = milliseconds(row.ms);
-  place.querySelector(".decision").textContent = decisionText(row, false);
+  place.querySelector(".decision").textContent = decisionText(row);
 }
 
 /** Mark the exits after the last one of a result. */
@@ -108,7 +120,9 @@ function savedText(saved, full, format) {
 export function whyText(results, rows, exitLayers) {
   if (results.length === 1) {
     const row = rows.at(-1);
-    return `Stopped after layer ${row.layer} of ${exitLayers.at(-1)}: ${decisionText(row, true)}.`;
+    const all = exitLayers.at(-1);
+    if (rows.every((one) => ["unread", "last"].includes(one.reason.kind))) return `All ${all} layers have run, as the slider says.`;
+    return `Stopped after layer ${row.layer} of ${all}: ${reasonText(row)}.`;
   }
   const counts = exitLayers.map((layer, index) => [layer, results.filter((r) => r.exitIndex === index).length]);
   const list = counts.filter(([, count]) => count).map(([layer, count]) => `${count} after layer ${layer}`).join(", ");
