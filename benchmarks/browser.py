@@ -106,7 +106,10 @@ def runtime_of(model: str, site: Path, app: dict) -> EarlyExitRuntime:
         source = folder
     runtime = EarlyExitRuntime(source, decoding="ctc", threads=1)
     for name in app["files"]:
-        if name.startswith(f"{MODEL_FOLDER}/") and (site / name).read_bytes() != (source / Path(name).name).read_bytes():
+        if (
+            name.startswith(f"{MODEL_FOLDER}/")
+            and (site / name).read_bytes() != (source / Path(name).name).read_bytes()
+        ):
             raise ValueError(f"{name} is not the graph of {source}: export the model again")
     return runtime
 

@@ -208,7 +208,7 @@ def _values(model: PageModel, *, title: str, offline: bool) -> dict:
             "features": f"{MODEL_FOLDER}/{export.features.name}",
             "segments": [f"{MODEL_FOLDER}/{graph.name}" for graph in export.segments],
             "exits": [f"{MODEL_FOLDER}/{graph.name}" for graph in export.exits],
-            "change": f"{MODEL_FOLDER}/{export.change.name}",
+            "change": None if model.change is None else f"{MODEL_FOLDER}/{model.change.name}",
         },
         "scores": score_table(point.policy for point in points),
         "points": [_point(point, export.exit_layers) for point in points],

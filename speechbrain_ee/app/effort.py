@@ -150,9 +150,7 @@ def _replayed(
     return Point(name, policy, share, found.wer, is_calibrated)
 
 
-def _assumed(
-    policy: Policy, calibrated: Point, exit_layers: Sequence[int], value_range: Mapping | None
-) -> list[Point]:
+def _assumed(policy: Policy, calibrated: Point, exit_layers: Sequence[int], value_range: Mapping | None) -> list[Point]:
     """Return thresholds around the calibrated one, over the range of the values that the calibration has seen."""
     inner = policy.policy if isinstance(policy, Capped) else policy
     if isinstance(inner.threshold, list) or not value_range:

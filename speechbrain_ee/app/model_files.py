@@ -55,9 +55,16 @@ class PageModel:
     notes: list[str]
 
     @property
+    def change(self) -> GraphFile | None:
+        """Graph of the exit score that compares two exits; None if the policy does not read it."""
+        is_read = self.policy is not None and "change" in self.policy.score_names
+        return self.export.change if is_read else None
+
+    @property
     def graphs(self) -> list[GraphFile]:
         """Graphs of the page; it has no attention decoder."""
-        return [self.export.features, *self.export.segments, *self.export.exits, self.export.change]
+        change = [] if self.change is None else [self.change]
+        return [self.export.features, *self.export.segments, *self.export.exits, *change]
 
 
 @contextmanager

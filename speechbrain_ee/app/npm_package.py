@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path

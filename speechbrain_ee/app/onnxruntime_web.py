@@ -34,9 +34,7 @@ class VendoredFile(NamedTuple):
 
 # By name in the site. The names end in .js instead of .mjs, because some web servers do not serve .mjs as JavaScript.
 FILES = {
-    "ort.js": VendoredFile(
-        "dist/ort.wasm.min.mjs", "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b"
-    ),
+    "ort.js": VendoredFile("dist/ort.wasm.min.mjs", "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b"),
     "ort-wasm.js": VendoredFile(
         "dist/ort-wasm-simd-threaded.mjs", "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b"
     ),

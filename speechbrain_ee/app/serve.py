@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,7 +54,16 @@ class PageHandler(SimpleHTTPRequestHandler):
         """Log nothing."""
 
 
-def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
+class PageServer(ThreadingHTTPServer):
+    """Serves pages until it is shut down."""
+
+    def handle_error(self, request, client_address):
+        """Ignore browsers that close a connection; other errors are shown."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def make_server(folder: Path, port: int) -> PageServer:
     """Make a server for a page; call its ``serve_forever``.
 
     Arguments
@@ -69,6 +79,6 @@ def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
         If the port is in use or may not be used.
     """
     try:
-        return ThreadingHTTPServer((HOST, port), functools.partial(PageHandler, directory=str(folder)))
+        return PageServer((HOST, port), functools.partial(PageHandler, directory=str(folder)))
     except OSError as error:
         raise OSError(f"cannot use port {port} ({error.strerror}): give another one with --port") from None

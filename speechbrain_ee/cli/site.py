@@ -17,7 +17,9 @@ def app(
     model: Annotated[str, typer.Argument(help="Export, run folder, model folder, bundle, or name on the Hub.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the page: new, empty, or with an earlier page. Default: serve it on this computer."),
+        typer.Option(
+            help="Folder for the page: new, empty, or with an earlier page. Default: serve it on this computer."
+        ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help=f"Port to serve on; 0: a free one. Default: {DEFAULT_PORT}.")

@@ -3,21 +3,17 @@
 
 /** The sessions of a model. */
 export class Graphs {
-  /** graphs: {features, segments, exits, change}, each a Uint8Array or a list of them. */
-  static async load(ort, graphs, onLoaded = () => {}) {
+  /** graphs: {features, segments, exits, change}, each a Uint8Array or a list of them; change can be null. */
+  static async load(ort, graphs) {
     const made = new Graphs();
     made.ort = ort;
-    const load = async (bytes) => {
-      const session = await ort.InferenceSession.create(bytes, OPTIONS);
-      onLoaded();
-      return session;
-    };
+    const load = (bytes) => ort.InferenceSession.create(bytes, OPTIONS);
     made.features = await load(graphs.features);
     made.segments = [];
     for (const bytes of graphs.segments) made.segments.push(await load(bytes));
     made.exits = [];
     for (const bytes of graphs.exits) made.exits.push(await load(bytes));
-    made.change = await load(graphs.change);
+    made.change = graphs.change === null ? null : await load(graphs.change);
     return made;
   }
 

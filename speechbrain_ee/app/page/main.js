@@ -29,8 +29,8 @@ async function start() {
   slider.max = app.points.length - 1;
   slider.value = app.default_point;
   showPoint();
-  const names = [app.graphs.features, ...app.graphs.segments, ...app.graphs.exits, app.graphs.change];
-  names.push("onnxruntime-web/ort-wasm.wasm");
+  const { features, segments, exits, change } = app.graphs;
+  const names = [features, ...segments, ...exits, change, "onnxruntime-web/ort-wasm.wasm"].filter((name) => name !== null);
   const total = names.reduce((sum, name) => sum + app.files[name].bytes, 0);
   if (total > ASK_FROM_MB * 1e6) await asked(total);
   const files = await loadFiles(names, total);

@@ -17,7 +17,7 @@ export class Recogniser {
       features: files.get(app.graphs.features),
       segments: app.graphs.segments.map((name) => files.get(name)),
       exits: app.graphs.exits.map((name) => files.get(name)),
-      change: files.get(app.graphs.change),
+      change: app.graphs.change === null ? null : files.get(app.graphs.change),
     };
     const isLarge = app.model.params.at(-1) >= MIN_PARAMETERS;
     const several = isLarge && crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency) : 1;

@@ -27,7 +27,7 @@ async function load(message) {
   for (let previous = null, exit = 0; exit < graphs.exits.length; exit++) {
     await run.advance();
     const output = await run.output();
-    await output.change(previous);
+    if (graphs.change !== null) await output.change(previous);
     previous = output;
   }
   return {};

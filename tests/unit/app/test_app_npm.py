@@ -44,7 +44,7 @@ def server(monkeypatch):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+        threading.Thread(target=served.serve_forever, args=[0.02], daemon=True).start()
         monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{served.server_port}/npm")
         yield asked
         served.shutdown()

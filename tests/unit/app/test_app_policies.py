@@ -72,10 +72,15 @@ def learned(rng, names, *, reads_duration):
         size = 3 * len(names) * (1 if place == 0 else 2) + reads_duration
         numbers = [rng.normal(size=size).round(3).tolist() for _ in range(len(LAYERS))]
         return ExitRegression(
-            numbers[0], [1.5] * size, numbers[1 : len(LAYERS) - place], rng.normal(size=len(LAYERS) - 1 - place).tolist()
+            numbers[0],
+            [1.5] * size,
+            numbers[1 : len(LAYERS) - place],
+            rng.normal(size=len(LAYERS) - 1 - place).tolist(),
         )
 
-    return LearnedScore(list(names), list(LAYERS), [regression(place) for place in range(len(LAYERS) - 1)], True, reads_duration)
+    return LearnedScore(
+        list(names), list(LAYERS), [regression(place) for place in range(len(LAYERS) - 1)], True, reads_duration
+    )
 
 
 def policies():
@@ -90,9 +95,18 @@ def policies():
         for reads_duration in (False, True):
             score = learned(rng, names, reads_duration=reads_duration)
             found += [LearnedThreshold(score, threshold) for threshold in (-1.0, 0.0, [2.0, None, 1.0, 0.5])]
-    inner = [FixedExit(), ScoreThreshold("entropy", 0.25), ScoreThreshold("confidence", [None, 0.5, None, None]), Patience(1)]
+    inner = [
+        FixedExit(),
+        ScoreThreshold("entropy", 0.25),
+        ScoreThreshold("confidence", [None, 0.5, None, None]),
+        Patience(1),
+    ]
     for one in inner:
-        found += [Capped(one, max_layer=2), Capped(one, macs_per_s=20_000), Capped(one, max_layer=4, macs_per_s=15_000.5)]
+        found += [
+            Capped(one, max_layer=2),
+            Capped(one, macs_per_s=20_000),
+            Capped(one, max_layer=4, macs_per_s=15_000.5),
+        ]
     found.append(Capped(Capped(inner[1], max_layer=4), macs_per_s=18_000))
     return found
 
@@ -177,7 +191,10 @@ def test_the_page_knows_the_policies_that_a_build_allows():
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (TokenBucket(FixedExit(), macs_per_s=1, capacity=1), "'token_bucket' of calibration.json: it runs fixed_exit, "),
+        (
+            TokenBucket(FixedExit(), macs_per_s=1, capacity=1),
+            "'token_bucket' of calibration.json: it runs fixed_exit, ",
+        ),
         (RunningBudget(Patience(1), thresholds=[3, 1], macs_per_s=9), "cannot run the exit policy 'running_budget'"),
         (Capped(TokenBucket(FixedExit(), macs_per_s=1, capacity=1), max_layer=2), "exit policy 'token_bucket'"),
         (Capped(FixedExit(), deadline_ms=3, seconds_to_exit=[(0, 1)] * 4), "the limit deadline_ms of calibration.json"),
@@ -209,7 +226,9 @@ def test_plain_values_are_those_of_the_policy():
 def test_descriptions_name_score_direction_and_limits():
     assert describe(ScoreThreshold("confidence", 0.9), LAYERS) == "stops when confidence is at least 0.9"
     assert describe(Patience(2), LAYERS) == "stops when the texts of 3 exits in a row agree"
-    assert describe(ScoreThreshold("entropy", [0.1, 0.2, 0.3, None]), LAYERS).endswith("at most a threshold of the exit")
+    assert describe(ScoreThreshold("entropy", [0.1, 0.2, 0.3, None]), LAYERS).endswith(
+        "at most a threshold of the exit"
+    )
     capped = Capped(ScoreThreshold("entropy", 0.03), max_layer=4, macs_per_s=2e8)
     assert describe(capped, LAYERS) == (
         "stops when entropy is at most 0.03, at most layer 4, at most 2e+08 MACs per second of audio"

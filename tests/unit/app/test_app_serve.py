@@ -18,7 +18,7 @@ def port(tmp_path):
         (site / name).write_bytes(b"content")
     (tmp_path / "secret").write_bytes(b"secret")
     with make_server(site, 0) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield server.server_port
         server.shutdown()
 
@@ -53,7 +53,8 @@ def test_nothing_else_is_found(port, path):
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost:9", 200), ("127.0.0.1", 200), ("evil.example", 403), ("127.0.0.1.evil.example:80", 403)]
+    ("host", "status"),
+    [("localhost:9", 200), ("127.0.0.1", 200), ("evil.example", 403), ("127.0.0.1.evil.example:80", 403)],
 )
 def test_only_names_of_this_computer_are_answered(port, host, status):
     assert get(port, "/", host)[0] == status
