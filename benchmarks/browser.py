@@ -8,7 +8,7 @@ needs Chromium, and the packages that tests/web_packages.py downloads. Three par
 
 * Text and exit of recordings in the page, against those of `EarlyExitRuntime` with the same policy; times to an early
   exit and to full depth.
-* Text of the fake microphone of Chromium, which plays a recording.
+* Texts of the fake microphone of Chromium, which plays a recording.
 * Faults that axe-core finds, and screenshots (--out).
 
 The figures are written to benchmarks/results/browser.json.
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("model", help="run folder or export")
     parser.add_argument("--manifest", type=Path, required=True, help="test manifest")
     parser.add_argument("--num", type=int, default=20, help="recordings")
+    parser.add_argument("--spoken", type=int, default=5, help="recordings for the fake microphone")
     parser.add_argument("--early", type=int, default=2, help="exit layer of the early times")
     parser.add_argument("--rounds", type=int, default=3, help="timed rounds over the recordings")
     parser.add_argument("--out", type=Path, help="folder for screenshots")
@@ -78,8 +79,11 @@ def measure(playwright, arguments: argparse.Namespace, site: Path, files: list[P
     with served(static_site(runtime, site)) as address, browser(playwright, executable, None) as chromium:
         points = {"early": layers.index(arguments.early), "full": len(layers) - 1}
         times = time_exits(open_page(chromium, address, "desktop"), files, points, arguments.rounds)
-    with served(site) as address, browser(playwright, executable, files[0]) as chromium:
-        microphone = listen(open_page(chromium, address, "phone"), pairs[0]["seconds"])
+    microphone = []
+    for path, pair in zip(files[: arguments.spoken], pairs, strict=False):
+        with served(site) as address, browser(playwright, executable, path) as chromium:
+            text = listen(open_page(chromium, address, "phone"), pair["seconds"])
+        microphone.append({"file": path.name, "page": text, "runtime": pair["runtime"]["text"]})
     return {
         "chromium": version,
         "onnxruntime_web": PACKAGE.version,
@@ -89,9 +93,11 @@ def measure(playwright, arguments: argparse.Namespace, site: Path, files: list[P
         "same_macs": sum(one["page"]["macs"] == one["runtime"]["macs"] for one in pairs),
         "seconds_per_file": times | {"early_layer": arguments.early, "threads": 1, "rounds": arguments.rounds},
         "mean_audio_s": round(statistics.mean(one["seconds"] for one in pairs), 2),
-        "microphone": {"text": microphone, "runtime": pairs[0]["runtime"]["text"]},
+        "microphone_files": len(microphone),
+        "microphone_same_text": sum(one["page"] == one["runtime"] for one in microphone),
         "axe": {"version": AXE.version} | faults,
         "files": pairs,
+        "microphone": microphone,
     }
 
 
@@ -179,7 +185,7 @@ def compare(page: Page, runtime: EarlyExitRuntime, app: dict, path: Path) -> dic
 
 
 def time_exits(page: Page, files: list[Path], points: dict[str, int], rounds: int) -> dict:
-    """Return the median seconds per file at points of the slider; the first round is a warm-up, and points alternate."""
+    """Return the median seconds per file at points of the slider, which alternate, after a round to warm up."""
     page.uncheck("#compare")
     found = {name: [] for name in points}
     recognise(page, files[0])
@@ -214,7 +220,7 @@ def look(chromium: Browser, address: str, size: str, path: Path, out: Path | Non
 
 
 def listen(page: Page, seconds: float) -> str:
-    """Record with the fake microphone, which plays a recording once; return the text."""
+    """Record with the fake microphone, which plays a recording once from now on; return the text."""
     page.context.grant_permissions(["microphone"])
     page.click("#record")
     page.wait_for_selector("#record.recording")

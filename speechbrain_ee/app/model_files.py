@@ -122,7 +122,11 @@ def _checked(folder: Path, evaluated: Path) -> PageModel:
         notes.append("the page decodes with the CTC heads only: texts of attention decoders can differ")
         if calibration is not None:  # its WER is that of other texts
             calibration = {name: value for name, value in calibration.items() if name not in ("fitted_on", "promise")}
-    utterances = _evaluated(evaluated, calibration, export)
+    utterances = []
+    try:
+        utterances = _evaluated(evaluated, calibration, export)
+    except (OSError, KeyError, ValueError) as error:
+        notes.append(f"the slider has no costs and WERs: {error}")
     return PageModel(export, calibration, policy, utterances, _exit_shares(runtime), notes)
 
 
@@ -134,15 +138,14 @@ def _exit_shares(runtime: EarlyExitRuntime) -> list[float]:
 
 
 def _evaluated(folder: Path, calibration: Mapping | None, export: Export) -> list[dict]:
-    """Read the utterances of the calibration set; empty if they are not there, or of another model or decoder."""
+    """Read the utterances of the calibration set; empty if they are not there."""
     name = ((calibration or {}).get("fitted_on") or {}).get("test_set")
     path = folder / "eval" / str(name)
     if name is None or not (path / "utterances.jsonl").is_file():
         return []
-    try:
-        check_evaluated(path, export.model, greedy_class(has_attention=False).name)
-    except (OSError, KeyError, ValueError):
-        return []
+    check_evaluated(path, export.model, greedy_class(has_attention=False).name)
     found = read_utterances(path / "utterances.jsonl")
     layers = [exit["layer"] for exit in found[0]["exits"]] if found else []
-    return found if layers == list(export.exit_layers) else []
+    if layers != list(export.exit_layers):
+        raise ValueError(f"{path} was evaluated with exits after layers {layers}: evaluate it again")
+    return found

@@ -61,7 +61,10 @@ def registry() -> str:
     found = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY")
     if not found and (npm := shutil.which("npm")):
         asked = [npm, "config", "get", "registry"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise OSError(f"{npm} cannot tell its registry ({error}): repair it or remove it from PATH") from None
         found = done.stdout.strip() if done.returncode == 0 else ""
     if not found or not found.startswith(("https://", "http://")):
         found = PUBLIC_REGISTRY
@@ -99,11 +102,19 @@ def download(package: NpmPackage, cache: Path | None = None) -> Path:
             data = reply.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # urllib's errors are OSErrors; a malformed address is a ValueError
         reason = getattr(error, "reason", None) or error
-        raise OSError(f"cannot download {package.name} {package.version} from {address}: {reason}") from None
-    _check(data, package, address)
+        where = _without_password(address)
+        raise OSError(f"cannot download {package.name} {package.version} from {where}: {reason}") from None
+    _check(data, package, _without_password(address))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data)
     return path
+
+
+def _without_password(address: str) -> str:
+    """Return an address without the name and password that a registry can have in it."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def integrity_of(data: bytes) -> str:

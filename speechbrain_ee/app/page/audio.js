@@ -52,30 +52,48 @@ export class Recorder {
       const isRefused = error.name === "NotAllowedError" || error.name === "SecurityError";
       throw new Error(isRefused ? "The microphone is not allowed. Allow it in the settings of the browser." : "No microphone was found.");
     }
-    recorder.context = new AudioContext();
-    await recorder.context.audioWorklet.addModule("recorder-worklet.js");
-    await recorder.context.resume();
-    const node = new AudioWorkletNode(recorder.context, "recorder", { numberOfOutputs: 0 });
-    recorder.blocks = [];
-    recorder.samples = 0;
-    node.port.onmessage = ({ data }) => {
-      recorder.blocks.push(data);
-      recorder.samples += data.length;
-      const power = data.reduce((sum, value) => sum + value * value, 0) / data.length;
-      onLevel(Math.min(1, Math.max(0, 1 + Math.log10(power + 1e-12) / 6)), recorder.samples / recorder.context.sampleRate);
-    };
-    recorder.node = node;
-    recorder.source = recorder.context.createMediaStreamSource(recorder.stream);
-    recorder.source.connect(node);
+    try {
+      await recorder.#connect(onLevel);
+    } catch (error) {
+      recorder.#release();
+      throw new Error(`This browser cannot record: ${error.message}`);
+    }
     return recorder;
+  }
+
+  async #connect(onLevel) {
+    this.context = new AudioContext();
+    await this.context.audioWorklet.addModule("recorder-worklet.js");
+    await this.context.resume();
+    this.node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
+    this.blocks = [];
+    this.samples = 0;
+    this.ended = new Promise((resolve) => {
+      this.node.port.onmessage = ({ data }) => (data === null ? resolve() : this.#add(data, onLevel));
+    });
+    this.source = this.context.createMediaStreamSource(this.stream);
+    this.source.connect(this.node);
+  }
+
+  #add(block, onLevel) {
+    this.blocks.push(block);
+    this.samples += block.length;
+    const power = block.reduce((sum, value) => sum + value * value, 0) / Math.max(1, block.length);
+    onLevel(Math.min(1, Math.max(0, 1 + Math.log10(power + 1e-12) / 6)), this.samples / this.context.sampleRate);
+  }
+
+  #release() {
+    this.stream.getTracks().forEach((track) => track.stop());
+    return this.context?.close();
   }
 
   /** Stop recording; return the waveform (Float32Array) at the sample rate of the model. */
   async stop(sampleRate) {
     this.source.disconnect();
-    this.stream.getTracks().forEach((track) => track.stop());
+    this.node.port.postMessage("end");
+    await this.ended;
     const rate = this.context.sampleRate;
-    await this.context.close();
+    await this.#release();
     if (this.samples === 0) throw new Error("The microphone gave no sound.");
     const waveform = new Float32Array(this.samples);
     let at = 0;

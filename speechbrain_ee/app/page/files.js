@@ -36,6 +36,18 @@ export async function fetchApp() {
   return reply.json();
 }
 
+/** Wait until a service worker has stored all files; it becomes redundant if one of them cannot be stored. */
+function activated(worker) {
+  return new Promise((resolve, reject) => {
+    const check = () => {
+      if (worker.state === "activated") resolve();
+      if (worker.state === "redundant") reject(new Error("the files cannot be stored"));
+    };
+    worker.addEventListener("statechange", check);
+    check();
+  });
+}
+
 /**
  * Register the service worker, or remove one that an earlier page at this address has left.
  *
@@ -50,7 +62,7 @@ export async function keepOffline(app, onUpdate) {
   }
   const had = navigator.serviceWorker.controller !== null;
   navigator.serviceWorker.addEventListener("controllerchange", () => had && onUpdate());
-  await navigator.serviceWorker.register("service-worker.js");
-  await navigator.serviceWorker.ready;
+  const registration = await navigator.serviceWorker.register("service-worker.js");
+  await activated(registration.installing ?? registration.waiting ?? registration.active);
   return "kept";
 }

@@ -102,7 +102,7 @@ async function recognise() {
     try {
       await recogniseOnce();
     } catch (error) {
-      fail(error);
+      fail(new Error(`The model could not be run: ${error.message}`));
     }
   } while (state.isWaiting);
   state.isBusy = false;

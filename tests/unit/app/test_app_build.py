@@ -296,7 +296,8 @@ def test_the_page_and_its_worker_reach_no_other_host(page):
     with HTTPServer(("127.0.0.1", 0), Handler) as other:
         threading.Thread(target=other.serve_forever, args=[0.02], daemon=True).start()
         address = f"http://127.0.0.1:{other.server_port}/"
-        script = f"fetch({address!r}, {{method: 'POST', body: 'audio', mode: 'no-cors'}}).then(() => 'sent', () => 'refused')"
+        options = "{method: 'POST', body: 'audio', mode: 'no-cors'}"
+        script = f"fetch({address!r}, {options}).then(() => 'sent', () => 'refused')"
         (worker,) = page.workers
         assert [page.evaluate(script), worker.evaluate(script)] == ["refused", "refused"]
         other.shutdown()

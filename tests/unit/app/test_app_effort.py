@@ -45,7 +45,8 @@ def test_figures_are_those_of_a_replay(policy):
     for point in points:
         assert point.wer == replay(point.policy, utterances).wer
     full = sum(utterance["exits"][-1]["macs"] for utterance in utterances)
-    found = [utterance["exits"][i]["macs"] for utterance, i in zip(utterances, replay(policy, utterances).exit_indices)]
+    taken = replay(policy, utterances).exit_indices
+    found = [utterance["exits"][i]["macs"] for utterance, i in zip(utterances, taken, strict=True)]
     (calibrated,) = [point for point in points if point.is_calibrated]
     assert calibrated.macs_share == pytest.approx(sum(found) / full)
 

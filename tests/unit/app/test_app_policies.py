@@ -27,10 +27,10 @@ from speechbrain_ee.app.build import PAGE
 from speechbrain_ee.app.policies import OF_PAGE, RUNNABLE, check_policy, describe, plain, score_table
 from speechbrain_ee.replay.replay import replay
 
-LAYERS = (1, 2, 4, 6)
+LAYERS = (1, 2, 4, 5, 6)
 IN_TABLE = ["entropy", "confidence"]
 FRAMES, VOCAB = 9, ["<unk>", "<s>", "</s>", "▁a", "b", "▁", "ñ", "▁مر", "حبا", "👂"]
-COST = CostModel(20, [ConvStage(3, 2, 1, 10), ConvStage(5, 2, 2, 7)], [11, 5], [3, 100, 1], 40, [1, 1, 2, 2])
+COST = CostModel(20, [ConvStage(3, 2, 1, 10), ConvStage(5, 2, 2, 7)], [11, 5], [3, 100, 1], 40, [1, 1, 2, 1, 1])
 
 
 class Output:
@@ -85,29 +85,39 @@ def learned(rng, names, *, reads_duration):
 
 def policies():
     rng = np.random.default_rng(1)
-    thresholds = (0.0, 0.25, 0.5, 0.61, 1.0, math.inf, -math.inf, [0.5, None, 0.25, None], [None, 0.75, None, 0.1])
+    thresholds = (
+        0.0,
+        0.25,
+        0.5,
+        0.61,
+        1.0,
+        math.inf,
+        -math.inf,
+        [0.5, None, 0.25, 0.3, None],
+        [None, 0.75, None, 0.8, 0.1],
+    )
     found = [FixedExit(), *map(FixedExit, LAYERS)]
     for score in (*IN_TABLE, "change", "agreement"):
         found += [ScoreThreshold(score, threshold) for threshold in thresholds]
     found += [ScoreThreshold("confidence", 0.5, guarded=True)]
-    found += [Patience(1), Patience(2), Patience(3), Patience([1, None, 2, None], level=0.8)]
+    found += [Patience(1), Patience(2), Patience(3), Patience([1, None, 2, 2, None], level=0.8)]
     for names in (("entropy",), ("confidence", "agreement", "token_rate", "change")):
         for reads_duration in (False, True):
             score = learned(rng, names, reads_duration=reads_duration)
-            found += [LearnedThreshold(score, threshold) for threshold in (-1.0, 0.0, [2.0, None, 1.0, 0.5])]
+            found += [LearnedThreshold(score, threshold) for threshold in (-1.0, 0.0, [2.0, None, 1.0, 0.7, 0.5])]
     inner = [
         FixedExit(),
         ScoreThreshold("entropy", 0.25),
-        ScoreThreshold("confidence", [None, 0.5, None, None]),
+        ScoreThreshold("confidence", [None, 0.5, None, None, None]),
         Patience(1),
     ]
     for one in inner:
         found += [
             Capped(one, max_layer=2),
-            Capped(one, macs_per_s=20_000),
-            Capped(one, max_layer=4, macs_per_s=15_000.5),
+            Capped(one, macs_per_s=6_000),
+            Capped(one, max_layer=4, macs_per_s=4_000.5),
         ]
-    found.append(Capped(Capped(inner[1], max_layer=4), macs_per_s=18_000))
+    found.append(Capped(Capped(inner[1], max_layer=4), macs_per_s=5_000))
     return found
 
 
@@ -197,11 +207,11 @@ def test_the_page_knows_the_policies_that_a_build_allows():
         ),
         (RunningBudget(Patience(1), thresholds=[3, 1], macs_per_s=9), "cannot run the exit policy 'running_budget'"),
         (Capped(TokenBucket(FixedExit(), macs_per_s=1, capacity=1), max_layer=2), "exit policy 'token_bucket'"),
-        (Capped(FixedExit(), deadline_ms=3, seconds_to_exit=[(0, 1)] * 4), "the limit deadline_ms of calibration.json"),
+        (Capped(FixedExit(), deadline_ms=3, seconds_to_exit=[(0, 1)] * 5), "the limit deadline_ms of calibration.json"),
         (ScoreThreshold("posterior", 0.9), "exit score 'posterior' of calibration.json"),
         (ScoreThreshold("attention_entropy", 0.9), "exit score 'attention_entropy' of calibration.json"),
-        (ScoreThreshold("entropy", [0.1, 0.2]), "got 2 thresholds for 4 exits"),
-        (FixedExit(5), "exit layer 5 is not an exit"),
+        (ScoreThreshold("entropy", [0.1, 0.2]), "got 2 thresholds for 5 exits"),
+        (FixedExit(3), "exit layer 3 is not an exit"),
     ],
 )
 def test_a_policy_that_the_page_cannot_run_is_refused_by_name(policy, message):
@@ -226,7 +236,7 @@ def test_plain_values_are_those_of_the_policy():
 def test_descriptions_name_score_direction_and_limits():
     assert describe(ScoreThreshold("confidence", 0.9), LAYERS) == "stops when confidence is at least 0.9"
     assert describe(Patience(2), LAYERS) == "stops when the texts of 3 exits in a row agree"
-    assert describe(ScoreThreshold("entropy", [0.1, 0.2, 0.3, None]), LAYERS).endswith(
+    assert describe(ScoreThreshold("entropy", [0.1, 0.2, 0.3, 0.4, None]), LAYERS).endswith(
         "at most a threshold of the exit"
     )
     capped = Capped(ScoreThreshold("entropy", 0.03), max_layer=4, macs_per_s=2e8)

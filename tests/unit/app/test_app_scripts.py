@@ -23,7 +23,9 @@ give({
   texts: values.paths.map((path) => toText(collapse(path), values.pieces)),
   tokens: values.paths.map((path) => collapse(path)),
   agreements: values.paths.map((path, i) => tokenAgreement(collapse(path), collapse(values.paths.at(i - 1)))),
-  macs: values.costs.map((cost) => [1, 7, 100, 3000].map((frames) => [exitMacs(cost, frames), exitMacs(cost, frames, 1)])),
+  macs: values.costs.map((cost) => {
+    return [1, 7, 100, 3000].map((frames) => [exitMacs(cost, frames), exitMacs(cost, frames, 1)]);
+  }),
   cuts: values.waveforms.map(([samples, longest]) => {
     return cutAtPauses(Float32Array.from(samples), values.rate, longest).map((part) => part.length);
   }),
