@@ -8,7 +8,8 @@ needs Chromium, and the packages that tests/web_packages.py downloads. Three par
 
 * Text and exit of recordings in the page, against those of `EarlyExitRuntime` with the same policy; times to an early
   exit and to full depth.
-* Texts of the fake microphone of Chromium, which plays a recording.
+* Texts of the fake microphone of Chromium, which plays a recording, against those of the runtime for what the page has
+  recorded, and for the file: the recording has silence around the file, and another sample rate on the way.
 * Faults that axe-core finds, and screenshots (--out).
 
 The figures are written to benchmarks/results/browser.json.
@@ -20,6 +21,7 @@ import shutil
 import statistics
 import tempfile
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +84,11 @@ def measure(playwright, arguments: argparse.Namespace, site: Path, files: list[P
     microphone = []
     for path, pair in zip(files[: arguments.spoken], pairs, strict=False):
         with served(site) as address, browser(playwright, executable, path) as chromium:
-            text = listen(open_page(chromium, address, "phone"), pair["seconds"])
-        microphone.append({"file": path.name, "page": text, "runtime": pair["runtime"]["text"]})
+            text, recording = listen(open_page(chromium, address, "phone", bypass_csp=True), pair["seconds"])
+        (site.parent / "recording.wav").write_bytes(recording)
+        expected = runtime.transcribe_file(site.parent / "recording.wav").text
+        of_file = pair["runtime"]["text"]
+        microphone.append({"file": path.name, "page": text, "runtime": expected, "runtime_of_file": of_file})
     return {
         "chromium": version,
         "onnxruntime_web": PACKAGE.version,
@@ -95,6 +100,7 @@ def measure(playwright, arguments: argparse.Namespace, site: Path, files: list[P
         "mean_audio_s": round(statistics.mean(one["seconds"] for one in pairs), 2),
         "microphone_files": len(microphone),
         "microphone_same_text": sum(one["page"] == one["runtime"] for one in microphone),
+        "microphone_same_text_as_file": sum(one["page"] == one["runtime_of_file"] for one in microphone),
         "axe": {"version": AXE.version} | faults,
         "files": pairs,
         "microphone": microphone,
@@ -149,10 +155,10 @@ def browser(playwright, executable: str, microphone: Path | None) -> Iterator[Br
     started.close()
 
 
-def open_page(chromium: Browser, address: str, size: str) -> Page:
-    """Open the page and wait for its model."""
+def open_page(chromium: Browser, address: str, size: str, **options) -> Page:
+    """Open the page and wait for its model; options of the browser's context can be given."""
     width, height = SIZES[size]
-    context = chromium.new_context(viewport={"width": width, "height": height}, locale="en")
+    context = chromium.new_context(viewport={"width": width, "height": height}, locale="en", **options)
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     page.goto(address)
@@ -204,6 +210,7 @@ def look(chromium: Browser, address: str, size: str, path: Path, out: Path | Non
     script = read_members(download(AXE), AXE, ["axe.min.js"])["axe.min.js"].decode()
     found: dict[str, int] = {}
     for state in ("new", "used"):
+        page.emulate_media(color_scheme="light")
         if state == "used":
             recognise(page, path)
         if out is not None:
@@ -219,15 +226,17 @@ def look(chromium: Browser, address: str, size: str, path: Path, out: Path | Non
     return {"faults": found, "scrolls_sideways": width > SIZES[size][0]}
 
 
-def listen(page: Page, seconds: float) -> str:
-    """Record with the fake microphone, which plays a recording once from now on; return the text."""
+def listen(page: Page, seconds: float) -> tuple[str, bytes]:
+    """Record with the fake microphone, which plays a recording once; return the text, and what was recorded (WAV)."""
     page.context.grant_permissions(["microphone"])
     page.click("#record")
     page.wait_for_selector("#record.recording")
-    page.wait_for_timeout(1000 * seconds + 500)
+    page.wait_for_timeout(1000 * seconds)
     page.click("#record")
     page.wait_for_selector("body[data-done]")
-    return json.loads(page.evaluate("document.body.dataset.done"))["text"]
+    read = """() => fetch(document.getElementById("player").src).then((reply) => reply.arrayBuffer()).then((data) =>
+        btoa(Array.from(new Uint8Array(data), (byte) => String.fromCharCode(byte)).join("")))"""
+    return json.loads(page.evaluate("document.body.dataset.done"))["text"], b64decode(page.evaluate(read))
 
 
 if __name__ == "__main__":
