@@ -77,7 +77,7 @@ setup(
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
     package_data={
         "speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"],
-        "speechbrain_ee.app": ["page/*"],
+        "speechbrain_ee.app.page": ["*.html", "*.css", "*.js", "*.svg", "LICENSE-onnxruntime"],
     },
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,

@@ -22,6 +22,7 @@ from speechbrain_ee.app.policies import describe, plain, score_table
 from speechbrain_ee.app.space import readme
 
 PAGE = Path(__file__).parent / "page"
+COPIED = (".css", ".js", ".svg")
 APP_FILE, WORKER_FILE = "app.json", "service-worker.js"
 KIND = "speechbrain_ee page"  # in app.json: the folder was written by this module
 MODEL_FOLDER, VENDORED_FOLDER = "model", "onnxruntime-web"
@@ -131,7 +132,7 @@ def _write(folder: Path, model: PageModel, vendored: Mapping[str, bytes], *, tit
     for sub in (MODEL_FOLDER, VENDORED_FOLDER):
         (folder / sub).mkdir()
     for path in sorted(PAGE.iterdir()):
-        if path.is_file() and path.name not in (WORKER_FILE, "LICENSE-onnxruntime"):
+        if path.suffix in COPIED and path.name != WORKER_FILE:
             write_whole(folder / path.name, path.read_bytes())
     page = (PAGE / "index.html").read_text("utf-8").replace("<!--TITLE-->", html.escape(title))
     write_whole(folder / "index.html", page.encode())

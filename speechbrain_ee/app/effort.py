@@ -83,10 +83,14 @@ def operating_points(
     if utterances:
         between = _measured(policy, utterances)
     else:
-        fitted = (calibration or {}).get("fitted_on", {})
+        fitted = _fitted_on(calibration)
         calibrated = Point("calibrated", policy, wer=fitted.get("wer"), is_calibrated=True)
         between = _assumed(policy, calibrated, exit_layers, (calibration or {}).get("value_range"))
     return [first, *between, last] if len(exit_layers) > 1 else [last]
+
+
+def _fitted_on(calibration: Mapping | None) -> Mapping:
+    return (calibration or {}).get("fitted_on") or {}
 
 
 def with_inner(policy: Policy, threshold: float) -> Policy:
@@ -103,7 +107,7 @@ def _static_points(
     utterances: Sequence[Mapping],
     calibration: Mapping | None,
 ) -> list[Point]:
-    full_wer = (calibration or {}).get("fitted_on", {}).get("full_wer")
+    full_wer = _fitted_on(calibration).get("full_wer")
     points = []
     for layer, share in zip(exit_layers, exit_shares, strict=True):
         is_last = layer == exit_layers[-1]

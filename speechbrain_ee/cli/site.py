@@ -65,7 +65,7 @@ def _serve(model: str, folder: Path, port: int, options: dict) -> None:
 
     with make_server(folder, port) as server:
         for line in build_site(model, folder, offline=False, **options):
-            print(line, file=sys.stderr)
+            print(line.removeprefix(f"{folder}: "), file=sys.stderr)
         print(f"http://{HOST}:{server.server_port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
         try:
             server.serve_forever()
