@@ -33,9 +33,10 @@ def check_policy(policy: Policy, exit_layers: Sequence[int], score_names: Iterab
 
     Example
     -------
-    >>> check_policy(ScoreThreshold("posterior", 0.9), (2, 4), ["entropy"])
+    >>> check_policy(ScoreThreshold("entropy", 0.1), (2, 4), ["entropy"])
+    >>> check_policy(FixedExit(3), (2, 4), [])
     Traceback (most recent call last):
-    ValueError: the page cannot compute the exit score 'posterior' of calibration.json: calibrate with another score ...
+    ValueError: exit layer 3 is not an exit of this model; choose one of 2, 4
     """
     if type(policy) not in RUNNABLE:
         known = ", ".join(kind.name for kind in RUNNABLE)

@@ -3,6 +3,7 @@
 
 export const $ = (id) => document.getElementById(id);
 const SECOND = 1000;
+const LONG_TEXT = 200; // characters; such a text is shown in smaller letters
 const round = (value, digits) => Number(value.toPrecision(digits)).toLocaleString("en");
 export const milliseconds = (ms) => (Math.abs(ms) < 10 * SECOND ? `${Math.round(ms)}\u00a0ms` : `${round(ms / SECOND, 3)}\u00a0s`);
 export const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
@@ -92,7 +93,7 @@ export function finishRows(result) {
 export function showResult(results, { app, seconds, isFinished, numParts }) {
   const layers = app.model.exit_layers;
   const words = results.map((result) => result.text).filter(Boolean).join(" ");
-  $("text").className = words ? "" : "empty";
+  $("text").className = words ? (words.length > LONG_TEXT ? "long" : "") : "empty";
   $("text").textContent = words || (isFinished ? "No words were recognised." : "Listening …");
   if (!isFinished) return;
   const sum = (of) => results.reduce((total, result) => total + of(result), 0);
