@@ -46,6 +46,7 @@ demo: $(BIN)/.run
 	@echo; echo "Plot: $(RUN)/eval/test/exits.png"
 
 test: $(BIN)/.dev $(BIN)/.docs
+	$(BIN)/python tests/web_packages.py
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(BIN)/.lint

@@ -79,6 +79,7 @@ setup(
     packages=find_packages(include=["speechbrain_ee", "speechbrain_ee.*"]),
     package_data={
         "speechbrain_ee.evaluation.page": ["page.html", "page.css", "page.js"],
+        "speechbrain_ee.app.page": ["*.html", "*.css", "*.js", "*.svg", "LICENSE-onnxruntime"],
         "speechbrain_ee.hub": ["card.md", "apache-2.0.txt"],
     },
     python_requires=">=3.10",

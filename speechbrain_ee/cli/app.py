@@ -16,6 +16,7 @@ from speechbrain_ee.cli.export import export
 from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.cli.push import push
 from speechbrain_ee.cli.report import report
+from speechbrain_ee.cli.site import app as site
 from speechbrain_ee.cli.transcribe import transcribe
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command(epilog=f"Example: {PROGRAM} bench exported --threads 1 --ms 200 --au
     bench
 )
 app.command(epilog=f"Example: {PROGRAM} report results/conformer_ee/1234")(report)
+app.command("app", epilog=f"Example: {PROGRAM} app results/conformer_ee/1234 --out page")(site)
 
 
 def _print_version(wanted: bool) -> None:

@@ -98,3 +98,14 @@ def test_a_model_on_the_hub_is_exported_and_timed(hub, working_folder, bundle):
     assert set(files_of(working_folder / "cut")) == {"config.json", "model.safetensors", "tokenizer.model"}
     told = run("bench", NAME, "--seconds", "0.5", "--rounds", "1", "--starts", "0", "--threads", "1").stdout
     assert NAME in told
+
+
+def test_a_page_has_the_graphs_of_a_bundle(hub, working_folder, with_onnx, monkeypatch):
+    push(with_onnx, NAME)
+    monkeypatch.setattr("speechbrain_ee.app.build.read_files", lambda given: {"ort.js": b"of onnxruntime-web"})
+    run("app", NAME, "--out", "page", "--revision", "main")
+    run("app", with_onnx, "--out", "local")
+    assert files_of("page") == files_of("local")
+    assert files_of("page")["model/segment0.onnx"] == files_of(with_onnx)["onnx/segment0.onnx"]
+    done = CliRunner().invoke(app, ["app", str(with_onnx), "--out", "other", "--revision", "v1"])
+    assert "revision v1 is of a model on the Hub" in str(done.exception)
