@@ -45,7 +45,7 @@ class SubsamplingForm(nn.Module):
 
 
 def _reflected(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Pad x (batch, time, bands, channels) by reflection: a frame at both ends of an utterance, a band on both sides."""
+    """Pad x (batch, time, bands, channels) by reflection: one frame at each end, one band on each side."""
     x = mirror_ends(x, lengths)
     x = torch.cat([x[:, 1:2], x], 1)  # one frame in front, one behind: as many frames after the convolution as without
     return torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], 2)

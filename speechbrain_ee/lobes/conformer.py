@@ -80,8 +80,8 @@ class TransformerExitEncoder(ExitEncoder):
         How the front-end pads: ``constant`` (zeros) or ``reflect``, as in SpeechBrain's recipes; see
         :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`.
     activation : str
-        Activation of the feed-forward networks: ``relu``, or ``gelu`` as in SpeechBrain's recipes. A Conformer has Swish
-        instead and takes only the default.
+        Activation of the feed-forward networks: ``relu``, or ``gelu`` as in SpeechBrain's recipes. A Conformer has
+        Swish instead and takes only the default.
 
     Raises
     ------
