@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from speechbrain_ee.lobes.heads import CTCHeads
 from speechbrain_ee.lobes.stock import log_mel
 from speechbrain_ee.model.folder import LOBES, TOKENIZER_FILE, check_model, save_model
 from speechbrain_ee.text.foreign_labels import Labels, read_labels
+
+logger = logging.getLogger(__name__)
 
 NEVER = -1000.0  # logit of a token that the recipe's model does not have: its probability is 0 in float32
 HINTS = {
@@ -111,7 +114,8 @@ def _features(features: Fbank | Features, normalizer: InputNormalization | None)
 def with_labels(heads: CTCHeads, labels: Labels) -> CTCHeads:
     """Return heads whose outputs are in the order of a tokenizer; the same heads if the order is the same.
 
-    Tokens that the recipe does not have (BOS and EOS) are never emitted.
+    Tokens that the recipe does not have (BOS and EOS) are never emitted. Outputs after the last label, which SpeechBrain
+    allows and no text has, are left out with a warning.
 
     Arguments
     ---------
@@ -123,15 +127,17 @@ def with_labels(heads: CTCHeads, labels: Labels) -> CTCHeads:
     Raises
     ------
     ValueError
-        If the numbers of labels and outputs differ, or attention decoders need BOS and EOS that the labels lack.
+        If there are more labels than outputs, or attention decoders need BOS and EOS that the labels lack.
     """
-    outputs = heads.config["vocab_size"]
-    if outputs != labels.num_labels:
+    outputs, num_labels = heads.config["vocab_size"], labels.num_labels
+    if outputs < num_labels or (outputs > num_labels and heads.has_decoders):
         raise ValueError(
-            f"the heads have {outputs} outputs, but there are {labels.num_labels} labels: set the recipe's output size "
-            "(output_neurons) to the number of labels, and train again"
+            f"the heads have {outputs} outputs, but there are {num_labels} labels: give the labels of this training, or "
+            "set the recipe's output size (output_neurons) to their number and train again"
         )
-    if labels.is_same_order:
+    if outputs > num_labels:
+        logger.warning("The heads have %d outputs for %d labels: the last ones are left out", outputs, num_labels)
+    elif labels.is_same_order:
         return heads
     if heads.has_decoders:
         raise ValueError(
