@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Use the losses alone: three exits on recurrent layers in plain PyTorch, without an encoder or a recipe of this package.
+"""Use the losses alone: three exits on recurrent layers, in plain PyTorch.
 
 python examples/losses.py [--steps 60]
 
@@ -44,8 +44,11 @@ def make_batch(generator: torch.Generator) -> tuple[torch.Tensor, ...]:
     return frames + 0.1 * torch.randn(frames.shape, generator=generator), 3 * token_lengths, tokens, token_lengths
 
 
-def main(steps: int) -> list[list[float]]:
-    """Train; print and return the loss of every exit before and after."""
+def main(argv: list[str] | None = None) -> list[list[float]]:
+    """Train; print the loss of every exit in the first and the last step; return those of all steps."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps")
+    steps = parser.parse_args(argv).steps
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     model = Recogniser()
@@ -59,13 +62,11 @@ def main(steps: int) -> list[list[float]]:
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        history.append([float(one) for one in per_exit])
+        history.append([one.item() for one in per_exit])
     for layer, before, after in zip(EXIT_LAYERS, history[0], history[-1], strict=True):
         print(f"exit layer {layer}: loss {before:.2f} -> {after:.2f}")
     return history
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60)
-    main(parser.parse_args().steps)
+    main()

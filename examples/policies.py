@@ -6,7 +6,7 @@ python examples/policies.py dev.jsonl test.jsonl [--max-wer-increase 0.5]
 
 A line of a file is what the other toolkit knows of an utterance, with one entry per exit, first exit first:
 
-{"utt": "u1", "ref": "the cat", "exits": [{"block": 4, "hyp": "the cap", "sure": 0.71}, {"block": 8, "hyp": "the cat", "sure": 0.93}]}
+{"utt": "u1", "ref": "the cat", "exits": [{"block": 4, "hyp": "the cap", "sure": 0.71}, {"block": 8, ...}]}
 
 ``sure`` is any number from 0 to 1 that grows with certainty. Neither torch nor audio is needed.
 """
@@ -51,12 +51,17 @@ def decide(policy: Policy, scores: list[float], layers: tuple[int, ...]) -> int:
     return layers[-1]
 
 
-def main(dev: Path, test: Path, max_wer_increase: float) -> Policy:
+def main(argv: list[str] | None = None) -> Policy:
     """Print static exits, the policy and the oracle on the test set; return the policy."""
-    calibration = calibrate(read(dev), score=SCORE, target={"max_wer_increase": max_wer_increase})
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dev", type=Path, help="utterances to choose the threshold on")
+    parser.add_argument("test", type=Path, help="other utterances")
+    parser.add_argument("--max-wer-increase", type=float, default=0.5, help="points of WER above the last exit, on dev")
+    given = parser.parse_args(argv)
+    calibration = calibrate(read(given.dev), score=SCORE, target={"max_wer_increase": given.max_wer_increase})
     policy = policy_from_dict(calibration["policy"])
     print(summary(calibration))
-    utterances = read(test)
+    utterances = read(given.test)
     for layer, wer in static_wer(utterances).items():
         print(f"exit layer {layer}: WER {wer:.2f} %")
     result, bound = replay(policy, utterances), oracle(utterances)
@@ -69,9 +74,4 @@ def main(dev: Path, test: Path, max_wer_increase: float) -> Policy:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dev", type=Path, help="utterances to choose the threshold on")
-    parser.add_argument("test", type=Path, help="other utterances")
-    parser.add_argument("--max-wer-increase", type=float, default=0.5, help="points of WER above the last exit, on dev")
-    given = parser.parse_args()
-    main(given.dev, given.test, given.max_wer_increase)
+    main()

@@ -6,8 +6,8 @@ hf download speechbrain/asr-conformer-transformerlm-librispeech --local-dir pret
 python examples/retrofit.py pretrained train.csv --exit-layers 4,8,12 --out results/retrofit
 speechbrain-ee evaluate results/retrofit --manifest dev.csv
 
-The encoder and the head of the last exit keep their weights, so the last exit gives what the pretrained model gives with
-CTC. The other heads are trained on the manifest. SpeechBrain's ``hyperparams.yaml`` can run any code: download only
+The encoder and the head of the last exit keep their weights, so the last exit gives what the pretrained model gives
+with CTC. The other heads are trained on the manifest. SpeechBrain's ``hyperparams.yaml`` can run any code: download only
 folders that you trust.
 """
 
@@ -19,9 +19,9 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.fetching import LocalStrategy
 
-from ee_runtime.audio import read_audio
 from speechbrain_ee import ExitCTCLoss, save_run
 from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.lobes.padding import pad_batch
 from speechbrain_ee.lobes.stock import exit_encoder, exit_heads, log_mel
 
@@ -37,7 +37,7 @@ def load_pretrained(folder: Path) -> dict:
 
 def train_heads(model: torch.nn.ModuleDict, tokenizer, utterances: list, *, epochs: int, lr: float) -> float:
     """Train all heads but the last on a frozen encoder; return the loss of the last epoch."""
-    encoder, heads = model["encoder"], model["heads"]
+    encoder, heads, sample_rate = model["encoder"], model["heads"], model["features"].sample_rate
     loss = ExitCTCLoss(exit_layers=encoder.exit_layers, weights=[1.0] * (heads.num_exits - 1) + [0.0])
     trained = [parameter for head in heads.heads[:-1] for parameter in head.parameters()]
     optimizer = torch.optim.AdamW(trained, lr=lr)
@@ -48,7 +48,7 @@ def train_heads(model: torch.nn.ModuleDict, tokenizer, utterances: list, *, epoc
         random.Random(epoch).shuffle(batches)
         losses = []
         for batch in batches:
-            wavs, num_samples = pad_batch([torch.from_numpy(read_audio(one.audio_filepath, 16000)) for one in batch])
+            wavs, num_samples = pad_batch([load_audio(one.audio_filepath, sample_rate) for one in batch])
             tokens, token_lengths = pad_batch([torch.tensor(tokenizer.encode_as_ids(one.text)) for one in batch])
             with torch.no_grad():
                 states, lengths = encoder(*model["features"](wavs, num_samples))
@@ -56,7 +56,7 @@ def train_heads(model: torch.nn.ModuleDict, tokenizer, utterances: list, *, epoc
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
-            losses.append(float(total) / (heads.num_exits - 1))
+            losses.append(total.item() / (heads.num_exits - 1))
         mean = sum(losses) / len(losses)
         print(f"epoch {epoch + 1}: mean loss of the new exits {mean:.3f}")
     return mean

@@ -16,9 +16,9 @@ class FourierPower(nn.Module):
     """Power spectrum of overlapping frames, equal to that of ``torch.stft`` up to rounding.
 
     The sums and differences of samples at equal distances from the middle give the real and imaginary parts with half
-    the operations. A symmetric window is part of the matrices; others, such as a Hamming window that is shorter than the
-    transform, are multiplied with the frames. Frames are cut as blocks of the greatest common divisor of window and hop,
-    because taking single samples by index costs more than the transform.
+    the operations. A symmetric window is part of the matrices; others, such as a Hamming window that is shorter than
+    the transform, are multiplied with the frames. Frames are cut as blocks of the greatest common divisor of window and
+    hop, because taking single samples by index costs more than the transform.
 
     Arguments
     ---------

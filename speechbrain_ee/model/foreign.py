@@ -114,8 +114,8 @@ def _features(features: Fbank | Features, normalizer: InputNormalization | None)
 def with_labels(heads: CTCHeads, labels: Labels) -> CTCHeads:
     """Return heads whose outputs are in the order of a tokenizer; the same heads if the order is the same.
 
-    Tokens that the recipe does not have (BOS and EOS) are never emitted. Outputs after the last label, which SpeechBrain
-    allows and no text has, are left out with a warning.
+    Tokens that the recipe does not have (BOS and EOS) are never emitted. Outputs after the last label, which
+    SpeechBrain allows and no text has, are left out with a warning.
 
     Arguments
     ---------
@@ -132,8 +132,8 @@ def with_labels(heads: CTCHeads, labels: Labels) -> CTCHeads:
     outputs, num_labels = heads.config["vocab_size"], labels.num_labels
     if outputs < num_labels or (outputs > num_labels and heads.has_decoders):
         raise ValueError(
-            f"the heads have {outputs} outputs, but there are {num_labels} labels: give the labels of this training, or "
-            "set the recipe's output size (output_neurons) to their number and train again"
+            f"the heads have {outputs} outputs, but there are {num_labels} labels: give the labels of this training, "
+            "or set the recipe's output size (output_neurons) to their number and train again"
         )
     if outputs > num_labels:
         logger.warning("The heads have %d outputs for %d labels: the last ones are left out", outputs, num_labels)
