@@ -7,8 +7,8 @@ python examples/retrofit.py pretrained train.csv --exit-layers 4,8,12 --out resu
 speechbrain-ee evaluate results/retrofit --manifest dev.csv
 
 The encoder and the head of the last exit keep their weights, so the last exit gives what the pretrained model gives
-with CTC. The other heads are trained on the manifest. SpeechBrain's ``hyperparams.yaml`` can run any code: download only
-folders that you trust.
+with CTC. The other heads are trained on the manifest. SpeechBrain's ``hyperparams.yaml`` can run any code: download
+only folders that you trust.
 """
 
 import argparse
