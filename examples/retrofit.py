@@ -7,8 +7,8 @@ python examples/retrofit.py pretrained train.csv --exit-layers 4,8,12 --out resu
 speechbrain-ee evaluate results/retrofit --manifest dev.csv
 
 The encoder and the head of the last exit keep their weights, so the last exit gives what the pretrained model gives
-with CTC. The other heads are trained on the manifest. SpeechBrain's ``hyperparams.yaml`` can run any code: download
-only folders that you trust.
+with CTC, or, with ``--attention``, with its decoder. The other heads are trained on the manifest. SpeechBrain's
+``hyperparams.yaml`` can run any code: download only folders that you trust.
 """
 
 import argparse
@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("manifest", type=Path, help="training manifest: SpeechBrain CSV or JSON, or JSON lines")
     parser.add_argument("--data-root", type=Path, help="folder of relative audio paths; it replaces $data_root")
     parser.add_argument("--exit-layers", required=True, help="for example 4,8,12; the last one is the whole encoder")
+    parser.add_argument("--attention", action="store_true", help="keep the attention decoder, at the last exit")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, required=True, help="run folder to write")
@@ -78,7 +79,9 @@ def main(argv: list[str] | None = None) -> None:
     normalizer = stock.get("normalizer") or stock.get("normalize")
     encoder = exit_encoder(stock["CNN"], stock["Transformer"], [int(layer) for layer in given.exit_layers.split(",")])
     parts = {"features": log_mel(stock["compute_features"], normalizer), "encoder": encoder}
-    parts["heads"] = exit_heads(encoder, stock["ctc_lin"])
+    decoder = [stock["Transformer"], stock["seq_lin"]] if given.attention else []
+    decoders_at = [encoder.num_layers] if given.attention else None
+    parts["heads"] = exit_heads(encoder, stock["ctc_lin"], *decoder, decoders_at=decoders_at)
     utterances = read_manifest(given.manifest, data_root=given.data_root)
     train_heads(torch.nn.ModuleDict(parts), stock["tokenizer"], utterances, epochs=given.epochs, lr=given.lr)
     save_run(given.out, labels=stock["tokenizer"], **parts)

@@ -87,7 +87,8 @@ class ExitCTCLoss:
     ------
     ValueError
         If a number is out of range or the reduction is unknown; in a call, if the blank is outside the vocabulary, or
-        occurs in a target of training. (Texts of a validation set may have characters that the tokenizer does not know.)
+        occurs in a target of training. (Texts of a validation set may have characters that the tokenizer does not
+        know.)
 
     Example
     -------

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from recipes.stock_recipes import RECIPES, ROOT, YAMLS, run_recipe, write_data
 from speechbrain.utils.checkpoints import Checkpointer, average_checkpoints
 from typer.testing import CliRunner
@@ -176,6 +177,29 @@ def test_retrofit(pretrained, corpus, tmp_path, capsys):
         output = asr.mods.heads(states, lengths)[-1]
     # the same layers, but attention maps are not kept, and torch chooses other kernels
     torch.testing.assert_close(output.log_probs, logits.log_softmax(-1), atol=1e-4, rtol=1e-4)
+
+
+def test_retrofit_keeps_an_attention_decoder_at_the_last_exit(pretrained, corpus, tmp_path):
+    """The decoder is not trained: only its place matters here."""
+    folder = shutil.copytree(pretrained, tmp_path / "asr")
+    yaml = ASR_YAML.replace("num_decoder_layers: 0", "num_decoder_layers: 1")
+    yaml = yaml.replace("!ref <ctc_lin>]", "!ref <ctc_lin>, !ref <seq_lin>]")
+    seq_lin = ASR_YAML[ASR_YAML.index("ctc_lin:") : ASR_YAML.index("tokenizer:")].replace("ctc_lin", "seq_lin")
+    (folder / "hyperparams.yaml").write_text(yaml.replace("tokenizer: !new", f"{seq_lin}tokenizer: !new"), "utf-8")
+    example = load_example("retrofit")
+    torch.save(
+        load_hyperpyyaml((folder / "hyperparams.yaml").read_text("utf-8"))["asr_model"].state_dict(),
+        folder / "asr.ckpt",
+    )
+    options = ["--data-root", str(corpus), "--exit-layers", "1,2", "--epochs", "1", "--attention"]
+    example.main([str(folder), str(corpus / "dev.csv"), *options, "--out", str(tmp_path / "run")])
+    heads, stock = EarlyExitASR.from_hparams(tmp_path / "run").mods.heads, example.load_pretrained(folder)
+    assert heads.decoder(0) is None
+    states, tokens = torch.randn(1, 9, 16), torch.tensor([[1, 5, 4]])
+    with torch.no_grad():
+        prediction, _ = stock["Transformer"].eval().decode(tokens, states)
+        expected = stock["seq_lin"](prediction).log_softmax(-1)
+        torch.testing.assert_close(heads.decoder(1)(tokens, states, torch.tensor([9])), expected)
 
 
 def test_losses(capsys):
