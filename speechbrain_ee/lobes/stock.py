@@ -8,8 +8,7 @@ weights is compared with the stock modules on noise, so a saved model gives what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from speechbrain.lobes.features import Fbank
@@ -25,9 +24,8 @@ from speechbrain_ee.lobes.features import LogMel
 from speechbrain_ee.lobes.heads import CTCHeads
 from speechbrain_ee.lobes.joint_heads import JointHeads
 from speechbrain_ee.lobes.state_dicts import load_strict
+from speechbrain_ee.lobes.stock_checks import check_class, check_linear, compare, evaluation, noise
 from speechbrain_ee.lobes.stock_settings import decoder_settings, encoder_settings, fbank_settings
-
-TOLERANCE = 1e-3  # of states and log-probabilities of about 1; other settings change them by more than 0.01
 
 
 def exit_encoder(
@@ -72,8 +70,8 @@ def exit_encoder(
     >>> lengths.tolist(), torch.allclose(states[-1], stock, atol=1e-5)
     ([26], True)
     """
-    _check_class("cnn", cnn, ConvolutionFrontEnd)
-    _check_class("transformer", transformer, TransformerASR)
+    check_class("cnn", cnn, ConvolutionFrontEnd)
+    check_class("transformer", transformer, TransformerASR)
     settings = encoder_settings(cnn, transformer) | {"exit_layers": list(exit_layers)}
     is_conformer = isinstance(transformer.encoder.layers[0], ConformerEncoderLayer)
     cls = ConformerExitEncoder if is_conformer else TransformerExitEncoder
@@ -141,7 +139,7 @@ def exit_heads(
     >>> heads.num_exits, heads.heads[-1][-1] is ctc_lin.w
     (2, True)
     """
-    vocab_size = _check_linear("ctc_lin", ctc_lin, encoder.d_model)
+    vocab_size = check_linear("ctc_lin", ctc_lin, encoder.d_model)
     if (transformer is None) != (seq_lin is None):
         raise ValueError("the decoder needs transformer and seq_lin: give both, or neither for CTC alone")
     sizes = {"d_model": encoder.d_model, "vocab_size": vocab_size}
@@ -150,8 +148,8 @@ def exit_heads(
             raise ValueError("decoders_at and decoders_per_batch need a decoder: give transformer and seq_lin")
         heads = CTCHeads(num_exits=len(encoder.exit_layers), **sizes)
     else:
-        _check_class("transformer", transformer, TransformerASR)
-        outputs = _check_linear("seq_lin", seq_lin, encoder.d_model)
+        check_class("transformer", transformer, TransformerASR)
+        outputs = check_linear("seq_lin", seq_lin, encoder.d_model)
         if outputs != vocab_size:
             raise ValueError(f"ctc_lin has {vocab_size} outputs and seq_lin {outputs}: they must have the same tokens")
         places = {"decoders_at": decoders_at, "decoders_per_batch": decoders_per_batch}
@@ -194,10 +192,10 @@ def log_mel(fbank: Fbank, normalizer: InputNormalization | None = None) -> LogMe
     >>> torch.equal(found, normalizer.eval()(fbank(wavs)))
     True
     """
-    _check_class("fbank", fbank, Fbank)
+    check_class("fbank", fbank, Fbank)
     features = LogMel(**fbank_settings(fbank))
     if normalizer is not None:
-        _check_class("normalizer", normalizer, InputNormalization)
+        check_class("normalizer", normalizer, InputNormalization)
         if normalizer.norm_type != "global":
             raise ValueError(
                 f"the normaliser has norm_type {normalizer.norm_type!r}: only global statistics can be saved, train "
@@ -208,7 +206,7 @@ def log_mel(fbank: Fbank, normalizer: InputNormalization | None = None) -> LogMe
         features.mean.copy_(normalizer.glob_mean)
         if normalizer.std_norm:
             features.std.copy_(normalizer.glob_std.clamp(min=normalizer.epsilon))
-    wavs = _noise(1, features.sample_rate // 4)
+    wavs = noise(1, features.sample_rate // 4)
     with torch.no_grad():
         expected = (fbank(wavs) - features.mean) / features.std
         found, _ = features(wavs, torch.tensor([wavs.shape[1]]))
@@ -226,65 +224,20 @@ def _share_decoder(decoder: nn.Module, transformer: TransformerASR, seq_lin: Lin
     for name, module in stock.items():
         load_strict(getattr(decoder, name), module.state_dict(), what=f"the recipe's decoder ({name})")
     device = seq_lin.w.weight.device
-    tokens, states = torch.tensor([[1, 4, 3, 2]], device=device), _noise(1, 9, seq_lin.w.in_features).to(device)
+    tokens, states = torch.tensor([[1, 4, 3, 2]], device=device), noise(1, 9, seq_lin.w.in_features).to(device)
     tokens = tokens.clamp(max=seq_lin.w.out_features - 1)
-    with _evaluation(decoder, transformer, seq_lin):
+    with evaluation(decoder, transformer, seq_lin):
         found = decoder(tokens, states, torch.tensor([9], device=device))
         expected = seq_lin(transformer.decode(tokens, states)[0]).log_softmax(-1)
-    _compare("decoder", found, expected)
+    compare("decoder", found, expected)
     for name, module in stock.items():
         setattr(decoder, name, module)
 
 
 def _check_encoder(encoder: TransformerExitEncoder, cnn: nn.Module, transformer: TransformerASR) -> None:
     device = next(cnn.parameters()).device
-    feats = _noise(1, 61, encoder.frame_size).to(device)
-    with _evaluation(encoder, cnn, transformer):
+    feats = noise(1, 61, encoder.frame_size).to(device)
+    with evaluation(encoder, cnn, transformer):
         states, _ = encoder(feats, torch.tensor([61], device=device))
         expected = transformer.encode(cnn(feats))
-    _compare("encoder", states[-1], expected[0] if isinstance(expected, tuple) else expected)
-
-
-def _compare(what: str, found: torch.Tensor, expected: torch.Tensor) -> None:
-    difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"the {what} of the recipe gives other values than the one of this package with the same weights (largest "
-            f"difference {difference:.2g}): a setting of its modules, such as an activation, has no equal here; use "
-            "those of SpeechBrain's LibriSpeech recipes"
-        )
-
-
-@contextmanager
-def _evaluation(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode for some modules, without gradients; afterwards each submodule has its earlier mode."""
-    modes = {one: one.training for module in modules for one in module.modules()}
-    try:
-        for module in modes:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _noise(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def _check_class(name: str, module: object, cls: type) -> None:
-    if not isinstance(module, cls):
-        raise ValueError(f"{name} is a {type(module).__name__}: give the recipe's {cls.__module__}.{cls.__name__}")
-
-
-def _check_linear(name: str, layer: Linear, d_model: int) -> int:
-    """Return the number of outputs of a linear layer."""
-    _check_class(name, layer, Linear)
-    if layer.w.in_features != d_model or layer.w.bias is None:
-        bias = "a" if layer.w.bias is not None else "no"
-        raise ValueError(
-            f"{name} takes {layer.w.in_features} values and has {bias} bias: it must take the {d_model} of the "
-            "encoder and have a bias"
-        )
-    return layer.w.out_features
+    compare("encoder", states[-1], expected[0] if isinstance(expected, tuple) else expected)

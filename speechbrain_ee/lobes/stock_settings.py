@@ -13,6 +13,7 @@ from torch import nn
 
 from speechbrain_ee.lobes.conformer import ACTIVATIONS, ATTENTION_TYPES
 from speechbrain_ee.lobes.frontend import PADDING_MODES, ConvSubsampling
+from speechbrain_ee.lobes.stock_checks import check_setting
 
 
 def encoder_settings(cnn: ConvolutionFrontEnd, transformer: TransformerASR) -> dict:
@@ -32,9 +33,9 @@ def encoder_settings(cnn: ConvolutionFrontEnd, transformer: TransformerASR) -> d
         "attention_type": transformer.attention_type,
         "max_length": getattr(getattr(transformer, "positional_encoding", None), "max_len", 2500),
     }
-    check("attention_type", found["attention_type"], ATTENTION_TYPES)
-    check("causal", transformer.causal, (False,))
-    check("layerdrop_prob", transformer.layerdrop_prob, (0.0,))
+    check_setting("attention_type", found["attention_type"], ATTENTION_TYPES)
+    check_setting("causal", transformer.causal, (False,))
+    check_setting("layerdrop_prob", transformer.layerdrop_prob, (0.0,))
     if isinstance(layer, ConformerEncoderLayer):
         attention, ffn = layer.mha_layer, layer.ffn_module1[1]
         found["kernel_size"] = layer.convolution_module.kernel_size
@@ -42,10 +43,10 @@ def encoder_settings(cnn: ConvolutionFrontEnd, transformer: TransformerASR) -> d
             raise ValueError(f"kernel_size is {found['kernel_size']}: an encoder with exits needs an odd one")
     elif isinstance(layer, TransformerEncoderLayer):
         attention, ffn = layer.self_att, layer.pos_ffn
-        check("normalize_before", layer.normalize_before, (True,))
-        check("ffn_type", layer.pos_ffn_type, ("regularFFN",))
+        check_setting("normalize_before", layer.normalize_before, (True,))
+        check_setting("ffn_type", layer.pos_ffn_type, ("regularFFN",))
         names = {cls: name for name, cls in ACTIVATIONS.items()}
-        check("activation", type(ffn.ffn[1]).__name__, [cls.__name__ for cls in names])
+        check_setting("activation", type(ffn.ffn[1]).__name__, [cls.__name__ for cls in names])
         found["activation"] = names[type(ffn.ffn[1])]
     else:
         kind = type(getattr(transformer, "encoder", None)).__name__
@@ -58,16 +59,18 @@ def front_end_settings(cnn: ConvolutionFrontEnd) -> dict:
     """Return the arguments of an encoder that its front-end determines."""
     channels, modes = [], set()
     for block in cnn.children():
-        check("num_layers_per_block", sum(name.startswith("conv_") for name, _ in block.convs.named_children()), (1,))
-        check("residuals", block.reduce_conv is not None, (False,))
+        check_setting(
+            "num_layers_per_block", sum(name.startswith("conv_") for name, _ in block.convs.named_children()), (1,)
+        )
+        check_setting("residuals", block.reduce_conv is not None, (False,))
         conv, norm = block.convs.conv_0, getattr(block.convs, "norm_0", None)
-        check("kernel_sizes", conv.conv.kernel_size, ((ConvSubsampling.kernel_size,) * 2,))
-        check("strides", conv.conv.stride, ((ConvSubsampling.stride,) * 2,))
-        check("dilations", conv.conv.dilation, ((1, 1),))
-        check("padding", conv.padding, ("same",))
-        check("padding_mode", conv.padding_mode, PADDING_MODES)
-        check("norm", type(norm).__name__, (LayerNorm.__name__,))
-        check("activation of the front-end", type(block.convs.act_0).__name__, (nn.LeakyReLU.__name__,))
+        check_setting("kernel_sizes", conv.conv.kernel_size, ((ConvSubsampling.kernel_size,) * 2,))
+        check_setting("strides", conv.conv.stride, ((ConvSubsampling.stride,) * 2,))
+        check_setting("dilations", conv.conv.dilation, ((1, 1),))
+        check_setting("padding", conv.padding, ("same",))
+        check_setting("padding_mode", conv.padding_mode, PADDING_MODES)
+        check_setting("norm", type(norm).__name__, (LayerNorm.__name__,))
+        check_setting("activation of the front-end", type(block.convs.act_0).__name__, (nn.LeakyReLU.__name__,))
         channels.append(conv.conv.out_channels)
         modes.add(conv.padding_mode)
     if len(modes) != 1:
@@ -82,8 +85,8 @@ def decoder_settings(transformer: TransformerASR) -> dict:
     layers = transformer.decoder.layers
     own_positions = hasattr(transformer, "positional_encoding_decoder")
     positions = transformer.positional_encoding_decoder if own_positions else transformer.positional_encoding
-    check("normalize_before", layers[0].normalize_before, (True,))
-    check("activation of the decoder", type(layers[0].pos_ffn.ffn[1]).__name__, (nn.GELU.__name__,))
+    check_setting("normalize_before", layers[0].normalize_before, (True,))
+    check_setting("activation of the decoder", type(layers[0].pos_ffn.ffn[1]).__name__, (nn.GELU.__name__,))
     return {
         "nhead": layers[0].self_attn.att.num_heads,
         "d_ffn": layers[0].pos_ffn.ffn[0].out_features,
@@ -96,12 +99,12 @@ def decoder_settings(transformer: TransformerASR) -> dict:
 def fbank_settings(fbank: Fbank) -> dict:
     """Return the arguments of ``LogMel``."""
     stft, filters = fbank.compute_STFT, fbank.compute_fbanks
-    check("deltas", fbank.deltas, (False,))
-    check("context", fbank.context, (False,))
-    check("requires_grad", fbank.requires_grad, (False,))
-    check("f_min", filters.f_min, (0,))
-    check("filter_shape", filters.filter_shape, ("triangular",))
-    check("param_rand_factor", filters.param_rand_factor, (0.0,))
+    check_setting("deltas", fbank.deltas, (False,))
+    check_setting("context", fbank.context, (False,))
+    check_setting("requires_grad", fbank.requires_grad, (False,))
+    check_setting("f_min", filters.f_min, (0,))
+    check_setting("filter_shape", filters.filter_shape, ("triangular",))
+    check_setting("param_rand_factor", filters.param_rand_factor, (0.0,))
     return {
         "sample_rate": stft.sample_rate,
         "n_mels": filters.n_mels,
@@ -110,24 +113,6 @@ def fbank_settings(fbank: Fbank) -> dict:
         "hop_length_ms": _plain(1000 * stft.hop_length / stft.sample_rate),
         "f_max": None if filters.f_max == stft.sample_rate // 2 else filters.f_max,
     }
-
-
-def check(name: str, value: object, allowed: object) -> None:
-    """Check a setting of a stock module.
-
-    Raises
-    ------
-    ValueError
-        If it is not among those allowed.
-
-    Example
-    -------
-    >>> check("causal", True, (False,))
-    Traceback (most recent call last):
-    ValueError: causal is True: only False can be used with exits
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} is {value}: only {' or '.join(map(str, allowed))} can be used with exits")
 
 
 def _plain(number: float) -> int | float:
