@@ -37,6 +37,7 @@ _EXPORTS = {
     "LogMel": "speechbrain_ee.lobes",
     "Waveform": "speechbrain_ee.lobes",
     "WhisperLogMel": "speechbrain_ee.lobes",
+    "save_run": "speechbrain_ee.model.foreign",
     "ExitCTCLoss": "speechbrain_ee.training.losses",
     "ExitJointLoss": "speechbrain_ee.training.losses",
     "Capped": "ee_runtime.policies",

@@ -22,7 +22,7 @@ from speechbrain_ee.cli.options import PROGRAM
 from speechbrain_ee.training.command_line import parse_arguments
 
 ROOT = Path(__file__).parents[1]
-OURS = ("hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
+OURS = ("examples/", "hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
 DEVICE_PARSERS = {cli.PROGRAM: cli.make_parser, bench_cli.PROGRAM: bench_cli.make_parser}
 TRAIN_SCRIPTS = ("train.py", "recipes/LibriSpeech/train_lm.py")  # their first argument is a yaml
 PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM, *DEVICE_PARSERS)

@@ -14,7 +14,7 @@ from speechbrain_ee.evaluation.tables import exits_markdown
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "runtime/README.md")),
-    *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("docs/**/*.md")]),
+    *sorted([*ROOT.glob("recipes/**/README.md"), *ROOT.glob("examples/**/README.md"), *ROOT.glob("docs/**/*.md")]),
 ]
 RESULTS = re.compile(r"<!-- results: (\S+) -->\n(.*?)<!-- /results -->", re.DOTALL)
 
@@ -144,7 +144,7 @@ def test_named_modules_exist(page):
 @every_page
 def test_named_files_exist(page):
     """Paths in backticks that begin with a folder of ours."""
-    ours = r"`((?:benchmarks|hparams|locks|recipes|speechbrain_ee|tests)/[\w./-]*)[`#]"
+    ours = r"`((?:benchmarks|examples|hparams|locks|recipes|speechbrain_ee|tests)/[\w./-]*)[`#]"
     paths = re.findall(ours, page.read_text("utf-8"))
     assert [path for path in paths if not (ROOT / path).exists()] == []
 

@@ -23,13 +23,15 @@ NAVIGATION = {
     "Reference": "docs/reference/README",
     "Results": "docs/results/README",
     "Recipes": "recipes/README",
+    "Examples": "examples/README",
     "Glossary": "docs/glossary",
     "Runtime": "runtime/README",
     "Contributing": "CONTRIBUTING",
     "Security": "SECURITY",
     "Changelog": "CHANGELOG",
 }
-INDEXES = [page for page in NAVIGATION.values() if page.startswith(("docs/", "recipes/")) and page.endswith("README")]
+INDEX_FOLDERS = ("docs/", "examples/", "recipes/")
+INDEXES = [page for page in NAVIGATION.values() if page.startswith(INDEX_FOLDERS) and page.endswith("README")]
 FIRST_CELL = re.compile(r"^\| \[([^\]]+)\]\(([^)\s]+)\.md\)", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?![a-z]+:|#)([^)#\s]+)\)")
 

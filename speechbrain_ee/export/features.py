@@ -15,14 +15,15 @@ from speechbrain_ee.lobes.pretrained.whisper_features import HOP, N_FFT, Whisper
 class FourierPower(nn.Module):
     """Power spectrum of overlapping frames, equal to that of ``torch.stft`` up to rounding.
 
-    The window is symmetric, so the sums and differences of samples at equal distances from its middle give the real and
-    imaginary parts with half the operations. Frames are cut as blocks of the greatest common divisor of window and hop,
-    because taking single samples by index costs more than the transform.
+    The sums and differences of samples at equal distances from the middle give the real and imaginary parts with half
+    the operations. A symmetric window is part of the matrices; others, such as a Hamming window that is shorter than
+    the transform, are multiplied with the frames. Frames are cut as blocks of the greatest common divisor of window and
+    hop, because taking single samples by index costs more than the transform.
 
     Arguments
     ---------
     window : torch.Tensor
-        (window samples,), symmetric as Hann and Hamming windows are.
+        (window samples,).
     n_fft : int
         Size of the Fourier transform, even; a shorter window is centred in it, as in ``torch.stft``.
     hop : int
@@ -31,7 +32,7 @@ class FourierPower(nn.Module):
     Raises
     ------
     ValueError
-        If the window is not symmetric or the size is odd.
+        If the size is odd.
 
     Example
     -------
@@ -44,18 +45,23 @@ class FourierPower(nn.Module):
         super().__init__()
         left = (n_fft - len(window)) // 2
         window = nn.functional.pad(window.cpu().double(), (left, n_fft - len(window) - left))
-        if n_fft % 2 or not torch.allclose(window[1:], window[1:].flip(0), atol=1e-6):
-            raise ValueError(f"a Fourier transform of {n_fft} samples with this window cannot be exported")
+        if n_fft % 2:
+            raise ValueError(f"a Fourier transform of n_fft={n_fft} samples cannot be exported: n_fft must be even")
+        self.is_symmetric = torch.allclose(window[1:], window[1:].flip(0), atol=1e-6)
+        self.register_buffer("window", window.float(), persistent=False)
         self.n_fft, self.hop, self.block = n_fft, hop, math.gcd(n_fft, hop)
         half = n_fft // 2
         angles = 2 * math.pi / n_fft * torch.outer(torch.arange(n_fft), torch.arange(half + 1)).cpu().double()
-        cosines, sines = window[:, None] * angles.cos(), window[:, None] * angles.sin()
+        factors = window[:, None] if self.is_symmetric else torch.ones_like(window)[:, None]
+        cosines, sines = factors * angles.cos(), factors * angles.sin()
         self.register_buffer("cosines", cosines[: half + 1].float(), persistent=False)
         self.register_buffer("sines", sines[1:half].float(), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Signals (batch, samples) -> (batch, 1 + (samples - n_fft) // hop, n_fft // 2 + 1)."""
         frames, half = self._frames(x), self.n_fft // 2
+        if not self.is_symmetric:
+            frames = frames * self.window
         ahead, back = frames[..., 1:half], frames[..., half + 1 :].flip(-1)
         sums = torch.cat([frames[..., :1], ahead + back, frames[..., half : half + 1]], -1)
         return (sums @ self.cosines).square() + ((ahead - back) @ self.sines).square()

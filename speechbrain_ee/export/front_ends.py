@@ -6,7 +6,7 @@ from torch import nn
 
 from speechbrain_ee.lobes.conformer import TransformerExitEncoder
 from speechbrain_ee.lobes.encoder import ExitEncoder
-from speechbrain_ee.lobes.frontend import ConvSubsampling
+from speechbrain_ee.lobes.frontend import ConvSubsampling, mirror_ends
 from speechbrain_ee.lobes.padding import padding_mask, zero_padding
 from speechbrain_ee.lobes.pretrained.wav2vec2 import Wav2Vec2ExitEncoder
 from speechbrain_ee.lobes.pretrained.whisper import WhisperExitEncoder
@@ -16,7 +16,7 @@ class SubsamplingForm(nn.Module):
     """Export form of :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`.
 
     SpeechBrain's convolutions choose their axes while they run, which ONNX cannot express. Here the axes are fixed:
-    channels, time, frequency.
+    channels, time, frequency. Padding by reflection is done before the convolution.
 
     Example
     -------
@@ -33,14 +33,22 @@ class SubsamplingForm(nn.Module):
         """See :meth:`ConvSubsampling.forward`."""
         x, lengths = zero_padding(feats, num_frames).unsqueeze(3), num_frames  # (batch, frames, bands, channels)
         for block, stage in zip(self.frontend.blocks.children(), self.frontend.conv_stages, strict=True):
-            conv, lengths = block.convs.conv_0.conv, stage.frames(lengths)
+            conv, padding = block.convs.conv_0.conv, stage.padding
+            if self.frontend.padding_mode == "reflect":
+                x, padding = _reflected(x, lengths), 0
+            lengths = stage.frames(lengths)
             weight = conv.weight.transpose(2, 3)  # stored as frequency, time
-            x = nn.functional.conv2d(
-                x.permute(0, 3, 1, 2), weight, conv.bias, stride=stage.stride, padding=stage.padding
-            )
+            x = nn.functional.conv2d(x.permute(0, 3, 1, 2), weight, conv.bias, stride=stage.stride, padding=padding)
             x = block.convs.act_0(block.convs.norm_0(x.permute(0, 2, 3, 1)))
             x = zero_padding(x, lengths)
         return x.flatten(2), lengths
+
+
+def _reflected(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Pad x (batch, time, bands, channels) by reflection: one frame at each end, one band on each side."""
+    x = mirror_ends(x, lengths)
+    x = torch.cat([x[:, 1:2], x], 1)  # one frame in front, one behind: as many frames after the convolution as without
+    return torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], 2)
 
 
 class TransformerFrontForm(nn.Module):

@@ -122,9 +122,9 @@ def _hparams(modules: nn.ModuleDict, exit_index: int, decoder: AttentionDecoder 
         raise NotStock(f"SpeechBrain has no stock class for the features {type(features).__name__} of saved weights")
     if type(encoder) not in ENCODERS:
         raise NotStock(f"SpeechBrain has no stock class for the encoder {type(encoder).__name__} of saved weights")
-    if decoder is not None and type(encoder) is TransformerExitEncoder:
-        # TransformerASR has one activation for both, and ours are ReLU in the encoder and GELU in the decoder.
-        raise NotStock("TransformerASR has no encoder and decoder with different activations: use a Conformer encoder")
+    activation = encoder.config["activation"]
+    if decoder is not None and type(encoder) is TransformerExitEncoder and activation != "gelu":
+        raise NotStock(f"TransformerASR has one activation, and this model has {activation} and gelu in the decoder")
     values = {
         "sample_rate": features.sample_rate,
         "n_mels": features.frame_size,
@@ -168,9 +168,9 @@ def _fbank(config: dict) -> dict:
 
 
 def _front_end(encoder: TransformerExitEncoder) -> _Tagged:
-    """Return the stock front-end with padding as in :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`."""
+    """Return the stock front-end, which pads as :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling` does."""
     blocks = len(encoder.frontend.channels)
-    convolution = _Tagged("!name:speechbrain.nnet.CNN.Conv2d", {"padding_mode": "constant"})
+    convolution = _Tagged("!name:speechbrain.nnet.CNN.Conv2d", {"padding_mode": encoder.frontend.padding_mode})
     return _new(
         "speechbrain.lobes.models.convolution.ConvolutionFrontEnd",
         input_shape=[None, None, _Ref("n_mels")],
@@ -199,8 +199,8 @@ def _transformer(encoder: TransformerExitEncoder, exit_index: int, decoder: Atte
         same["max_length"] = max(same["max_length"], decoder.max_length)
         layers = {
             "num_decoder_layers": decoder.config["num_layers"],
-            "activation": _Tagged("!name:torch.nn.GELU", {}),
         }
+    uses_gelu = decoder is not None or encoder.config["activation"] == "gelu"
     return _new(
         "speechbrain.lobes.models.transformer.TransformerASR.TransformerASR",
         tgt_vocab=_Ref("vocab_size"),
@@ -209,6 +209,7 @@ def _transformer(encoder: TransformerExitEncoder, exit_index: int, decoder: Atte
         num_encoder_layers=encoder.exit_layers[exit_index],
         attention_type=attention,
         positional_encoding="fixed_abs_sine" if attention == "regularMHA" else None,
+        activation=_Tagged(f"!name:torch.nn.{'GELU' if uses_gelu else 'ReLU'}", {}),  # a Conformer: of the decoder
         normalize_before=True,
         causal=False,
         dropout=0.0,
@@ -265,7 +266,7 @@ def _copy_weights(
     front_end.load_state_dict(encoder.frontend.blocks.state_dict())
     given = encoder.transformer.state_dict()
     if decoder is None:
-        layers = [one for one in heads_layers(modules["heads"], exit_index) if one.state_dict()]
+        layers = [one for one in _head_layers(modules["heads"], exit_index) if one.state_dict()]
         own = [one for one in head.values() if one.state_dict()]
         for source, target in zip(layers, own, strict=True):
             target.load_state_dict(source.state_dict())
@@ -278,7 +279,7 @@ def _copy_weights(
             value.copy_(given[key])
 
 
-def heads_layers(heads: nn.Module, exit_index: int) -> list[nn.Module]:
+def _head_layers(heads: nn.Module, exit_index: int) -> list[nn.Module]:
     """Return the layers of the CTC head of an exit, in order."""
     return list(heads.modules_of(exit_index)[0])
 

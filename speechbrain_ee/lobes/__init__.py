@@ -8,6 +8,7 @@ A lobe is an ``nn.Module`` with keyword-only plain arguments, stored in ``config
 * ``encoder``: the interface of encoders: exit layers, segments, incremental runs;
 * ``conformer``: Conformer and Transformer encoders of SpeechBrain;
 * ``pretrained/``: wav2vec 2.0, HuBERT, WavLM and Whisper encoders of transformers;
+* ``stock``: lobes with exits from the modules of a SpeechBrain recipe, with ``stock_settings`` and ``stock_checks``;
 * ``heads``, ``joint_heads``, ``attention_decoder``: CTC heads, with attention decoders in hybrid models;
 * ``padding``: integer lengths, masks and padded batches;
 * ``cost``: multiply-accumulates and parameters of each exit;

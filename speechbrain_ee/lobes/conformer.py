@@ -11,6 +11,7 @@ from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.encoder import EncoderState, ExitEncoder, constructor_arguments
 from speechbrain_ee.lobes.frontend import ConvSubsampling
 
+ACTIVATIONS = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU}  # of a Transformer's feed-forward networks
 ATTENTION_TYPES = ("regularMHA", "RelPosMHAXL", "RoPEMHA")
 
 
@@ -75,6 +76,17 @@ class TransformerExitEncoder(ExitEncoder):
         Channels of the front-end's blocks; each block halves the frame rate.
     max_length : int
         Longest input of ``regularMHA`` in encoder frames: the size of the table of positional encodings.
+    padding_mode : str
+        How the front-end pads: ``constant`` (zeros) or ``reflect``, as in SpeechBrain's recipes; see
+        :class:`~speechbrain_ee.lobes.frontend.ConvSubsampling`.
+    activation : str
+        Activation of the feed-forward networks: ``relu``, or ``gelu`` as in SpeechBrain's recipes. A Conformer has
+        Swish instead and takes only the default.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those named above, or ``d_model`` is not a multiple of ``nhead``.
 
     Example
     -------
@@ -85,6 +97,7 @@ class TransformerExitEncoder(ExitEncoder):
     """
 
     encoder_module = "transformer"
+    activations = tuple(ACTIVATIONS)
 
     def __init__(
         self,
@@ -99,18 +112,23 @@ class TransformerExitEncoder(ExitEncoder):
         attention_type: str = "regularMHA",
         channels: Sequence[int] = (64, 32),
         max_length: int = 2500,
+        padding_mode: str = "constant",
+        activation: str = "relu",
     ):
         arguments = constructor_arguments(locals())
         super().__init__(exit_layers=exit_layers, num_layers=num_layers, frame_size=n_mels, d_model=d_model)
         self.config = arguments | {"exit_layers": list(exit_layers), "channels": list(channels)}
         if d_model % nhead:
             raise ValueError(f"d_model={d_model} is not a multiple of nhead={nhead}: change one of them")
-        self.frontend = ConvSubsampling(n_mels=n_mels, channels=channels, dropout=dropout)
+        if activation not in self.activations:
+            raise ValueError(f"activation {activation!r} is not one of {', '.join(self.activations)}")
+        self.frontend = ConvSubsampling(n_mels=n_mels, channels=channels, dropout=dropout, padding_mode=padding_mode)
         self.transformer = self._build(self.frontend.output_size, **self._stock_arguments())
 
     def _stock_arguments(self) -> dict:
         names = ("d_model", "nhead", "d_ffn", "dropout", "attention_type", "max_length")
-        return {name: self.config[name] for name in names} | {"num_encoder_layers": self.num_layers}
+        stock = {"num_encoder_layers": self.num_layers, "activation": ACTIVATIONS[self.config["activation"]]}
+        return {name: self.config[name] for name in names} | stock
 
     def _build(self, input_size: int, *, attention_type: str, **arguments) -> TransformerASR:
         if attention_type not in ATTENTION_TYPES:
@@ -218,6 +236,7 @@ class ConformerExitEncoder(TransformerExitEncoder):
     """
 
     encoder_module = "conformer"
+    activations = ("relu",)  # unused: the layers have Swish
 
     def __init__(self, *, kernel_size: int = 31, **arguments):
         if kernel_size % 2 == 0:

@@ -13,7 +13,7 @@ from torchaudio.functional import forced_align
 from ee_runtime.special_tokens import BLANK_INDEX
 from speechbrain_ee.lobes.attention_decoder import AttentionDecoder
 from speechbrain_ee.lobes.attention_run import TorchAttentionRun
-from speechbrain_ee.lobes.padding import check_lengths
+from speechbrain_ee.lobes.padding import check_lengths, relative_lengths
 
 
 class _ExitTensors(NamedTuple):
@@ -70,6 +70,17 @@ class ExitOutput(_ExitTensors):
         """Probability of the most probable token of each valid frame, by utterance."""
         rows = self.best[0].exp().tolist()
         return [row[:frames] for row, frames in zip(rows, self.lengths.tolist(), strict=True)]
+
+    @property
+    def wav_lens(self) -> torch.Tensor:
+        """Relative lengths in (0, 1], (batch,): what SpeechBrain's own losses and decoders take beside ``log_probs``.
+
+        Example
+        -------
+        >>> ExitOutput(torch.zeros(2, 4, 3), torch.tensor([4, 3])).wav_lens
+        tensor([1.0000, 0.7500])
+        """
+        return relative_lengths(self.lengths, self.log_probs.shape[1])
 
     def check(self, vocab_size: int) -> None:
         """Check that the output fits a tokenizer and has integer lengths.

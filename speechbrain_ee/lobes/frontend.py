@@ -11,12 +11,46 @@ from torch import nn
 from ee_runtime.cost import ConvStage
 from speechbrain_ee.lobes.padding import zero_padding
 
+PADDING_MODES = ("constant", "reflect")
+
+
+def mirror_ends(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Append to each utterance the frame that lies as far behind its last frame as its next-to-last lies before it.
+
+    A convolution that pads a batch by reflection does so at the end of the batch only; after this function, it does so
+    at the end of every utterance. The only frame of an utterance is repeated.
+
+    Arguments
+    ---------
+    x : torch.Tensor
+        (batch, time, ...).
+    lengths : torch.Tensor
+        Valid positions, integers, (batch,).
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, time + 1, ...); the rest of the padding is unchanged.
+
+    Example
+    -------
+    >>> mirror_ends(torch.tensor([[1, 2, 3], [4, 5, 0], [6, 0, 0]]), torch.tensor([3, 2, 1]))
+    tensor([[1, 2, 3, 2],
+            [4, 5, 4, 0],
+            [6, 6, 0, 0]])
+    """
+    mirrored = x[torch.arange(x.shape[0], device=x.device), (lengths - 2).clamp(min=0)]
+    x = torch.cat([x, torch.zeros_like(x[:, :1])], 1)
+    is_end = torch.arange(x.shape[1], device=x.device) == lengths.unsqueeze(1)
+    return torch.where(is_end.view(*is_end.shape, *(1,) * (x.ndim - 2)), mirrored.unsqueeze(1), x)
+
 
 class ConvSubsampling(nn.Module):
     """SpeechBrain's convolutional front-end, one strided 3 x 3 convolution per block, with integer lengths.
 
-    The stock front-end pads the time axis by reflection, so that the padding of a batch changes the last frames. Here
-    every block pads with zeros and its output is masked, so the frames of an utterance do not depend on the batch.
+    The stock front-end pads the time axis by reflection at the end of the batch, so that the padding of a batch changes
+    the last frames. Here every block pads each utterance at its own end and its output is masked, so the frames of an
+    utterance do not depend on the batch.
 
     Arguments
     ---------
@@ -26,6 +60,14 @@ class ConvSubsampling(nn.Module):
         Output channels of each block; each block halves time and frequency.
     dropout : float
         Dropout after every block.
+    padding_mode : str
+        ``constant`` pads with zeros; ``reflect`` pads by reflection, so that an utterance has the frames that the stock
+        front-end with the same weights gives it without a batch.
+
+    Raises
+    ------
+    ValueError
+        If there are no channels, or the padding mode is unknown.
 
     Example
     -------
@@ -38,13 +80,23 @@ class ConvSubsampling(nn.Module):
     kernel_size = 3
     stride = 2
 
-    def __init__(self, *, n_mels: int, channels: list[int] | tuple[int, ...] = (64, 32), dropout: float = 0.1):
+    def __init__(
+        self,
+        *,
+        n_mels: int,
+        channels: list[int] | tuple[int, ...] = (64, 32),
+        dropout: float = 0.1,
+        padding_mode: str = "constant",
+    ):
         super().__init__()
+        if padding_mode not in PADDING_MODES:
+            raise ValueError(f"padding_mode {padding_mode!r} is not one of {', '.join(PADDING_MODES)}")
         if not channels:
             raise ValueError("channels is empty: give the output channels of at least one block")
         num_blocks = len(channels)
         self.n_mels = n_mels
         self.channels = list(channels)
+        self.padding_mode = padding_mode
         self.blocks = ConvolutionFrontEnd(
             input_shape=(None, None, n_mels),
             num_blocks=num_blocks,
@@ -53,7 +105,7 @@ class ConvSubsampling(nn.Module):
             kernel_sizes=[self.kernel_size] * num_blocks,
             strides=[self.stride] * num_blocks,
             residuals=[False] * num_blocks,
-            conv_module=partial(Conv2d, padding_mode="constant"),
+            conv_module=partial(Conv2d, padding_mode=padding_mode),
             dropout=dropout,
         )
         self.output_size = self.channels[-1] * self._after_blocks(n_mels)[-1]
@@ -92,7 +144,12 @@ class ConvSubsampling(nn.Module):
         tuple[torch.Tensor, torch.Tensor]
             (batch, frames after subsampling, output_size) and integer lengths (batch,).
         """
-        x = zero_padding(feats, num_frames)
-        for block, lengths in zip(self.blocks.children(), self._after_blocks(num_frames), strict=True):
-            x = zero_padding(block(x), lengths)
+        x, lengths = zero_padding(feats, num_frames), num_frames
+        for block, stage in zip(self.blocks.children(), self.conv_stages, strict=True):
+            if self.padding_mode == "reflect":
+                x = block(mirror_ends(x, lengths))[:, : stage.frames(x.shape[1])]
+            else:
+                x = block(x)
+            lengths = stage.frames(lengths)
+            x = zero_padding(x, lengths)
         return x.flatten(2), lengths

@@ -104,6 +104,37 @@ def absolute_lengths(wav_lens: torch.Tensor, max_length: int, *, minimum: int = 
     return lengths.clamp(minimum, max_length).to(wav_lens.device)
 
 
+def relative_lengths(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
+    """Convert integer lengths to SpeechBrain's relative lengths; :func:`absolute_lengths` gives the same integers back.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Valid positions, integers, (batch,).
+    max_length : int
+        Number of positions in the padded tensor.
+
+    Returns
+    -------
+    torch.Tensor
+        Relative lengths (``wav_lens``) in [0, 1], float32, (batch,), for SpeechBrain's losses and decoders.
+
+    Raises
+    ------
+    ValueError
+        If the lengths are not integers from 0 to ``max_length``.
+
+    Example
+    -------
+    >>> relative_lengths(torch.tensor([4, 3]), 4)
+    tensor([1.0000, 0.7500])
+    """
+    check_lengths(lengths, len(lengths))
+    if len(lengths) and not 0 <= int(lengths.min()) <= int(lengths.max()) <= max_length:
+        raise ValueError(f"lengths {lengths.tolist()}: give integers from 0 to max_length={max_length}")
+    return lengths.float() / max_length
+
+
 def check_lengths(lengths: torch.Tensor, batch_size: int) -> None:
     """Check that lengths are one integer per utterance.
 

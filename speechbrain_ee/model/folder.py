@@ -6,6 +6,7 @@ loading an untrusted model does not run its code. A HyperPyYAML file can run any
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save
@@ -138,6 +139,24 @@ def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: 
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
+def check_model(modules: dict[str, nn.Module]) -> None:
+    """Check that a folder with these lobes can be loaded: their arguments give their weights, and they fit each other.
+
+    Raises
+    ------
+    ModelError
+        If they do not.
+    """
+    state = nn.ModuleDict({name: modules[name] for name in PARTS}).state_dict()
+    try:
+        check_same(_planned(to_config(modules), len(state)), state, what="the model")
+    except ModelError:
+        raise
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    _check_fit(modules)
+
+
 def load_config(path: str | Path) -> dict:
     """Read and check a ``config.json``.
 
@@ -217,7 +236,7 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:MAX_REASON]
 
 
-def _check_fit(modules: nn.ModuleDict) -> None:
+def _check_fit(modules: Mapping[str, nn.Module]) -> None:
     """Check that the parts belong to one model."""
     features, encoder = modules["features"], modules["encoder"]
     heads = modules["heads"].config

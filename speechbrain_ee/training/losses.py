@@ -86,8 +86,9 @@ class ExitCTCLoss:
     Raises
     ------
     ValueError
-        If a number is out of range or the reduction is unknown; in a call, if the blank is outside the vocabulary or
-        occurs in a target.
+        If a number is out of range or the reduction is unknown; in a call, if the blank is outside the vocabulary, or
+        occurs in a target of training. (Texts of a validation set may have characters that the tokenizer does not
+        know.)
 
     Example
     -------
@@ -135,7 +136,7 @@ class ExitCTCLoss:
         tuple[torch.Tensor, list[torch.Tensor | None]]
             The weighted sum, and the loss of each exit (None if its weight is 0).
         """
-        self._check_blank(outputs[0].log_probs.shape[-1], tokens, token_lengths)
+        self._check_blank(outputs[0].log_probs, tokens, token_lengths)
         per_exit = [
             self.exit_loss(output, tokens, token_lengths) if weight else None
             for output, weight in zip(outputs, self.weights, strict=True)
@@ -148,13 +149,15 @@ class ExitCTCLoss:
         weighted = [weight * loss for weight, loss in zip(self.weights, per_exit, strict=True) if weight]
         return sum(weighted), per_exit
 
-    def _check_blank(self, vocab_size: int, tokens: torch.Tensor, token_lengths: torch.Tensor) -> None:
-        """Check that no target contains the blank; torch would train on it without an error."""
+    def _check_blank(self, log_probs: torch.Tensor, tokens: torch.Tensor, token_lengths: torch.Tensor) -> None:
+        """Check that no target of training contains the blank; torch would train on it without an error."""
+        vocab_size, is_training = log_probs.shape[-1], log_probs.requires_grad
         if not 0 <= self.blank_index < vocab_size:
             raise ValueError(f"blank_index {self.blank_index} is outside the vocabulary: choose 0..{vocab_size - 1}")
-        if ((tokens == self.blank_index) & ~padding_mask(token_lengths, tokens.shape[1])).any():
+        if is_training and ((tokens == self.blank_index) & ~padding_mask(token_lengths, tokens.shape[1])).any():
             raise ValueError(
-                f"a target contains token {self.blank_index}, the blank: give the blank_index of the tokenizer"
+                f"a target contains token {self.blank_index}, the blank: give the blank_index of the tokenizer, or, if "
+                "this is also its <unk>, remove characters that it does not know from the training texts"
             )
 
     def _divergence(self, student: ExitOutput, teacher: ExitOutput, token_lengths: torch.Tensor) -> torch.Tensor:

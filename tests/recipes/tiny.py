@@ -117,19 +117,19 @@ class Ended:
 class Training:
     """train.py in a separate process, which is forked from one that has imported all modules.
 
-    ``sabotage`` is called in the process before train.py starts.
+    ``sabotage`` is called in the process before train.py starts. ``script`` is another script, run in its folder.
     """
 
     _context = None
 
-    def __init__(self, argv, folder, sabotage=None):
+    def __init__(self, argv, folder, sabotage=None, script=ROOT / "train.py"):
         if Training._context is None:
             os.environ["OMP_NUM_THREADS"] = "1"  # more threads than cores are very slow
             Training._context = multiprocessing.get_context("forkserver")
             Training._context.set_forkserver_preload(PRELOAD)
         folder.mkdir(parents=True, exist_ok=True)
         self.outputs = [folder / "stdout.txt", folder / "stderr.txt"]
-        self.process = Training._context.Process(target=_run, args=(argv, *self.outputs, sabotage))
+        self.process = Training._context.Process(target=_run, args=(script, argv, *self.outputs, sabotage))
         self.process.start()
 
     def wait(self, timeout_s=100):
@@ -140,23 +140,24 @@ class Training:
         return Ended(self.process.exitcode, *(path.read_text("utf-8") for path in self.outputs))
 
 
-def train(argv, folder, sabotage=None):
-    """Run train.py to its end."""
-    return Training(argv, folder, sabotage).wait()
+def train(argv, folder, sabotage=None, script=ROOT / "train.py"):
+    """Run train.py, or another script, to its end."""
+    return Training(argv, folder, sabotage, script).wait()
 
 
-def _run(argv, stdout, stderr, sabotage):
+def _run(script, argv, stdout, stderr, sabotage):
     # Python's default for data loader processes; the fork server sets another start method.
     multiprocessing.set_start_method("fork", force=True)
-    os.chdir(ROOT)
+    os.chdir(script.parent)
+    sys.path.insert(0, str(script.parent))  # as the interpreter does
     for path, number in ((stdout, 1), (stderr, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     if sabotage is not None:
         sabotage()
-    sys.argv = ["train.py", *argv]
+    sys.argv = [script.name, *argv]
     try:
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
     except Exception as error:  # handle it like the interpreter; multiprocessing would print it in its own format
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)

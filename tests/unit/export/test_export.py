@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 from onnx import TensorProto, helper, load_from_string
-from unit.models import make_asr, make_joint_heads
+from unit.models import N_MELS, make_asr, make_joint_heads
 
 from ee_runtime import EarlyExitRuntime
 from ee_runtime.calibration.file import write_calibration
@@ -30,13 +30,16 @@ from ee_runtime.special_tokens import BOS_INDEX
 from speechbrain_ee.export import write
 from speechbrain_ee.export.attention import attention_values
 from speechbrain_ee.export.export import export_model
+from speechbrain_ee.export.features import FourierPower
 from speechbrain_ee.export.graphs import ExitForm
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.inference.ctc_scores import output_scores
-from speechbrain_ee.lobes import CTCHeads
+from speechbrain_ee.lobes import CTCHeads, LogMel
 from speechbrain_ee.model.folder import save_model
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.8", reason="export needs torch 2.8 or newer")
+# The settings of SpeechBrain's recipes: a Hamming window that is shorter than the transform, reflection, GELU.
+AS_IN_RECIPES = {"features": LogMel(n_mels=N_MELS, n_fft=512), "padding_mode": "reflect", "activation": "gelu"}
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}  # of log-probabilities; both compute in float32, in another order
 SECONDS = (1.3, 0.4, 2.1, 0.05)
 
@@ -86,7 +89,8 @@ def pair(request, tmp_path_factory):
         return request.getfixturevalue("attention_pair")
     folder = tmp_path_factory.mktemp(request.param)
     # Every graph takes seconds to export. Several layers between exits: test_pretrained.py.
-    return make_pair(folder, make_asr(folder, request.param, num_layers=1, exit_layers=(1,)))
+    settings = AS_IN_RECIPES if request.param == "transformer" else {}
+    return make_pair(folder, make_asr(folder, request.param, num_layers=1, exit_layers=(1,), **settings))
 
 
 def test_graphs_that_differ_in_their_weights_only_are_traced_once(attention_pair, tmp_path, monkeypatch):
@@ -114,6 +118,20 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_a_new_one_leaves_nothin
     assert {name: (out / name).read_bytes() for name in before} == before
     export_model(asr, out)
     assert {path.name for path in out.iterdir()} == {*before, "own.onnx"}
+
+
+@pytest.mark.parametrize(("n_fft", "win_length"), [(400, 400), (512, 400), (512, 401), (512, 512), (400, 320)])
+@pytest.mark.parametrize("window", [torch.hamming_window, torch.hann_window])
+def test_the_power_spectrum_is_that_of_torch_for_every_window(n_fft, win_length, window):
+    window, x = window(win_length), torch.randn(2, 2000, generator=torch.Generator().manual_seed(0))
+    expected = torch.stft(x, n_fft, 160, win_length, window, center=False, return_complex=True).abs().square()
+    # sums of 512 products in float32, whose squares are up to a thousand
+    torch.testing.assert_close(FourierPower(window, n_fft, 160)(x), expected.transpose(1, 2), atol=1e-3, rtol=1e-4)
+
+
+def test_an_odd_transform_cannot_be_exported():
+    with pytest.raises(ValueError, match="n_fft=401 samples cannot be exported: n_fft must be even"):
+        FourierPower(torch.hann_window(401), 401, 160)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from speechbrain_ee.inference.asr import EarlyExitASR
 EXIT_LAYERS = (1, 2, 4)
 
 
-def make_modules(family, tokenizer, heads=None):
-    encoder = make_encoder(family, exit_layers=EXIT_LAYERS)
+def make_modules(family, tokenizer, heads=None, **options):
+    encoder = make_encoder(family, exit_layers=EXIT_LAYERS, **options)
     heads = heads or make_heads_of(family, EXIT_LAYERS, tokenizer.vocab_size)
     features = make_features(family)
     if family != "whisper" and hasattr(features, "mean"):
@@ -48,13 +48,25 @@ def load_stock(interface, folder, savedir):
 
 
 @pytest.mark.parametrize("layer", EXIT_LAYERS)
-@pytest.mark.parametrize("family", ["conformer", "conformer_relpos", "conformer_rope", "transformer", "conformer_aed"])
-def test_speechbrains_own_class_gives_the_text_of_the_exit(tmp_path, monkeypatch, family, layer):
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("conformer", {}),
+        ("conformer_relpos", {"padding_mode": "reflect"}),
+        ("conformer_rope", {}),
+        ("transformer", {}),
+        ("transformer", {"activation": "gelu", "padding_mode": "reflect"}),
+        ("conformer_aed", {}),
+        ("transformer_aed", {"activation": "gelu"}),
+    ],
+)
+def test_speechbrains_own_class_gives_the_text_of_the_exit(tmp_path, monkeypatch, family, options, layer):
     # Stock decoding does not cut loops, which the texts of random attention decoders are.
     monkeypatch.setattr("ee_runtime.decoders.attention_search.loop_period", lambda tokens: None)
     monkeypatch.chdir(tmp_path)
     tokenizer = make_tokenizer(tmp_path)
-    modules = make_modules(family, tokenizer)
+    heads = make_heads_of(family, EXIT_LAYERS, tokenizer.vocab_size)
+    modules = make_modules(family.replace("transformer_aed", "transformer"), tokenizer, heads, **options)
     interface = write_stock(tmp_path / "stock", modules, layer, tokenizer=tokenizer.path)
     assert interface == ("EncoderDecoderASR" if family.endswith("_aed") else "EncoderASR")
     assert {path.name for path in (tmp_path / "stock").iterdir()} == set(STOCK_FILES)
@@ -100,6 +112,14 @@ def test_parts_without_a_stock_class_are_named(tmp_path, family, heads, said):
     with pytest.raises(NotStock, match=re.escape(said)):
         write_stock(tmp_path / "stock", modules, 4, tokenizer=tokenizer.path)
     assert not (tmp_path / "stock").exists()
+
+
+def test_two_activations_in_one_stock_class_are_refused(tmp_path):
+    tokenizer = make_tokenizer(tmp_path)
+    heads = make_heads_of("transformer_aed", EXIT_LAYERS, tokenizer.vocab_size)
+    modules = make_modules("transformer", tokenizer, heads)
+    with pytest.raises(NotStock, match="has one activation, and this model has relu and gelu in the decoder"):
+        write_stock(tmp_path / "stock", modules, 4, tokenizer=tokenizer.path)
 
 
 def test_a_layer_without_an_exit_is_refused(tmp_path):

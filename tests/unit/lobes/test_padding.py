@@ -4,7 +4,13 @@
 import pytest
 import torch
 
-from speechbrain_ee.lobes.padding import absolute_lengths, check_lengths, padding_mask, zero_padding
+from speechbrain_ee.lobes.padding import (
+    absolute_lengths,
+    check_lengths,
+    padding_mask,
+    relative_lengths,
+    zero_padding,
+)
 
 
 def test_mask_and_zeros_by_hand():
@@ -36,3 +42,26 @@ def test_lengths_stay_inside_the_tensor():
 def test_relative_or_too_few_lengths_are_refused(lengths):
     with pytest.raises(ValueError, match="must be 2 integer numbers of frames"):
         check_lengths(lengths, 2)
+
+
+def test_relative_lengths_give_every_integer_back():
+    for max_length in (1, 7, 48001, 2**22 + 1):
+        lengths = torch.tensor(sorted({1, max_length // 3 or 1, max(1, max_length - 1), max_length}))
+        wav_lens = relative_lengths(lengths, max_length)
+        assert wav_lens.dtype == torch.float32 and wav_lens.max() == 1
+        assert torch.equal(absolute_lengths(wav_lens, max_length), lengths)
+        # as SpeechBrain's losses and decoders round
+        assert torch.equal((wav_lens * max_length).round().long(), lengths)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.tensor([5, 3]), "give integers from 0 to max_length=4"),
+        (torch.tensor([-1, 3]), "give integers from 0 to max_length=4"),
+        (torch.tensor([0.5, 1.0]), "lengths must be 2 integer numbers of frames"),
+    ],
+)
+def test_lengths_that_are_not_integers_within_the_batch_are_refused(lengths, message):
+    with pytest.raises(ValueError, match=message):
+        relative_lengths(lengths, 4)

@@ -113,7 +113,12 @@ def test_the_blank_of_another_tokenizer_may_lie_elsewhere():
 )
 def test_a_blank_that_is_none_is_refused(tokens, blank_index, message):
     with pytest.raises(ValueError, match=message):
-        ctc(TWO_FRAMES, [2], torch.tensor(tokens), torch.tensor([2]), blank_index=blank_index)
+        ctc(TWO_FRAMES.clone().requires_grad_(), [2], torch.tensor(tokens), torch.tensor([2]), blank_index=blank_index)
+
+
+def test_unknown_characters_in_a_text_of_the_validation_set_are_no_error():
+    """Their token is the blank of this package's tokenizers; nothing is trained with it."""
+    assert math.isfinite(ctc(TWO_FRAMES, [2], torch.tensor([[0, 1]])))
 
 
 @pytest.mark.parametrize("reduction", ["none", "batch"])
