@@ -59,7 +59,9 @@ def read_set(root: Path, name: str) -> list[Utterance]:
     wavs, speakers = read_kaldi_file(folder / "wav.scp"), read_speakers(folder)
     pipes = [one for one, wav in wavs.items() if wav.endswith("|")]
     if pipes:
-        raise ValueError(f"{folder / 'wav.scp'}: {pipes[0]} is a command: give the corpus itself, whose lines are paths")
+        raise ValueError(
+            f"{folder / 'wav.scp'}: {pipes[0]} is a command: give the corpus itself, whose lines are paths"
+        )
     audio = {one: root / wav for one, wav in wavs.items() if (root / wav).exists()}
     texts = {one: english(text) for one, text in read_kaldi_file(folder / "text").items()}
     return pair_files(name, audio, texts, speaker=speakers.get)

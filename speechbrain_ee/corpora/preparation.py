@@ -133,9 +133,18 @@ def hold_out_speakers(utterances: Sequence[Utterance], *, every: int) -> tuple[l
 
 
 def leave_out_long(name: str, utterances: Sequence[Utterance], longest_s: float) -> list[Utterance]:
-    """Return the utterances of at most so many seconds; a warning counts the others."""
+    """Return the utterances of at most so many seconds; a warning counts the others.
+
+    Raises
+    ------
+    ValueError
+        If none remains.
+    """
+    kept = [one for one in utterances if one.duration <= longest_s]
+    if not kept:
+        raise ValueError(f"{name} has no utterance of at most {longest_s:g} s: give a larger --longest")
     warn(name, f"utterances longer than {longest_s:g} s", [one.id for one in utterances if one.duration > longest_s])
-    return [one for one in utterances if one.duration <= longest_s]
+    return kept
 
 
 def write_sets(out: Path, sets: Mapping[str, Sequence[Utterance]]) -> None:

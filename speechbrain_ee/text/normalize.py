@@ -66,9 +66,9 @@ def ted_lium(text: str) -> str:
     """Reduce a text of an STM file of TED-LIUM to words.
 
     1. Marks are removed: pronunciation variants such as ``(2)`` and ``( 2 )``, names of utterances in parentheses,
-       noises and fillers such as ``{NOISE}`` and ``[ unclear ]``, ``<sil>``, and ``<unk>`` for a word that is not known.
-    2. Suffixes that begin with an apostrophe are joined to the word before them: ``it 's`` becomes ``it's``. Only 's, 't,
-       're, 've, 'll, 'd and 'm are suffixes, so that 'cause and 'em remain words.
+       noises and fillers such as ``{NOISE}`` and ``[ unclear ]``, ``<sil>``, and ``<unk>``, an unknown word.
+    2. Suffixes that begin with an apostrophe are joined to the word before them: ``it 's`` becomes ``it's``. Only 's,
+       't, 're, 've, 'll, 'd and 'm are suffixes, so that 'cause and 'em remain words.
     3. The rules of :func:`english` follow.
 
     Segments with the text ``ignore_time_segment_in_scoring`` are not in any set; the recipe leaves them out.
@@ -85,7 +85,7 @@ def mandarin(text: str) -> str:
     """Reduce a text to Chinese characters and lower-case Latin letters and digits, without spaces.
 
     1. Compatibility characters, such as full-width letters, become ordinary ones (NFKC); letters become lower case.
-    2. Punctuation, symbols and spaces are removed: AISHELL separates words by spaces, which are not written in Mandarin.
+    2. Punctuation, symbols and spaces are removed: AISHELL puts spaces between words, which Mandarin does not write.
 
     Example
     -------

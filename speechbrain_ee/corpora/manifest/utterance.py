@@ -32,6 +32,8 @@ class Utterance:
         Transcript; may be empty.
     speaker : str | None
         None if unknown.
+    offset : float
+        Seconds from the start of the file to the start of the utterance.
 
     Example
     -------
@@ -44,6 +46,7 @@ class Utterance:
     duration: float
     text: str
     speaker: str | None = None
+    offset: float = 0.0
 
 
 def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:

@@ -58,6 +58,8 @@ def _row(utterance: Utterance, folder: Path) -> dict:
     }
     if utterance.speaker is not None:
         row["speaker"] = utterance.speaker
+    if utterance.offset > 0:
+        row["offset"] = utterance.offset
     return row
 
 
