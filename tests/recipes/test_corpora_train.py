@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The recipes of public corpora, from a tree of the corpus's shape to a table of results, and their yamls at full size."""
+"""The recipes of public corpora: from a tree of the shape of the corpus to a table, and the yamls at full size."""
 
 import json
 import re
 
 import pytest
 from hyperpyyaml import load_hyperpyyaml
-from recipes import corpora
 from recipes.scripts import RECIPES, load_script
 from recipes.tiny import train
 
+from recipes import corpora
 from speechbrain_ee.corpora.manifest import read_manifest
 from speechbrain_ee.replay.utterances import read_utterances
 
