@@ -103,7 +103,7 @@ def read_set(folder: Path, *, unknown: str) -> list[Utterance]:
             continue
         for segment in read_stm(path):
             text = ted_lium(segment.text)
-            if IGNORED in segment.text:
+            if IGNORED in segment.text.lower():
                 continue
             if unknown == "drop" and UNKNOWN in segment.text.lower():
                 left_out["segments with an unknown word"].append(segment.id)
