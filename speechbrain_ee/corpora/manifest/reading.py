@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest.csv_rows import csv_rows
+from speechbrain_ee.corpora.manifest.excerpts import file_info
 from speechbrain_ee.corpora.manifest.json_rows import json_rows
 from speechbrain_ee.corpora.manifest.text import NAMES, ManifestError, read_text
 from speechbrain_ee.corpora.manifest.utterance import Utterance, utterance_from_row
@@ -54,9 +55,9 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     if data_root is not None and not Path(data_root).is_dir():
         raise ManifestError(f"data_root {data_root} is not a folder: give the folder of the manifest's audio paths")
     root = Path(os.path.abspath(path.parent if data_root is None else data_root))
-    utterances, without_id = [], []
+    utterances, without_id, info = [], [], file_info()
     for where, row in _read_rows(path):
-        utterances.append(utterance_from_row(row, root, f"{path}, {where}"))
+        utterances.append(utterance_from_row(row, root, f"{path}, {where}", info))
         if not utterances[-1].id:
             without_id.append((len(utterances) - 1, row["audio_filepath"]))
     if not utterances:
@@ -86,11 +87,18 @@ def _renamed(row: dict) -> dict:
 
 
 def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str]]) -> None:
-    """Name utterances without id by their audio path as written, which does not depend on the machine."""
-    stems = Counter(Path(audio).stem for _, audio in without_id)
+    """Name utterances without id by their audio path as written, which does not depend on the machine.
+
+    Several parts of a file are told apart by their offsets.
+    """
+    files = Counter(audio for _, audio in without_id)
+    stems = Counter(Path(audio).stem for audio in files)
     for position, audio in without_id:
         stem = Path(audio).stem
         name = stem if stems[stem] == 1 else Path(audio).with_suffix("").as_posix()
+        offset = utterances[position].offset
+        if files[audio] > 1 and offset is not None:
+            name = f"{name}-{offset:.3f}"
         utterances[position] = replace(utterances[position], id=name)
 
 
