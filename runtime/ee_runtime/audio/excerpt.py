@@ -2,6 +2,7 @@
 """Which part of a recording is read: an offset, a duration and a channel."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 TOLERANCE_S = 0.1  # of ends: durations in manifests are rounded
@@ -49,6 +50,20 @@ class Excerpt:
             raise ValueError(f"duration is {self.duration}: it must be a number of seconds above 0, or None")
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"channel is {self.channel}: channels are counted from 0")
+
+    @classmethod
+    def of_line(cls, line: Mapping) -> "Excerpt | None":
+        """Return the excerpt of a line of ``utterances.jsonl``; None for a whole file.
+
+        Example
+        -------
+        >>> Excerpt.of_line({"audio_filepath": "talk.wav", "offset": 60.0, "duration": 2.5})
+        Excerpt(offset=60.0, duration=2.5, channel=None)
+        """
+        offset, channel = line.get("offset"), line.get("channel")
+        if offset is None and channel is None:
+            return None
+        return cls(offset or 0.0, None if offset is None else line["duration"], channel)
 
     def samples(self, rate: int, frames: int) -> tuple[int, int]:
         """Return the first sample, and the one after the last.

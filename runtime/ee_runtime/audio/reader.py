@@ -74,9 +74,7 @@ def audio_duration(path: str | Path) -> float:
     return audio_info(path).seconds
 
 
-def read_blocks(
-    path: str | Path, sample_rate: int = 16000, *, excerpt: Excerpt | None = None
-) -> Iterator[np.ndarray]:
+def read_blocks(path: str | Path, sample_rate: int = 16000, *, excerpt: Excerpt | None = None) -> Iterator[np.ndarray]:
     """Read a file as one channel at one sample rate, in blocks, with memory independent of its length.
 
     A part of a file gives the same samples as a file that was cut to this part at its own sample rate. WAV and related

@@ -56,6 +56,11 @@ def excerpt_from_row(
     if any(_given(row, key) for key in ("start", "stop")):
         if _given(row, "offset"):
             raise ManifestError(f"{where} has offset and start or stop: give offset (seconds), or start (samples)")
+        if channel is None and _given(row, "channel") and _info(audio, where, info).channels > 1:
+            raise ManifestError(
+                f"{where} has channel {shortened(row['channel'])}, which some tools count from 0 and others from 1: "
+                "give channel_selector, counted from 0"
+            )
         return *_in_seconds(row, audio, duration, where, info), channel
     if not _given(row, "offset"):
         return None, duration, channel
@@ -68,18 +73,14 @@ def excerpt_from_row(
     return float(offset), duration, channel
 
 
-def _in_seconds(
-    row: dict, audio: Path, duration: float | None, where: str, info: FileInfo
-) -> tuple[float, float]:
+def _in_seconds(row: dict, audio: Path, duration: float | None, where: str, info: FileInfo) -> tuple[float, float]:
     """Convert ``start`` and ``stop`` to offset and duration."""
     start, stop = (_sample(row, key, where) for key in ("start", "stop"))
     if stop is not None and stop < start:
         raise ManifestError(f"{where} has start {start} and stop {stop}: stop must be above start")
     rate, _, end = _samples(Excerpt(), audio, where, info)
     if start >= end or (stop or 0) - end > TOLERANCE_S * rate:
-        raise ManifestError(
-            f"{where} has start {start} and stop {stop}, but {audio} has {end} samples: correct them"
-        )
+        raise ManifestError(f"{where} has start {start} and stop {stop}, but {audio} has {end} samples: correct them")
     stop = min(end, stop) if stop and stop != start else end
     seconds = (stop - start) / rate
     if duration is not None and abs(seconds - duration) > TOLERANCE_S:
@@ -92,13 +93,18 @@ def _in_seconds(
 
 def _samples(excerpt: Excerpt, audio: Path, where: str, info: FileInfo) -> tuple[int, int, int]:
     """Return sample rate, first sample, and the sample after the last."""
+    found = _info(audio, where, info)
     try:
-        found = info(audio)
         return found.rate, *excerpt.samples(found.rate, found.frames)
-    except AudioError as error:
-        raise ManifestError(f"{where}: {error}") from None
     except ExcerptError as error:
         raise ManifestError(f"{where}: audio {audio} {error}") from None
+
+
+def _info(audio: Path, where: str, info: FileInfo) -> AudioInfo:
+    try:
+        return info(audio)
+    except AudioError as error:
+        raise ManifestError(f"{where}: {error}") from None
 
 
 def _given(row: dict, key: str) -> bool:
@@ -119,11 +125,6 @@ def _sample(row: dict, key: str, where: str) -> int | None:
 
 def _channel(row: dict, where: str) -> int | None:
     if not _given(row, "channel_selector"):
-        if _given(row, "start") and _given(row, "channel"):
-            raise ManifestError(
-                f"{where} has channel {shortened(row['channel'])}, which some tools count from 0 and others from 1: "
-                "give channel_selector, counted from 0"
-            )
         return None
     value = row["channel_selector"]
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1:
