@@ -30,7 +30,7 @@ def evaluate(
     manifest: Annotated[
         list[Path],
         typer.Option(
-            help="Test manifest: JSON lines, SpeechBrain CSV or JSON. Give the option once for each manifest."
+            help="Test manifest: JSON lines, SpeechBrain CSV or JSON, or lhotse cuts. Give the option once for each manifest."
         ),
     ],
     data_root: Annotated[
@@ -69,7 +69,7 @@ def evaluate(
     from ee_runtime.policies import FixedExit
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
-    from speechbrain_ee.corpora.manifest import read_manifest
+    from speechbrain_ee.corpora.manifest import manifest_name, read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
     from speechbrain_ee.evaluation.tables import exits_table, missing_line
     from speechbrain_ee.inference.open_model import open_model
@@ -77,7 +77,7 @@ def evaluate(
 
     if out is not None and len(manifest) > 1:
         raise typer.BadParameter("--out takes the results of one manifest: leave it out, or give one --manifest")
-    stems = [path.stem for path in manifest]
+    stems = [manifest_name(path) for path in manifest]
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(
             f"manifests {', '.join(stems)}: results are named by the stem, so give each manifest its own name"
@@ -103,21 +103,21 @@ def evaluate(
         threads=threads,
     )
     failed = False
-    for path, utterances in zip(manifest, test_sets, strict=True):
+    for stem, utterances in zip(stems, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
-        folder = out or results_folder(model, revision) / "eval" / (path.stem + suffix)
+        folder = out or results_folder(model, revision) / "eval" / (stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+            exits = run_evaluation(asr, utterances, folder, test_set=stem)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None
-        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
+        print(f"{stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
         print(exits_table(exits))
         warnings = [unwritable_warning(utterances, asr.tokenizer)]
         if asr.calibration:
             warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
         for warning in filter(None, warnings):
-            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
+            print(f"warning: {stem}: {warning}", file=sys.stderr)
         print(f"{folder}: tables, plot and hypotheses", file=sys.stderr)
         if exits.get("missing"):
             print_error(PROGRAM, ValueError(missing_line(exits, folder)))

@@ -15,7 +15,11 @@ from speechbrain_ee.text.metrics import word_errors
 
 def evaluate_batch(model: Transcriber, batch: Sequence[Utterance]) -> list[dict]:
     """Return lines of ``utterances.jsonl`` for one batch; long recordings are cut like in ``transcribe_file``."""
-    parts = ((row, part) for row, one in enumerate(batch) for part in model.read_parts(one.audio_filepath))
+    parts = (
+        (row, part)
+        for row, one in enumerate(batch)
+        for part in model.read_parts(one.audio_filepath, excerpt=one.excerpt)
+    )
     exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
     step = max(len(batch), CHUNKS_AT_ONCE)
     while together := list(islice(parts, step)):
@@ -88,6 +92,8 @@ def _line(model: Transcriber, utterance: Utterance, parts: Sequence[Sequence[dic
     return {
         "id": utterance.id,
         "audio_filepath": str(utterance.audio_filepath),
+        **({} if utterance.offset is None else {"offset": utterance.offset}),
+        **({} if utterance.channel is None else {"channel": utterance.channel}),
         "speaker": utterance.speaker,
         "duration": utterance.duration,
         "reference": utterance.text,

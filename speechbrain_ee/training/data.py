@@ -10,7 +10,7 @@ from tqdm import tqdm
 from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
 from speechbrain_ee.corpora.dataset import SpeechDataset
 from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
-from speechbrain_ee.corpora.manifest import Utterance, read_manifest
+from speechbrain_ee.corpora.manifest import Utterance, manifest_name, read_manifest
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
 from speechbrain_ee.text.tokenizer import Tokenizer
 from speechbrain_ee.training.processes import in_turn
@@ -41,10 +41,9 @@ def read_manifests(hparams: dict) -> tuple[list[Utterance], dict[str, list[Utter
     """
     paths = {"dev": hparams["valid_manifest"]}
     for path in hparams["test_manifests"]:
-        if paths.setdefault(Path(path).stem, path) != path:
-            raise ValueError(
-                f"{path} and {paths[Path(path).stem]} would both be evaluated as {Path(path).stem}: rename one"
-            )
+        name = manifest_name(path)
+        if paths.setdefault(name, path) != path:
+            raise ValueError(f"{path} and {paths[name]} would both be evaluated as {name}: rename one")
 
     def read(path: str) -> list[Utterance]:
         utterances = read_manifest(path, data_root=hparams.get("data_root"))
@@ -84,7 +83,8 @@ def get_tokenizer(hparams: dict, train: list[Utterance]) -> Tokenizer:
 def fit_features(hparams: dict, train: list[Utterance]) -> None:
     """Set the features' mean and deviation from some 500 training utterances."""
     some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
-    hparams["features"].fit(load_audio(one.audio_filepath, hparams["features"].sample_rate) for one in some)
+    rate = hparams["features"].sample_rate
+    hparams["features"].fit(load_audio(one.audio_filepath, rate, excerpt=one.excerpt) for one in some)
 
 
 def check_utterances(

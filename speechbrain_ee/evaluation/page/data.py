@@ -142,7 +142,11 @@ def _row(utterance: Mapping, folder: Path, look: bool) -> dict:
         "e": [sum(exit["errors"].values()) for exit in utterance["exits"]],
         "h": _texts([exit.get("hypothesis") for exit in utterance["exits"]]),
     }
-    return row | ({"a": Path(os.path.relpath(audio, folder)).as_posix()} if there else {})
+    if there:
+        row["a"] = Path(os.path.relpath(audio, folder)).as_posix()
+        if (offset := utterance.get("offset")) is not None:
+            row["t"] = [offset, offset + utterance["duration"]]
+    return row
 
 
 def _texts(hypotheses: Sequence[str | None]) -> list[str | int | None]:

@@ -233,7 +233,9 @@
     if (one.s) name.append(document.createElement("br"), one.s);
     if (one.a) {
       const audio = document.createElement("audio");
-      Object.assign(audio, { controls: true, preload: "none", src: one.a.split("/").map(encodeURIComponent).join("/") });
+      const part = one.t ? `#t=${one.t[0].toFixed(3)},${one.t[1].toFixed(3)}` : "";
+      const src = one.a.split("/").map(encodeURIComponent).join("/") + part;
+      Object.assign(audio, { controls: true, preload: "none", src });
       audio.setAttribute("aria-label", `audio of ${one.id}`);
       name.append(audio);
     }
