@@ -4,8 +4,6 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from unicodedata import normalize
 
 from speechbrain.utils.logger import get_logger
 
@@ -92,7 +90,6 @@ def _advice(words: Iterable[str], tokenizer: Tokenizer) -> str:
     changes = {
         "convert them to lower case": str.lower,
         "convert them to upper case": str.upper,
-        "normalize them to NFC": partial(normalize, "NFC"),
         "convert them to lower case and remove the punctuation": lambda word: re.sub(r"[^\w\s']|_", "", word.lower()),
     }
     for advice, change in changes.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ee_runtime.errors import shortened
+from ee_runtime.text.normal_form import normal_form
 from speechbrain_ee.corpora.manifest.text import PARTS, ManifestError
 
 REQUIRED = ("audio_filepath", "duration", "text")
@@ -29,7 +30,7 @@ class Utterance:
     duration : float
         Seconds, > 0.
     text : str
-        Transcript; may be empty.
+        Transcript; may be empty. It is converted to Unicode NFC.
     speaker : str | None
         None if unknown.
 
@@ -44,6 +45,9 @@ class Utterance:
     duration: float
     text: str
     speaker: str | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "text", normal_form(self.text))
 
 
 def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
