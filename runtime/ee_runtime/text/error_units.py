@@ -19,7 +19,7 @@ class ErrorUnit:
     ---------
     name : str
         Value of the setting ``error_unit``.
-    plural : str
+    singular, plural : str
         In texts.
     rate : str
         Name of the error rate.
@@ -32,6 +32,7 @@ class ErrorUnit:
     """
 
     name: str
+    singular: str
     plural: str
     rate: str
     key: str
@@ -39,8 +40,8 @@ class ErrorUnit:
     length: str
 
 
-WORD = ErrorUnit("word", "words", "WER", "wer", "errors", "num_words")
-CHAR = ErrorUnit("char", "characters", "CER", "cer", "char_errors", "num_chars")
+WORD = ErrorUnit("word", "word", "words", "WER", "wer", "errors", "num_words")
+CHAR = ErrorUnit("char", "character", "characters", "CER", "cer", "char_errors", "num_chars")
 UNITS = {unit.name: unit for unit in (WORD, CHAR)}
 
 
