@@ -18,6 +18,7 @@ from speechbrain_ee.cli.options import (
     LMWeightOption,
     RevisionOption,
     ThreadsOption,
+    Unit,
     WordBonusOption,
     device_options,
     results_folder,
@@ -49,6 +50,13 @@ def evaluate(
             "follows."
         ),
     ] = None,
+    error_unit: Annotated[
+        Unit | None,
+        typer.Option(
+            help="What errors are counted in for the oracle, the policies and the intervals: word for WER, char for CER. "
+            "Default: the error_unit that the model was trained with."
+        ),
+    ] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
@@ -67,11 +75,12 @@ def evaluate(
     """
     prepare_process(threads)
     from ee_runtime.policies import FixedExit
+    from ee_runtime.text.error_units import error_unit as unit_by_name
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
-    from speechbrain_ee.evaluation.tables import exits_table, missing_line
+    from speechbrain_ee.evaluation.tables import exits_table, missing_line, set_size
     from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
@@ -102,16 +111,17 @@ def evaluate(
         run_opts=device_options(device),
         threads=threads,
     )
+    unit = asr.error_unit if error_unit is None else unit_by_name(error_unit.value)
     failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or results_folder(model, revision) / "eval" / (path.stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+            exits = run_evaluation(asr, utterances, folder, test_set=path.stem, error_unit=unit)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None
-        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
+        print(f"{path.stem}: {set_size(exits)}, {asr.decoder.name}")
         print(exits_table(exits))
         warnings = [unwritable_warning(utterances, asr.tokenizer)]
         if asr.calibration:

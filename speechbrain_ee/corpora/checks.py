@@ -14,6 +14,7 @@ from speechbrain_ee.text.tokenizer import Tokenizer
 logger = get_logger(__name__)
 
 MAX_SHOWN = 40  # characters in a warning
+MAX_UNWRITABLE = 0.1  # share of the characters of a development set; more is a mistake in the texts
 
 
 def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> None:
@@ -40,12 +41,59 @@ def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> Non
     unknown = {utt.id: tokenizer.unknown_characters(utt.text) for utt in utterances}
     bad_ids = [name for name, characters in unknown.items() if characters]
     if bad_ids:
-        characters = "".join(sorted(set().union(*unknown.values())))
+        found = sorted(set().union(*unknown.values()))
+        more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+        characters = "".join(found[:MAX_SHOWN])
         raise ValueError(
             f"{len(bad_ids)} of {len(utterances)} texts have characters that the tokenizer does not know: "
-            f"{characters!r} (first: {bad_ids[0]}); clean the texts, or train the tokenizer on texts that have these "
-            "characters"
+            f"{characters!r}{more} (first: {bad_ids[0]}); clean the texts, or train the tokenizer on texts that have "
+            "these characters"
         )
+
+
+def check_dev_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
+    """Check that the tokenizer can encode nearly all characters of a development set.
+
+    In a language with thousands of characters, a few of them are hardly avoidable: they count as errors. Many of them
+    show that the texts were prepared in another way than the training texts.
+
+    Arguments
+    ---------
+    utterances : Sequence[Utterance]
+        The development set.
+    tokenizer : Tokenizer
+        The tokenizer.
+
+    Returns
+    -------
+    str | None
+        A warning; None if the tokenizer knows all characters.
+
+    Raises
+    ------
+    ValueError
+        If more than a tenth of the characters is unknown.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "char.model"
+    >>> tokenizer = Tokenizer.train(["the cat"], path=path, model_type="char")
+    >>> check_dev_alphabet([Utterance("a", path, 1.0, "the hat that chatted")], tokenizer)
+    "1 of 17 characters of the texts are unknown to the tokenizer ('d'): they count as errors"
+    """
+    counts = Counter(character for one in utterances for character in "".join(one.text.split()))
+    unknown = tokenizer.unknown_characters("".join(counts))
+    num_unknown, total = sum(counts[character] for character in unknown), sum(counts.values())
+    if num_unknown > MAX_UNWRITABLE * total:
+        check_alphabet(utterances, tokenizer)
+    if not unknown:
+        return None
+    shown = "".join(sorted(unknown, key=lambda character: (-counts[character], character))[:MAX_SHOWN])
+    more = f" and {len(unknown) - MAX_SHOWN} more" if len(unknown) > MAX_SHOWN else ""
+    return (
+        f"{num_unknown} of {total} characters of the texts are unknown to the tokenizer ({shown!r}{more}): they count "
+        "as errors"
+    )
 
 
 def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:

@@ -149,6 +149,20 @@ def exits_table(exits: Mapping) -> str:
     return "\n".join([*lines, *_footer(exits)])
 
 
+def set_size(exits: Mapping) -> str:
+    """Return the numbers of utterances and of words or characters of a test set.
+
+    Example
+    -------
+    >>> set_size({"num_utterances": 2, "num_words": 7})
+    '2 utterances, 7 words'
+    >>> set_size({"num_utterances": 2, "num_chars": 9, "error_unit": "char"})
+    '2 utterances, 9 characters'
+    """
+    unit = unit_of(exits)
+    return f"{exits['num_utterances']} utterances, {exits[unit.length]} {unit.plural}"
+
+
 def missing_line(exits: Mapping, folder: str | Path) -> str:
     """Describe the utterances that could not be evaluated in one sentence.
 

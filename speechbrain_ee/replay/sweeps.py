@@ -47,9 +47,7 @@ def sweep(
     return _entries(thresholds, *totals(counts.paid_by(policy), unsure, limits), counts)
 
 
-def choose_threshold(
-    policy: ThresholdPolicy, utterances: Sequence[Mapping], max_increase: float
-) -> dict[str, object]:
+def choose_threshold(policy: ThresholdPolicy, utterances: Sequence[Mapping], max_increase: float) -> dict[str, object]:
     """Choose the cheapest threshold whose error rate on these utterances is some points above the last exit's at most.
 
     Tries one threshold between each pair of neighbouring values (:func:`limits_between`). Full depth runs the last head

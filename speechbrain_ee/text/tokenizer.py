@@ -114,7 +114,9 @@ class Tokenizer:
         if model_type == "char" and vocab_size is None:
             vocab_size = smallest
         if vocab_size is None:
-            raise ValueError(f"vocab_size is None: model_type {model_type} needs a number above {smallest}, such as 256")
+            raise ValueError(
+                f"vocab_size is None: model_type {model_type} needs a number above {smallest}, such as 256"
+            )
         if vocab_size < smallest:
             raise ValueError(
                 f"vocab_size is {vocab_size}: these texts need at least {smallest} "
@@ -156,7 +158,7 @@ class Tokenizer:
         return {character for character in set(_one_line(text)) if not self._knows(character)}
 
     def _known_form(self, character: str) -> str:
-        """Return a letter in its parts if only these have tokens: tokenizers of earlier versions may be of NFD texts."""
+        """Return the parts of a letter if only these have tokens, as with tokenizers of earlier versions of NFD texts."""
         parts = normalize("NFD", character)
         return parts if not self._has_token(character) and all(map(self._has_token, parts)) else character
 
