@@ -43,7 +43,8 @@ def calibrate(
     target : mapping
         One of ``mean_cost`` (share of the cost of full depth), ``max_wer`` (percent), ``max_wer_increase`` (points),
         ``max_cer`` and ``max_cer_increase`` (the same of utterances that are counted in characters), ``promise``
-        (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option ``same_speakers``). See :mod:`speechbrain_ee.calibration.targets`.
+        (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option ``same_speakers``). See
+        :mod:`speechbrain_ee.calibration.targets`.
     fitted_on : str
         Name of the set; recorded.
     model : str, optional

@@ -53,7 +53,7 @@ def evaluate(
     error_unit: Annotated[
         Unit | None,
         typer.Option(
-            help="What errors are counted in for the oracle, the policies and the intervals: word for WER, char for CER. "
+            help="What oracle, policies and intervals count errors in: word for WER, char for CER. "
             "Default: the error_unit that the model was trained with."
         ),
     ] = None,

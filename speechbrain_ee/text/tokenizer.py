@@ -158,7 +158,7 @@ class Tokenizer:
         return {character for character in set(_one_line(text)) if not self._knows(character)}
 
     def _known_form(self, character: str) -> str:
-        """Return the parts of a letter if only these have tokens, as with tokenizers of earlier versions of NFD texts."""
+        """Return the parts of a letter if only they have tokens, as in earlier tokenizers of NFD texts."""
         parts = normalize("NFD", character)
         return parts if not self._has_token(character) and all(map(self._has_token, parts)) else character
 
