@@ -38,7 +38,6 @@ from speechbrain_ee.training.cached_encoder import cache_states, stand_in
 from speechbrain_ee.training.command_line import log_config, parse_arguments
 from speechbrain_ee.training.data import (
     check_data,
-    count_steps,
     fit_features,
     make_loaders,
     prepare_corpus,
@@ -69,12 +68,12 @@ def main(argv: list[str]) -> None:
     sets = {"train": train, "dev": evaluation_sets["dev"]}
     run_on_main(check_same_data, [hparams["output_folder"], sets], {"is_resumed": is_resumed})
     speeds = [1.0] if caches_states(hparams, run_opts) else hparams["speeds"]
-    aligned = check_data(hparams, train, evaluation_sets["dev"], speeds=speeds)  # gets the tokenizer
+    aligned, total_steps = check_data(hparams, train, evaluation_sets["dev"], speeds=speeds)  # gets the tokenizer
     hparams["valid_decoder"] = hparams["valid_decoder"](tokenizer=hparams["tokenizer"])
     start(hparams, train)  # before states are cached: they depend on the encoder's weights
     train_loader, valid_loader = make_data(hparams, run_opts, aligned, evaluation_sets["dev"])
 
-    brain = make_brain(hparams, run_opts, train_loader, total_steps=count_steps(hparams, aligned))
+    brain = make_brain(hparams, run_opts, train_loader, total_steps=total_steps)
     if not brain.test_only:
         brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
     if leave_group_as_main():
@@ -140,16 +139,16 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     """Evaluate every exit on dev and the test sets, and choose the entropy threshold on dev."""
     run = Path(hparams["output_folder"])
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts={"device": device})
-    incomplete = []
+    unit, incomplete = unit_of(hparams), []
     for test_set, utterances in evaluation_sets.items():
-        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set, error_unit=unit_of(hparams))
+        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set, error_unit=unit)
         if exits.get("missing"):
             incomplete.append(missing_line(exits, run / "eval" / test_set))
         print(f"\n{test_set}: {set_size(exits)}\n{exits_table(exits)}")
-        if warning := unwritable_warning(utterances, hparams["tokenizer"]):
+        if warning := unwritable_warning(utterances, hparams["tokenizer"], unit):
             print(f"warning: {test_set}: {warning}", file=sys.stderr)
     limit = hparams["max_wer_increase"]
-    print(f"\n{calibrate_run(run, asr.fingerprint, max_increase=limit, unit=unit_of(hparams))}")
+    print(f"\n{calibrate_run(run, asr.fingerprint, max_increase=limit, unit=unit)}")
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
     if incomplete:
         raise ValueError("; ".join(incomplete))

@@ -123,7 +123,7 @@ def evaluate(
             raise typer.Exit(130) from None
         print(f"{path.stem}: {set_size(exits)}, {asr.decoder.name}")
         print(exits_table(exits))
-        warnings = [unwritable_warning(utterances, asr.tokenizer)]
+        warnings = [unwritable_warning(utterances, asr.tokenizer, unit)]
         if asr.calibration:
             warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
         for warning in filter(None, warnings):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from speechbrain.utils.logger import get_logger
 
 from ee_runtime.text.ctc_paths import ctc_frames_needed
+from ee_runtime.text.error_units import WORD, ErrorUnit
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.text.tokenizer import Tokenizer
 
@@ -96,8 +97,8 @@ def check_dev_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
     )
 
 
-def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
-    """Describe the characters of the references that the model cannot write; their words are errors at every exit.
+def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer, unit: ErrorUnit = WORD) -> str | None:
+    """Describe the characters of the references that the model cannot write; they are errors at every exit.
 
     Arguments
     ---------
@@ -105,6 +106,8 @@ def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
         A test set.
     tokenizer : Tokenizer
         The model's tokenizer.
+    unit : ErrorUnit
+        What errors are counted in: the words that have such characters are counted, or the characters.
 
     Returns
     -------
@@ -119,17 +122,22 @@ def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
     "1 of 2 words of the references have characters that the model cannot write ('T'): ... convert them to lower case"
     """
     words = Counter(word for utterance in utterances for word in utterance.text.split())
+    counted = (
+        words if unit == WORD else Counter(character for one in utterances for character in " ".join(one.text.split()))
+    )
     affected = {word: count for word, count in words.items() if tokenizer.unknown_characters(word)}
     if not affected:
         return None
     found = Counter()
     for word, count in affected.items():
-        found.update({character: count for character in tokenizer.unknown_characters(word)})
+        found.update({letter: count * word.count(letter) for letter in tokenizer.unknown_characters(word)})
     shown = "".join(character for character, _ in found.most_common(MAX_SHOWN))
     more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+    written = "have characters that the model cannot write" if unit == WORD else "cannot be written by the model"
+    number = sum((affected if unit == WORD else found).values())
     return (
-        f"{sum(affected.values())} of {sum(words.values())} words of the references have characters that the model "
-        f"cannot write ({shown!r}{more}): each counts as an error at every exit; {_advice(affected, tokenizer)}"
+        f"{number} of {sum(counted.values())} {unit.plural} of the references {written} ({shown!r}{more}): each counts "
+        f"as an error at every exit; {_advice(affected, tokenizer)}"
     )
 
 
@@ -143,7 +151,7 @@ def _advice(words: Iterable[str], tokenizer: Tokenizer) -> str:
     for advice, change in changes.items():
         if not any(tokenizer.unknown_characters(change(word)) for word in words):
             return advice
-    return "normalize the references as the training texts"
+    return "normalize the references as the training texts, or train on texts that have these characters"
 
 
 def check_not_too_long(

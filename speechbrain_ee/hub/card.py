@@ -123,7 +123,8 @@ def model_card(author: CardFacts, model: ModelFacts) -> str:
         exit_layers=", ".join(map(str, encoder["exit_layers"])),
         heads="hybrid CTC/attention" if model.has_attention else "CTC",
         results=[
-            exits | {"name": name, "size": set_size(exits), "table": exits_markdown(exits).strip()} for name, exits in model.results.items()
+            exits | {"name": name, "size": set_size(exits), "table": exits_markdown(exits).strip()}
+            for name, exits in model.results.items()
         ],
         calibration=summary(model.calibration).split("\n") if model.calibration else None,
         policy=_policy(model.calibration) if model.calibration else None,

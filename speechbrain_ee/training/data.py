@@ -113,7 +113,7 @@ def fit_features(hparams: dict, train: list[Utterance]) -> None:
 
 def check_data(
     hparams: dict, train: list[Utterance], valid: list[Utterance], *, speeds: list[float]
-) -> list[Utterance]:
+) -> tuple[list[Utterance], int]:
     """Get the tokenizer, and check texts, lengths and numbers of steps against model and settings.
 
     No audio is read: a run that cannot succeed ends before its data are prepared, with one error for all problems.
@@ -129,8 +129,9 @@ def check_data(
 
     Returns
     -------
-    list of Utterance
-        The training utterances that CTC can align; the others are named and left out.
+    tuple
+        The training utterances that CTC can align (the others are named and left out), and the number of optimizer
+        steps of a training on them.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def check_data(
     def num_frames(num_samples: int) -> int:
         return encoder.num_output_frames(features.num_frames(num_samples))
 
-    rate, limit, kept = features.sample_rate, encoder.max_output_frames, train
+    rate, limit, kept, total_steps = features.sample_rate, encoder.max_output_frames, train, 0
     with problems.check():
         hparams["tokenizer"] = get_tokenizer(hparams, train)
     with problems.check():
@@ -159,14 +160,14 @@ def check_data(
         with problems.check():
             kept = drop_too_short(train, tokenizer, num_frames, speed=max(speeds), sample_rate=rate)
     with problems.check():
-        _check_steps(hparams, kept)
+        total_steps = count_steps(hparams, kept)
+        _check_steps(hparams, total_steps)
     problems.raise_all()
-    return kept
+    return kept, total_steps
 
 
-def _check_steps(hparams: dict, train: list[Utterance]) -> None:
+def _check_steps(hparams: dict, total_steps: int) -> None:
     """Check what depends on the number of optimizer steps."""
-    total_steps = count_steps(hparams, train)
     hparams["freezing"].check_steps(total_steps)
     wanted = hparams.get("warmup_steps", 1)
     fitting = fitting_warmup(hparams.get("lr_schedule", "noam"), wanted, total_steps)

@@ -53,7 +53,13 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
         write_whole(folder / "policies.json", json_bytes(curves))
         sets[folder.name] = found
         picture = Path(os.path.relpath(folder / "exits.png", page.parent)).as_posix()
-        markdown += [f"## {folder.name}", "", *_set_markdown(found, unit), f"![{unit.rate} against cost]({picture})", ""]
+        markdown += [
+            f"## {folder.name}",
+            "",
+            *_set_markdown(found, unit),
+            f"![{unit.rate} against cost]({picture})",
+            "",
+        ]
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, sets, title=f"Early exits of {run.resolve().parent.name}/{run.resolve().name}")
     write_whole(page.with_suffix(".md"), "\n".join(markdown).encode())
