@@ -86,8 +86,8 @@ def _set_markdown(found: Mapping, unit: ErrorUnit) -> list[str]:
     point = found["calibrated"]
     if point:
         lines.append(
-            f"Calibrated: {point['label']}, {unit.rate} {point[unit.key]:.2f} % at mean exit layer {point['mean_layer']:.2f}; "
-            f"{point['promise']}.\n"
+            f"Calibrated: {point['label']}, {unit.rate} {point[unit.key]:.2f} % at mean exit layer "
+            f"{point['mean_layer']:.2f}; {point['promise']}.\n"
         )
     if found["warning"]:
         lines.append(f"Warning: {found['warning']}.\n")
