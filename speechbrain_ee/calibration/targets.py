@@ -201,7 +201,9 @@ class Average(Target):
     """The riskiest threshold of a path that costs at most ``epsilon`` points on average over calibration sets.
 
     Conformal risk control (Angelopoulos et al., arXiv 2208.02814) of D - epsilon n, clipped to 8 words (48 characters)
-    in both directions and made monotone along the path, as the method requires. Weaker than :class:`Promise`: half of all calibration sets may exceed ``epsilon``. As many speakers are required as by a promise with a delta of 0.5.
+    in both directions and made monotone along the path, as the method requires. Weaker than :class:`Promise`: about
+    half of all calibration sets may exceed ``epsilon``. As many speakers are required as by a promise with a delta of
+    0.5.
 
     Arguments
     ---------

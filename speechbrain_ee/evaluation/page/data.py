@@ -81,7 +81,7 @@ def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> 
 
 
 def rates_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
-    """Return the error rate of static exits and policies at ``SHARES`` of the MACs of full depth; empty without MACs."""
+    """Return the error rate of static exits and policies at ``SHARES`` of full depth's MACs; empty without MACs."""
     counts = ExitCounts.of(utterances)
     if counts.macs is None:
         return {}
