@@ -21,6 +21,7 @@ from ee_runtime.long_audio import cut_stream
 from ee_runtime.policies import Capped, Policy, Slowdown
 from ee_runtime.policies.limits import check_above_0
 from ee_runtime.segments import Stopped, UtteranceProgress, run_segments
+from ee_runtime.text.error_units import WORD, ErrorUnit
 from ee_runtime.text.vocabulary import Vocabulary
 from ee_runtime.timing import measure_times, timed_batches
 from ee_runtime.transcript import Transcript, join_transcripts, make_transcripts
@@ -66,6 +67,8 @@ class Transcriber(ABC):
         Hash of the model's files, to which a calibration belongs; None if it was not loaded from files.
     precision : str
         Precision of the computation.
+    error_unit : ErrorUnit
+        The unit of errors that the model was selected by; an evaluation uses it by default.
     calibration : mapping or None
         Contents of ``calibration.json``.
     calibrated_policy : Policy or None
@@ -76,6 +79,7 @@ class Transcriber(ABC):
     decoder: Decoder
     fingerprint: str | None = None
     precision: str = "fp32"
+    error_unit: ErrorUnit = WORD
     calibration: Mapping | None = None
     calibrated_policy: Policy | None = None
 

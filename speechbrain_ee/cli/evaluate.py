@@ -18,6 +18,7 @@ from speechbrain_ee.cli.options import (
     LMWeightOption,
     RevisionOption,
     ThreadsOption,
+    Unit,
     WordBonusOption,
     device_options,
     results_folder,
@@ -49,6 +50,13 @@ def evaluate(
             "follows."
         ),
     ] = None,
+    error_unit: Annotated[
+        Unit | None,
+        typer.Option(
+            help="What oracle, policies and intervals count errors in: word for WER, char for CER. "
+            "Default: the error_unit that the model was trained with."
+        ),
+    ] = None,
     decoding: DecodingOption = Decoding.greedy,
     beam_size: BeamSizeOption = None,
     lm: LMOption = None,
@@ -67,11 +75,12 @@ def evaluate(
     """
     prepare_process(threads)
     from ee_runtime.policies import FixedExit
+    from ee_runtime.text.error_units import error_unit as unit_by_name
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import manifest_name, read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
-    from speechbrain_ee.evaluation.tables import exits_table, missing_line
+    from speechbrain_ee.evaluation.tables import exits_table, missing_line, set_size
     from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
@@ -102,18 +111,19 @@ def evaluate(
         run_opts=device_options(device),
         threads=threads,
     )
+    unit = asr.error_unit if error_unit is None else unit_by_name(error_unit.value)
     failed = False
     for stem, utterances in zip(stems, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or results_folder(model, revision) / "eval" / (stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=stem)
+            exits = run_evaluation(asr, utterances, folder, test_set=stem, error_unit=unit)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None
-        print(f"{stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
+        print(f"{stem}: {set_size(exits)}, {asr.decoder.name}")
         print(exits_table(exits))
-        warnings = [unwritable_warning(utterances, asr.tokenizer)]
+        warnings = [unwritable_warning(utterances, asr.tokenizer, unit)]
         if asr.calibration:
             warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
         for warning in filter(None, warnings):

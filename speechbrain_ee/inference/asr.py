@@ -127,6 +127,7 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         hparams = {"tokenizer": model.tokenizer, "savedir": savedir}
         asr = cls(modules=model.modules, hparams=hparams, run_opts=run_opts, policy=policy)
         asr.fingerprint, asr.calibration, asr.calibrated_policy = model.fingerprint, model.calibration, calibrated
+        asr.error_unit = model.error_unit
         return asr
 
     def make_decoder(self, decoding: str, **options) -> Decoder:

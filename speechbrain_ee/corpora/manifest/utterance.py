@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ee_runtime.audio import Excerpt
 from ee_runtime.errors import shortened
+from ee_runtime.text.normal_form import normal_form
 from speechbrain_ee.corpora.manifest.excerpts import FileInfo, excerpt_from_row
 from speechbrain_ee.corpora.manifest.text import ManifestError
 
@@ -31,7 +32,7 @@ class Utterance:
     duration : float
         Seconds, > 0.
     text : str
-        Transcript; may be empty.
+        Transcript; may be empty. It is converted to Unicode NFC.
     speaker : str | None
         None if unknown.
     offset : float | None
@@ -61,6 +62,9 @@ class Utterance:
         if self.offset is None and self.channel is None:
             return None
         return Excerpt(self.offset or 0.0, None if self.offset is None else self.duration, self.channel)
+
+    def __post_init__(self):
+        object.__setattr__(self, "text", normal_form(self.text))
 
 
 def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utterance:
