@@ -161,7 +161,7 @@ class Transcriber(ABC):
         return results[0] if len(results) == 1 else join_transcripts(results, seconds)
 
     def read_parts(self, path: str | Path, *, excerpt: Excerpt | None = None) -> Iterator[np.ndarray]:
-        """Read a file or an excerpt of it at the sample rate of the model, cut it at pauses, and yield the parts in order."""
+        """Read a file or an excerpt of it at the rate of the model, cut it at pauses, and yield the parts in order."""
         blocks = read_blocks(path, self.sample_rate, excerpt=excerpt)
         return cut_stream(blocks, self.sample_rate, max_seconds=self.max_part_s)
 

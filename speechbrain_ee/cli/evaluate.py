@@ -31,7 +31,8 @@ def evaluate(
     manifest: Annotated[
         list[Path],
         typer.Option(
-            help="Test manifest: JSON lines, SpeechBrain CSV or JSON, or lhotse cuts. Give the option once for each manifest."
+            help="Test manifest: JSON lines, SpeechBrain CSV or JSON, or lhotse cuts. Give the option once for each "
+            "manifest."
         ),
     ],
     data_root: Annotated[

@@ -65,7 +65,8 @@ def check_durations(
 ) -> list[Utterance]:
     """Replace the durations of a manifest by those of the files, and check that the files have the parts.
 
-    The times of a part are rounded to samples. Batches are made from durations: a wrong one would silently cost memory or time.
+    The times of a part are rounded to samples. Batches are made from durations: a wrong one would silently cost memory
+    or time.
 
     Arguments
     ---------

@@ -41,8 +41,9 @@ class StateCache:
 
     The name of the file is a hash of the encoder's weights, the features, the utterances and the code that computes the
     states, so that stale states are never used. An index file beside it has one JSON line per utterance: the position
-    of its states, and the size and modification time of its recording and its part of it. An interrupted computation is resumed, and only
-    recordings that have changed are computed again. Reading uses no memory beyond that of a batch.
+    of its states, and the size and modification time of its recording, with the times of its part if it is one. An
+    interrupted computation is resumed, and only recordings that have changed are computed again. Reading uses no memory
+    beyond that of a batch.
 
     Arguments
     ---------

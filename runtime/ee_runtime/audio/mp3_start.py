@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start the MP3 decoder in the middle of a file, so that it returns the same samples as if it began at the first frame.
+"""Start the MP3 decoder in the middle of a file, with the same samples as if it began at the first frame.
 
-A frame continues what earlier frames began: its data may start up to 511 bytes before it, its samples overlap with those
-of the frame before, and the filter's phase depends on the number of decoded frames. So the decoder starts at a multiple
-of 64 frames, at least 64 frames before the first sample wanted. The first 32 of them are made silent: their data may
-start in frames that the decoder has not seen.
+A frame continues what earlier frames began: its data may start up to 511 bytes before it, its samples overlap with
+those of the frame before, and the filter's phase depends on the number of decoded frames. So the decoder starts at a
+multiple of 64 frames, at least 64 frames before the first sample wanted. The first 32 of them are made silent: their
+data may start in frames that the decoder has not seen.
 """
 
 import struct

@@ -53,7 +53,7 @@ def excerpt_from_row(
                 "seconds, or start and stop in samples"
             )
     channel = _channel(row, where)
-    if any(_given(row, key) for key in ("start", "stop")):
+    if any(row.get(key) not in (None, "", 0) for key in ("start", "stop")):
         if _given(row, "offset"):
             raise ManifestError(f"{where} has offset and start or stop: give offset (seconds), or start (samples)")
         if channel is None and _given(row, "channel") and _info(audio, where, info).channels > 1:
@@ -85,8 +85,8 @@ def _in_seconds(row: dict, audio: Path, duration: float | None, where: str, info
     seconds = (stop - start) / rate
     if duration is not None and abs(seconds - duration) > TOLERANCE_S:
         raise ManifestError(
-            f"{where} has duration {duration:g}, but start {start} and stop {stop} are samples, which are {seconds:.2f} "
-            f"s at {rate} Hz: correct one of them; a start in seconds is named offset"
+            f"{where} has duration {duration:g}, but start {start} and stop {stop} are samples, which are "
+            f"{seconds:.2f} s at {rate} Hz: correct one of them; a start in seconds is named offset"
         )
     return start / rate, seconds
 

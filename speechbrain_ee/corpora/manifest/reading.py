@@ -18,7 +18,7 @@ CSV_SUFFIXES = (".csv", ".tsv")
 
 
 def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> list[Utterance]:
-    """Read a manifest: ``.csv`` and ``.tsv`` as SpeechBrain CSV, any other suffix as JSON lines, SpeechBrain JSON or lhotse cuts.
+    """Read a manifest: SpeechBrain CSV (``.csv``, ``.tsv``), else JSON lines, SpeechBrain JSON or lhotse cuts.
 
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
     columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
