@@ -22,11 +22,12 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 
 from ee_runtime.policies import FixedExit
+from ee_runtime.text.error_units import unit_of
 from speechbrain_ee.calibration.after_training import calibrate_run, forget_calibration_of_another_model
 from speechbrain_ee.corpora.checks import unwritable_warning
 from speechbrain_ee.errors import show_tracebacks
 from speechbrain_ee.evaluation.evaluate import evaluate
-from speechbrain_ee.evaluation.tables import exits_table, missing_line
+from speechbrain_ee.evaluation.tables import exits_table, missing_line, set_size
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.state_dicts import load_strict
 from speechbrain_ee.model.folder import save_model
@@ -36,14 +37,13 @@ from speechbrain_ee.training.brain import ExitBrain
 from speechbrain_ee.training.cached_encoder import cache_states, stand_in
 from speechbrain_ee.training.command_line import log_config, parse_arguments
 from speechbrain_ee.training.data import (
-    check_utterances,
+    check_data,
     fit_features,
-    get_tokenizer,
     make_loaders,
     prepare_corpus,
     read_manifests,
 )
-from speechbrain_ee.training.hparams import check_precision, check_settings, load_hparams, write_hparams
+from speechbrain_ee.training.hparams import check_settings, load_hparams, write_hparams
 from speechbrain_ee.training.processes import leave_group_as_main
 from speechbrain_ee.training.resume import check_same_data, check_same_run
 from speechbrain_ee.training.warm_start import load_checkpoint_encoder, load_initial
@@ -55,10 +55,10 @@ def main(argv: list[str]) -> None:
     check_device(run_opts.device)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, settings)
-    check_settings(hparams)
-    check_precision(hparams, run_opts)
+    check_settings(hparams, run_opts)
     check_same_run(hparams["output_folder"], hparams_file, settings)
     run_on_main(write_hparams, [hparams["output_folder"], hparams_file, settings])
+    hparams.setdefault("grad_accumulation_factor", run_opts.grad_accumulation_factor)
     sb.create_experiment_directory(hparams["output_folder"], **log_config(run_opts))
     show_tracebacks()
 
@@ -67,12 +67,13 @@ def main(argv: list[str]) -> None:
     is_resumed = hparams["checkpointer"].find_checkpoint() is not None
     sets = {"train": train, "dev": evaluation_sets["dev"]}
     run_on_main(check_same_data, [hparams["output_folder"], sets], {"is_resumed": is_resumed})
-    hparams["tokenizer"] = get_tokenizer(hparams, train)  # before what reads or writes tokens
+    speeds = [1.0] if caches_states(hparams, run_opts) else hparams["speeds"]
+    aligned, total_steps = check_data(hparams, train, evaluation_sets["dev"], speeds=speeds)  # gets the tokenizer
     hparams["valid_decoder"] = hparams["valid_decoder"](tokenizer=hparams["tokenizer"])
     start(hparams, train)  # before states are cached: they depend on the encoder's weights
-    train_loader, valid_loader = make_data(hparams, run_opts, train, evaluation_sets["dev"])
+    train_loader, valid_loader = make_data(hparams, run_opts, aligned, evaluation_sets["dev"])
 
-    brain = make_brain(hparams, run_opts, train_loader)
+    brain = make_brain(hparams, run_opts, train_loader, total_steps=total_steps)
     if not brain.test_only:
         brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
     if leave_group_as_main():
@@ -91,26 +92,27 @@ def start(hparams: dict, train: list) -> None:
         fit_features(hparams, train)
 
 
+def caches_states(hparams: dict, run_opts) -> bool:
+    """Whether training reads cached encoder states instead of audio."""
+    return hparams["state_cache"] is not None and not run_opts.test_only
+
+
 def make_data(hparams: dict, run_opts, train: list, valid: list) -> tuple:
     """Make the loaders; with a state cache they read states, and features and encoder pass those on."""
-    if hparams["state_cache"] is None or run_opts.test_only:
-        train = check_utterances(hparams, train, valid, speeds=hparams["speeds"])
+    if not caches_states(hparams, run_opts):
         return make_loaders(hparams, train, valid)
-    train = check_utterances(hparams, train, valid, speeds=[1.0])
     readers = cache_states(hparams, run_opts.device, train, valid)
     hparams["modules"] |= stand_in(hparams["encoder"])
     hparams |= {"wav_augment": None, "spec_augment": [], "cache_audio": False}
     return make_loaders(hparams, train, valid, readers=readers)
 
 
-def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
+def make_brain(hparams: dict, run_opts, train_loader, *, total_steps: int) -> ExitBrain:
     """Wire the Brain; schedules are made for the number of optimizer steps there will be."""
     brain = ExitBrain(
         hparams["modules"], hparams["opt_class"], hparams, run_opts=run_opts, checkpointer=hparams["checkpointer"]
     )
-    total_steps = brain.count_steps(len(train_loader), hparams["number_of_epochs"])
     brain.hparams.lr_scheduler = partial(hparams["lr_scheduler"], total_steps=total_steps)
-    hparams["freezing"].check_steps(total_steps)
     # An exit of weight 0, a decoder that is not drawn or a frozen layer gives no gradient, for which DDP would wait.
     brain.find_unused_parameters |= 0 in hparams["loss"].weights or hparams["heads"].may_skip_parameters
     brain.find_unused_parameters |= hparams["freezing"].frees_later
@@ -121,14 +123,15 @@ def make_brain(hparams: dict, run_opts, train_loader) -> ExitBrain:
 
 def save_best(hparams: dict) -> None:
     """Average the best checkpoints, mix in what training began with, and write the model folder."""
+    unit = unit_of(hparams)
     parts = {name: hparams[name] for name in ("features", "encoder", "heads")}
     if hparams["init_share"] > 0:
         load_initial(hparams)
     for name, part in parts.items():
-        state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key="wer")
+        state = average_checkpoints(hparams["checkpointer"], name, hparams["average_checkpoints"], min_key=unit.key)
         state = mix_state_dicts(state, part.state_dict(), share=hparams["init_share"])
         load_strict(part, state, what=f"the average of the checkpoints in {hparams['save_folder']}")
-    save_model(hparams["output_folder"], parts, tokenizer=hparams["tokenizer_file"])
+    save_model(hparams["output_folder"], parts, tokenizer=hparams["tokenizer_file"], error_unit=unit)
     forget_calibration_of_another_model(hparams["output_folder"])
 
 
@@ -136,15 +139,16 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     """Evaluate every exit on dev and the test sets, and choose the entropy threshold on dev."""
     run = Path(hparams["output_folder"])
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit(), run_opts={"device": device})
-    incomplete = []
+    unit, incomplete = unit_of(hparams), []
     for test_set, utterances in evaluation_sets.items():
-        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set)
+        exits = evaluate(asr, utterances, run / "eval" / test_set, test_set=test_set, error_unit=unit)
         if exits.get("missing"):
             incomplete.append(missing_line(exits, run / "eval" / test_set))
-        print(f"\n{test_set}: {exits['num_utterances']} utterances, {exits['num_words']} words\n{exits_table(exits)}")
-        if warning := unwritable_warning(utterances, hparams["tokenizer"]):
+        print(f"\n{test_set}: {set_size(exits)}\n{exits_table(exits)}")
+        if warning := unwritable_warning(utterances, hparams["tokenizer"], unit):
             print(f"warning: {test_set}: {warning}", file=sys.stderr)
-    print(f"\n{calibrate_run(run, asr.fingerprint, max_wer_increase=hparams['max_wer_increase'])}")
+    limit = hparams["max_wer_increase"]
+    print(f"\n{calibrate_run(run, asr.fingerprint, max_increase=limit, unit=unit)}")
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
     if incomplete:
         raise ValueError("; ".join(incomplete))

@@ -151,7 +151,7 @@ def main() -> None:
             raise ValueError(f"{args.run} has no attention decoders: give a run folder of conformer_aed_ee.yaml")
         utterances = read_manifest(args.manifest)
         some = utterances[:: max(1, len(utterances) // args.num)][: args.num]
-        waveforms = [asr.load_audio(one.audio_filepath) for one in some]
+        waveforms = [asr.load_audio(one.audio_filepath, excerpt=one.excerpt) for one in some]
         figures = {"speculation": speculation(asr, outputs_of(asr, waveforms))}
         publish("attention", figures | {"stopping_early": stopping_early(asr, waveforms)})
 

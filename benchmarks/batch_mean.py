@@ -94,7 +94,7 @@ def compare(run: Path, manifest: Path, batch_sizes: list[int], num_thresholds: i
     cached = {one["id"]: one for one in read_utterances(run / "eval" / manifest.stem / "utterances.jsonl")}
     errors = np.array([[sum(one["errors"].values()) for one in cached[u.id]["exits"]] for u in utterances])
     words = sum(cached[one.id]["num_words"] for one in utterances)
-    waveforms = [asr.load_audio(one.audio_filepath) for one in utterances]
+    waveforms = [asr.load_audio(one.audio_filepath, excerpt=one.excerpt) for one in utterances]
     scores = np.array([[one["scores"]["entropy"] for one in cached[u.id]["exits"]] for u in utterances])
     thresholds = np.quantile(scores[:, :-1], np.linspace(0.05, 0.95, num_thresholds))
     found = {}

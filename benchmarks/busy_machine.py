@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+from ee_runtime.audio import Excerpt
 from ee_runtime.errors import one_line_errors
 from ee_runtime.threads import available_cpus
 
@@ -39,7 +40,7 @@ def measure(run: Path, seconds: float) -> float:
 
     asr = EarlyExitASR.from_hparams(run, policy=FixedExit())
     utterances = read_utterances(run / "eval" / "test" / "utterances.jsonl")[:8]
-    waveforms = [asr.load_audio(one["audio_filepath"]) for one in utterances]
+    waveforms = [asr.load_audio(one["audio_filepath"], excerpt=Excerpt.of_line(one)) for one in utterances]
     lengths = pad_sequence([one.new_ones(len(one)) for one in waveforms], batch_first=True).sum(1)
     wavs, wav_lens = pad_sequence(waveforms, batch_first=True), lengths / lengths.max()
     asr.transcribe_batch(wavs, wav_lens)

@@ -174,7 +174,7 @@ def measure(asr: EarlyExitASR, decoder: AttentionDecoder, manifest: Path) -> dic
     sums = {way: {"errors": 0, "macs": 0, "layers": 0, "steps": 0} for way in ways}
     words = encoder_macs = 0
     for one in tqdm(read_manifest(manifest), desc="decode", leave=False):
-        waveform = asr.load_audio(one.audio_filepath)
+        waveform = asr.load_audio(one.audio_filepath, excerpt=one.excerpt)
         feats, num_frames = asr.mods.features(waveform.unsqueeze(0), torch.tensor([len(waveform)]))
         states, lengths = asr.mods.encoder(feats, num_frames)
         words += len(one.text.split())

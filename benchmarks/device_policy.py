@@ -63,15 +63,15 @@ def thresholds(entropies: np.ndarray, exits: range) -> list[float | None]:
     return found
 
 
-def measure(model: EarlyExitRuntime, files: list[Path], policies: dict[str, Policy], rounds: int) -> tuple[dict, dict]:
+def measure(model: EarlyExitRuntime, files: list[tuple], policies: dict[str, Policy], rounds: int) -> tuple[dict, dict]:
     """Return the seconds of each file, and the exit layers, by policy."""
     best = {name: np.full(len(files), np.inf) for name in policies}
     layers = {name: [] for name in policies}
-    for row, file in enumerate(files):
+    for row, (file, excerpt) in enumerate(files):
         for number in range(rounds + 1):
             for name in sorted(policies, reverse=bool(number % 2)):
                 begin = time.perf_counter()
-                result = model.transcribe_file(file, policy=policies[name])
+                result = model.transcribe_file(file, excerpt=excerpt, policy=policies[name])
                 seconds = time.perf_counter() - begin
                 if number:
                     best[name][row] = min(best[name][row], seconds)
@@ -90,10 +90,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     model = EarlyExitRuntime(given.export, threads=given.threads)
-    files = [one.audio_filepath for one in read_manifest(given.manifest)][: 2 * given.files]
+    files = [(one.audio_filepath, one.excerpt) for one in read_manifest(given.manifest)][: 2 * given.files]
     record, entropies = Record(), []
-    for file in files[1::2]:
-        model.transcribe_file(file, policy=record)
+    for file, excerpt in files[1::2]:
+        model.transcribe_file(file, excerpt=excerpt, policy=record)
         entropies.append(record.entropies)
     entropies = np.array(entropies)
     policies = {name: ScoreThreshold("entropy", thresholds(entropies, range(*exits))) for name, exits in WANTED.items()}

@@ -72,7 +72,7 @@ def main() -> None:
     args = parser.parse_args()
     asr, runtime = EarlyExitASR.from_hparams(args.run), EarlyExitRuntime(args.export)
     utterances = read_manifest(args.manifest)[: args.utterances]
-    waveforms = [part for one in utterances for part in asr.read_parts(one.audio_filepath)]
+    waveforms = [part for one in utterances for part in asr.read_parts(one.audio_filepath, excerpt=one.excerpt)]
     publish(args.name, {"manifest": args.manifest.name} | compare(asr, runtime, waveforms))
 
 

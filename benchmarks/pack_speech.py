@@ -23,9 +23,9 @@ SAMPLE_RATE = 16000
 
 def pack(utterance: Utterance, file: Path, compression: float) -> Utterance:
     """Re-encode one recording; returns the utterance with the new file."""
-    samples = load_audio(utterance.audio_filepath, SAMPLE_RATE).numpy()
+    samples = load_audio(utterance.audio_filepath, SAMPLE_RATE, excerpt=utterance.excerpt).numpy()
     soundfile.write(file, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=compression)
-    return replace(utterance, audio_filepath=file.resolve())
+    return replace(utterance, audio_filepath=file.resolve(), offset=None, channel=None)
 
 
 def main() -> None:

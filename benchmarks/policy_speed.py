@@ -21,6 +21,7 @@ with one_line_errors("policy_speed.py"):
 
 from tqdm import tqdm
 
+from ee_runtime.audio import Excerpt
 from ee_runtime.policies import FixedExit, Policy
 from ee_runtime.transcriber import Transcriber
 from speechbrain_ee.inference.open_model import is_export, open_model
@@ -51,7 +52,7 @@ def compare(asr: Transcriber, utterances: list[dict], *, num_rounds: int) -> dic
     policies: dict[str, Policy] = {"full depth": FixedExit(), "calibrated": asr.policy}
     for one in utterances[:WARM_UP]:
         for policy in policies.values():
-            asr.transcribe_file(one["audio_filepath"], policy=policy)
+            asr.transcribe_file(one["audio_filepath"], excerpt=Excerpt.of_line(one), policy=policy)
     sums = {name: {"errors": 0, "layers": 0, "macs": 0, "seconds": 0.0} for name in policies}
     for number, one in enumerate(tqdm(utterances, delay=2, leave=False)):
         best = dict.fromkeys(policies, float("inf"))
@@ -59,7 +60,9 @@ def compare(asr: Transcriber, utterances: list[dict], *, num_rounds: int) -> dic
         for turn in range(num_rounds):
             for name in sorted(policies, reverse=bool((number + turn) % 2)):
                 begin = time.perf_counter()
-                results[name] = asr.transcribe_file(one["audio_filepath"], policy=policies[name])
+                results[name] = asr.transcribe_file(
+                    one["audio_filepath"], excerpt=Excerpt.of_line(one), policy=policies[name]
+                )
                 best[name] = min(best[name], time.perf_counter() - begin)
         for name, result in results.items():
             errors = sum(word_errors(one["reference"], result.text).values())

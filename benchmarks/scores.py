@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from common import EXIT_LAYERS, alternate, make_model, publish, ratio
 
+from ee_runtime.audio import Excerpt
 from ee_runtime.policies import FixedExit
 from speechbrain_ee.corpora.recordings import load_audio
 from speechbrain_ee.decoders.ctc import BeamCTC
@@ -64,9 +65,9 @@ def measure(features, encoder, heads, wavs: torch.Tensor, beam: BeamCTC | None =
 
 def speech(run: Path, asr: EarlyExitASR) -> torch.Tensor:
     """Return ten seconds of the dev set of a run, (1, samples)."""
-    waveforms = []
+    waveforms, rate = [], asr.mods.features.sample_rate
     for line in read_utterances(run / "eval" / "dev" / "utterances.jsonl"):
-        waveforms.append(load_audio(line["audio_filepath"], asr.mods.features.sample_rate))
+        waveforms.append(load_audio(line["audio_filepath"], rate, excerpt=Excerpt.of_line(line)))
         if sum(map(len, waveforms)) >= SECONDS * 16000:
             break
     return torch.cat(waveforms)[None, : SECONDS * 16000]

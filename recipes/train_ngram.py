@@ -7,8 +7,9 @@ python recipes/train_ngram.py data/synthetic/train.jsonl --out results/lm.arpa
 
 Writes an ARPA file, which KenLM reads. The texts are those of the manifests, the lines of text files (--text), and the
 sentences of books (--books), in which line breaks are arbitrary. Texts are reduced to lower-case letters and
-apostrophes. Words in word lists (--words) are added to the vocabulary. The estimation (Kneser-Ney) is done by KenLM's
-lmplz if it is on the PATH, else by IRSTLM (Debian: apt-get install irstlm).
+apostrophes by the rules for English in speechbrain_ee/text/normalize.py. Words in word lists (--words) are added to the
+vocabulary. The estimation (Kneser-Ney) is done by KenLM's lmplz if it is on the PATH, else by IRSTLM (Debian: apt-get
+install irstlm).
 """
 
 import argparse
@@ -21,17 +22,9 @@ from pathlib import Path
 
 from ee_runtime.errors import one_line_errors
 from speechbrain_ee.corpora.manifest import read_manifest
+from speechbrain_ee.text.normalize import english
 
 IRSTLM = "/usr/lib/irstlm"  # where Debian installs it
-
-
-def normalize(text: str) -> str:
-    """Keep letters and apostrophes, in lower case.
-
-    >>> normalize("It's 3 o'clock -- Sir!")
-    "it's o'clock sir"
-    """
-    return " ".join(re.sub(r"[^a-z']+", " ", text.lower()).split())
 
 
 def split_book(text: str) -> list[str]:
@@ -52,10 +45,10 @@ def sentences(
     def read(path: Path) -> str:
         return path.read_text("utf-8", errors="replace")
 
-    own = [normalize(one.text) for path in manifests for one in read_manifest(path)]
+    own = [english(one.text, digits=False) for path in manifests for one in read_manifest(path)]
     lines = [line for path in (*texts, *words) for line in read(path).splitlines()]
     lines += [line for path in books for line in split_book(read(path))]
-    found = own * repeat + [normalize(line) for line in lines]
+    found = own * repeat + [english(line, digits=False) for line in lines]
     if not any(found):
         raise ValueError("these files contain no words: give manifests with texts, --text or --books")
     return [line for line in found if line]

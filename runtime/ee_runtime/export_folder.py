@@ -19,6 +19,7 @@ from ee_runtime.export_checks import GraphFile, graph_file, graph_files, number,
 from ee_runtime.files import lfs_hint, parse_json, read_bytes
 from ee_runtime.graph_check import check_graph
 from ee_runtime.special_tokens import SPECIAL_TOKENS
+from ee_runtime.text.error_units import WORD, ErrorUnit, unit_of
 
 EXPORT_FILE = "export.json"
 FORMAT, FORMAT_WITH_ATTENTION = 1, 2  # so that a runtime that knows no attention decoders refuses them
@@ -70,6 +71,8 @@ class Export(NamedTuple):
         The exit score that compares two exits.
     attention : AttentionExport | None
         Attention decoders; None if no exit has one.
+    error_unit : ErrorUnit
+        The unit of errors that the model was selected by.
     """
 
     folder: Path
@@ -89,6 +92,7 @@ class Export(NamedTuple):
     exits: list[GraphFile]
     change: GraphFile
     attention: AttentionExport | None = None
+    error_unit: ErrorUnit = WORD
 
 
 def read_export(folder: str | Path) -> Export:
@@ -203,6 +207,7 @@ def _checked(folder: Path, values: Mapping) -> Export:
         exits=files["exits"],
         change=graph_file(graphs, "change"),
         attention=read_attention(values, len(exit_layers), len(vocab)) if has_attention else None,
+        error_unit=unit_of(values),
     )
 
 

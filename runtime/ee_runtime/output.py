@@ -77,7 +77,8 @@ def policy_of_options(layer: int | None, entropy: float | None, full: bool) -> P
 def _row(file: Path, result: Transcript, seconds: float) -> dict:
     row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
     row |= {"macs": result.macs, "seconds": seconds}
-    return row | {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+    row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+    return row if result.expected_cer is None else row | {"expected_cer": result.expected_cer}
 
 
 def _of_file(file: Path, error: Exception) -> Exception:

@@ -82,6 +82,7 @@ class EarlyExitRuntime(Transcriber):
             raise ValueError(f"threads={threads}: give 1 or more")
         self.export = read_export(folder)
         self.fingerprint, self.precision = self.export.model, self.export.precision
+        self.error_unit = self.export.error_unit
         self.threads = threads or default_threads()
         self.calibration = _calibration(self.export, calibration_file, is_needed=policy is None)
         if policy is None and self.calibration is not None:

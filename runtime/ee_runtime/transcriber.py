@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ee_runtime.audio import read_blocks
+from ee_runtime.audio import Excerpt, read_blocks
 from ee_runtime.backend import EncoderRun
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_stream
 from ee_runtime.policies import Capped, Policy, Slowdown
 from ee_runtime.policies.limits import check_above_0
 from ee_runtime.segments import Stopped, UtteranceProgress, run_segments
+from ee_runtime.text.error_units import WORD, ErrorUnit
 from ee_runtime.text.vocabulary import Vocabulary
 from ee_runtime.timing import measure_times, timed_batches
 from ee_runtime.transcript import Transcript, join_transcripts, make_transcripts
@@ -66,6 +67,8 @@ class Transcriber(ABC):
         Hash of the model's files, to which a calibration belongs; None if it was not loaded from files.
     precision : str
         Precision of the computation.
+    error_unit : ErrorUnit
+        The unit of errors that the model was selected by; an evaluation uses it by default.
     calibration : mapping or None
         Contents of ``calibration.json``.
     calibrated_policy : Policy or None
@@ -76,6 +79,7 @@ class Transcriber(ABC):
     decoder: Decoder
     fingerprint: str | None = None
     precision: str = "fp32"
+    error_unit: ErrorUnit = WORD
     calibration: Mapping | None = None
     calibrated_policy: Policy | None = None
 
@@ -141,22 +145,25 @@ class Transcriber(ABC):
         for exit_index in range(len(self.exit_layers)):
             policy.needs_head(exit_index, self.exit_layers)
 
-    def transcribe_file(self, path: str | Path, *, policy: Policy | None = None, **limits) -> Transcript:
-        """Transcribe a file; a recording of more than 30 s is cut at pauses into parts.
+    def transcribe_file(
+        self, path: str | Path, *, excerpt: Excerpt | None = None, policy: Policy | None = None, **limits
+    ) -> Transcript:
+        """Transcribe a file or an excerpt of it; a recording of more than 30 s is cut at pauses into parts.
 
         ``limits`` (``max_layer``, ``budget``, ``deadline_ms``) are those of :meth:`transcribe_waveforms`. The deadline
         is that of every four parts together, without the time to read them. The file is read block by block, so memory
         does not grow with its length.
         """
-        parts, results, seconds = self.read_parts(path), [], []
+        parts, results, seconds = self.read_parts(path, excerpt=excerpt), [], []
         while together := list(islice(parts, CHUNKS_AT_ONCE)):
             results += self.transcribe_waveforms(together, policy=policy, **limits)
             seconds += [len(part) / self.sample_rate for part in together]
         return results[0] if len(results) == 1 else join_transcripts(results, seconds)
 
-    def read_parts(self, path: str | Path) -> Iterator[np.ndarray]:
-        """Read a file at the sample rate of the model, cut it at pauses, and yield the parts in order."""
-        return cut_stream(read_blocks(path, self.sample_rate), self.sample_rate, max_seconds=self.max_part_s)
+    def read_parts(self, path: str | Path, *, excerpt: Excerpt | None = None) -> Iterator[np.ndarray]:
+        """Read a file or an excerpt of it at the rate of the model, cut it at pauses, and yield the parts in order."""
+        blocks = read_blocks(path, self.sample_rate, excerpt=excerpt)
+        return cut_stream(blocks, self.sample_rate, max_seconds=self.max_part_s)
 
     def transcribe_waveforms(
         self,

@@ -56,7 +56,10 @@ class Transcript:
     words : list[Word]
         The words with start, end and confidence.
     expected_wer : float | None
-        Word error rate in percent, predicted from the confidence at the exit taken; None without a calibration.
+        Word error rate in percent, predicted from the confidence at the exit taken; None without a calibration that
+        counts words.
+    expected_cer : float | None
+        Character error rate; None without a calibration that counts characters.
     parts : list[Transcript]
         Transcripts of the parts of a long recording that was cut, else empty.
     """
@@ -67,6 +70,7 @@ class Transcript:
     macs: int
     words: list[Word] = field(default_factory=list)
     expected_wer: float | None = None
+    expected_cer: float | None = None
     parts: list[Transcript] = field(default_factory=list)
 
 
@@ -103,14 +107,15 @@ def make_transcripts(
     """
     exit_index = stopped.utterances[0].exit_index
     layer, confidence = exit_layers[exit_index], (calibration or {}).get("confidence", {})
-    word_map, wer_map = (
-        confidence_map(confidence, kind, layer, is_calibrated=is_calibrated) for kind in ("words", "wer")
+    word_map, *rate_maps = (
+        confidence_map(confidence, kind, layer, is_calibrated=is_calibrated) for kind in ("words", "wer", "cer")
     )
     transcripts = {}
     for one, probs in zip(stopped.utterances, stopped.output.best_probs, strict=True):
         decoded = one.decoded[-1]
         seconds_per_frame, duration = one.facts["padded_duration"] / len(probs), one.facts["duration"]
         words = make_words(decoded.spans, seconds_per_frame, duration=duration, isotonic_map=word_map)
+        expected = [None if one is None else isotonic_value(one, sum(probs) / len(probs)) for one in rate_maps]
         decoding_macs = sum(text.macs for text in one.decoded if text is not None)
         transcripts[one.position] = Transcript(
             text=decoded.text,
@@ -118,7 +123,8 @@ def make_transcripts(
             policy_value=policy.value(one.look(exit_index, exit_layers)),
             macs=cost(one.num_frames, len(one.scores))[exit_index] + decoding_macs,
             words=words,
-            expected_wer=None if wer_map is None else isotonic_value(wer_map, sum(probs) / len(probs)),
+            expected_wer=expected[0],
+            expected_cer=expected[1],
         )
     return transcripts
 
@@ -139,8 +145,6 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
         Texts and words in order, and the sum of the costs; exit and policy value of the part with the deepest exit.
     """
     starts = [sum(seconds[:index]) for index in range(len(seconds))]
-    known = all(part.expected_wer is not None for part in parts)
-    expected = sum(part.expected_wer * length for part, length in zip(parts, seconds, strict=True)) if known else 0.0
     deepest = max(parts, key=lambda part: part.exit_layer)
     return Transcript(
         text=" ".join(part.text for part in parts if part.text),
@@ -148,9 +152,17 @@ def join_transcripts(parts: Sequence[Transcript], seconds: Sequence[float]) -> T
         policy_value=deepest.policy_value,
         macs=sum(part.macs for part in parts),
         words=[word.later(start) for part, start in zip(parts, starts, strict=True) for word in part.words],
-        expected_wer=expected / sum(seconds) if known else None,
+        expected_wer=_mean([part.expected_wer for part in parts], seconds),
+        expected_cer=_mean([part.expected_cer for part in parts], seconds),
         parts=list(parts),
     )
+
+
+def _mean(rates: Sequence[float | None], seconds: Sequence[float]) -> float | None:
+    """Return the mean over the parts of a recording, weighted by their lengths; None if one is unknown."""
+    if None in rates:
+        return None
+    return sum(rate * length for rate, length in zip(rates, seconds, strict=True)) / sum(seconds)
 
 
 def make_words(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import WORD, unit_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def record_attempt(folder: str | Path, calibration: Mapping) -> dict:
     before = json.loads(path.read_text("utf-8")) if path.exists() else []
     attempts = [one for one in before if one["model"] == calibration["model"]]
     attempt = {name: calibration[name] for name in ("model", "score", "target")}
+    attempt |= {} if unit_of(calibration) == WORD else {"error_unit": calibration["error_unit"]}
     if attempt not in attempts:
         attempts.append(attempt)
     if attempts != before:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ee_runtime.text.error_units import ErrorUnit, unit_of
+
 
 def check_not_cut(utterances: Sequence[Mapping]) -> None:
     """Refuse recordings that were cut into parts.
@@ -30,6 +32,20 @@ def check_not_cut(utterances: Sequence[Mapping]) -> None:
             f"{cut[0]['id']!r}: each part stops by itself, so their scores cannot be used for calibration; evaluate "
             "a manifest of shorter recordings"
         )
+
+
+def evaluated_unit(folder: str | Path) -> ErrorUnit:
+    """Return what the errors of an evaluated set are counted in, from its ``exits.json``.
+
+    Raises
+    ------
+    ValueError
+        If the set was not evaluated.
+    """
+    path = Path(folder) / "exits.json"
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: evaluate a manifest first")
+    return unit_of(json.loads(path.read_text("utf-8")))
 
 
 def check_evaluated(folder: str | Path, model: str, decoding: str) -> None:

@@ -42,8 +42,9 @@ def calibrate(
         A name of ``ee_runtime.policies.scores.SCORES``, ``patience`` or ``learned``.
     target : mapping
         One of ``mean_cost`` (share of the cost of full depth), ``max_wer`` (percent), ``max_wer_increase`` (points),
-        ``promise`` (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option
-        ``same_speakers``). See :mod:`speechbrain_ee.calibration.targets`.
+        ``max_cer`` and ``max_cer_increase`` (the same of utterances that are counted in characters), ``promise``
+        (points; options ``delta`` and ``same_speakers``) and ``average`` (points; option ``same_speakers``). See
+        :mod:`speechbrain_ee.calibration.targets`.
     fitted_on : str
         Name of the set; recorded.
     model : str, optional

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ee_runtime.policies.confidence import isotonic_value
+from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit, unit_of_lines
 from speechbrain_ee.replay.speakers import split_by_speaker
 from speechbrain_ee.text.metrics import words_right
 
@@ -106,25 +108,27 @@ def fit_confidence(utterances: Sequence[Mapping], exits_taken: Sequence[int] | N
     -------
     dict
         By exit layer: ``words``, the map from the confidence of a word to the probability that it is right; ``wer``,
-        the map from the score ``confidence`` of an utterance to its expected WER in percent; and ``ece``, the expected
+        the map from the score ``confidence`` of an utterance to its expected WER in percent (``cer``, to its expected
+        CER, of utterances that are counted in characters); and ``ece``, the expected
         calibration error of each, cross-fitted on two halves. With ``exits_taken`` also ``stopped``: the same for the
         utterances that stop at each exit, if at least 50 do.
     """
-    found = _fit_exits([utterances] * len(utterances[0]["exits"]))
+    kinds = ("words", unit_of_lines(utterances).key)
+    found = _fit_exits([utterances] * len(utterances[0]["exits"]), kinds)
     if exits_taken is not None:
         groups: list[list] = [[] for _ in utterances[0]["exits"]]
         for utterance, index in zip(utterances, exits_taken, strict=True):
             groups[index].append(utterance)
-        found["stopped"] = _fit_exits([group if len(group) >= MIN_STOPPED else [] for group in groups])
+        found["stopped"] = _fit_exits([group if len(group) >= MIN_STOPPED else [] for group in groups], kinds)
     return found
 
 
-def _fit_exits(groups: Sequence[Sequence[Mapping]]) -> dict:
+def _fit_exits(groups: Sequence[Sequence[Mapping]], kinds: Sequence[str]) -> dict:
     """Fit the maps of every exit to its group of utterances, and measure their calibration errors."""
-    found: dict[str, dict] = {"words": {}, "wer": {}, "ece": {}}
+    found: dict[str, dict] = {**{kind: {} for kind in kinds}, "ece": {}}
     for index, utterances in enumerate(groups):
-        for kind, observe in _OBSERVE.items():
-            rows = observe(utterances, index)
+        for kind in kinds:
+            rows = _OBSERVE[kind](utterances, index)
             if not rows:
                 continue
             layer = str(utterances[0]["exits"][index]["layer"])
@@ -140,7 +144,7 @@ def held_out(kind: str, utterances: Sequence[Mapping], index: int) -> tuple[list
     Arguments
     ---------
     kind : str
-        ``words`` or ``wer``.
+        ``words``, ``wer`` or ``cer``.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``.
     index : int
@@ -187,15 +191,15 @@ def _observe_words(utterances: Sequence[Mapping], index: int) -> list[tuple[floa
     return rows
 
 
-def _observe_wer(utterances: Sequence[Mapping], index: int) -> list[tuple[float, float, float]]:
-    """Return score, WER in percent and number of words of every utterance."""
+def _observe_rate(utterances: Sequence[Mapping], index: int, unit: ErrorUnit) -> list[tuple[float, float, float]]:
+    """Return score, error rate in percent and length of every utterance."""
     rows = []
     for utterance in utterances:
         exit = utterance["exits"][index]
-        value, words = exit["scores"].get("confidence"), utterance["num_words"]
-        if value is not None and not math.isnan(value) and words:
-            rows.append((value, 100.0 * sum(exit["errors"].values()) / words, float(words)))
+        value, length = exit["scores"].get("confidence"), utterance[unit.length]
+        if value is not None and not math.isnan(value) and length:
+            rows.append((value, 100.0 * sum(exit[unit.errors].values()) / length, float(length)))
     return rows
 
 
-_OBSERVE = {"words": _observe_words, "wer": _observe_wer}
+_OBSERVE = {"words": _observe_words} | {unit.key: partial(_observe_rate, unit=unit) for unit in (WORD, CHAR)}

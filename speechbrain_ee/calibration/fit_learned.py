@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ee_runtime.policies.learned import ExitRegression, LearnedScore, exit_features
+from speechbrain_ee.replay.replay import ExitCounts
 
 ALPHAS = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 
@@ -46,7 +47,7 @@ def fit_learned_score(
     if per_second and not reads_duration:
         raise ValueError("some utterances have no duration: fit with per_second=False")
     seconds = np.array(durations) if per_second else np.ones(len(utterances))
-    errors = np.array([[sum(one["errors"].values()) for one in u["exits"]] for u in utterances], dtype=float)
+    errors = ExitCounts.of(utterances).errors.astype(float)
     exits = []
     for index in range(len(layers) - 1):
         scores = ([one["scores"] for one in u["exits"][: index + 1]] for u in utterances)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The path of thresholds that a promise is tested along, and the words lost at each of them."""
+"""The path of thresholds that a promise is tested along, and the words (or characters) lost at each of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def threshold_path(policy: ThresholdPolicy, fitted_on: Sequence[Mapping] | None,
 
 @dataclass(frozen=True)
 class PathLosses:
-    """Words lost and exits taken at every threshold of a path.
+    """Words (or characters) lost and exits taken at every threshold of a path.
 
     Arguments
     ---------
@@ -63,7 +63,7 @@ class PathLosses:
     exits : np.ndarray
         (utterances, path): exit indices.
     counts : ExitCounts
-        Errors, words and cost of the utterances.
+        Errors, lengths and cost of the utterances.
     """
 
     extra_errors: np.ndarray

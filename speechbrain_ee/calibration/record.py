@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ee_runtime.policies import FixedExit, Policy
+from ee_runtime.text.error_units import unit_of_lines
 from speechbrain_ee.calibration.shift import value_range
 from speechbrain_ee.replay.replay import replay
 
@@ -45,20 +46,22 @@ def make_calibration(
     Returns
     -------
     dict
-        ``policy``, ``score``, ``target``, ``promise``, ``fitted_on`` (the set with its WER and mean exit layer),
-        ``value_range`` by exit layer, ``model`` and ``confidence``.
+        ``policy``, ``score``, ``error_unit``, ``target``, ``promise``, ``fitted_on`` (the set with its WER, or its CER
+        if it is counted in characters, and its mean exit layer), ``value_range`` by exit layer, ``model`` and
+        ``confidence``.
     """
-    reached = replay(policy, utterances)
+    reached, unit = replay(policy, utterances), unit_of_lines(utterances)
     return {
         "policy": policy.to_dict(),
         "score": score,
+        "error_unit": unit.name,
         "target": dict(target),
         "promise": None if promise is None else dict(promise),
         "fitted_on": {
             "test_set": fitted_on,
             "num_utterances": len(utterances),
-            "wer": reached.wer,
-            "full_wer": replay(FixedExit(), utterances).wer,
+            unit.key: reached.error_rate,
+            f"full_{unit.key}": replay(FixedExit(), utterances).error_rate,
             "mean_layer": reached.mean_layer,
         },
         "value_range": value_range(policy, utterances),

@@ -2,7 +2,8 @@
 """The statistical test behind a promise about a threshold.
 
 Let D be the errors at the exit taken minus the errors at the last exit, and n the words of an utterance. A threshold
-costs at most epsilon points of WER if E[D] <= epsilon / 100 * E[n]. Learn-then-Test (Angelopoulos et al., arXiv
+costs at most epsilon points of WER if E[D] <= epsilon / 100 * E[n]. If errors are counted in characters, n is a number
+of characters, and the promise is about CER. Learn-then-Test (Angelopoulos et al., arXiv
 2110.01052) tests the null hypothesis that it costs more, for every threshold of a path that was fixed beforehand. It
 starts at the safest threshold and stops at the first one that is not rejected (fixed-sequence testing), so the
 probability of a broken promise is at most delta.
@@ -13,6 +14,11 @@ for directly standardized rates: a method based on the gamma distribution", Stat
 the exact bound of a Poisson count if all losses have the same size, and approaches the normal bound for many losses.
 The size of a loss is estimated from the observed losses and one unobserved loss, the pseudo-loss. The test is
 asymptotic: ``benchmarks/promise.py`` measures by simulation which set sizes are sufficient.
+
+The p-values do not change if D, n and the pseudo-loss are all multiplied by the same number. Eight words are about 48
+characters in languages with spaces, so 48 characters make the same test of characters as eight words of words. Chinese
+utterances can be shorter than that: an utterance loses hardly more than all of its characters, so the pseudo-loss is
+then the mean length of an utterance, weighted by the length.
 """
 
 from __future__ import annotations
@@ -23,12 +29,44 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-PSEUDO_WORDS = 8.0  # words lost in an utterance that the set may lack by chance
+from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit
+
+PSEUDO_LOSSES = {WORD: 8.0, CHAR: 48.0}  # words or characters lost in an utterance that the set may lack by chance
+PSEUDO_WORDS = PSEUDO_LOSSES[WORD]
 PSEUDO_SPEAKERS = 0.1  # share of speakers with a loss that the set may lack by chance
 PSEUDO_WEIGHT = 0.35  # weight of the pseudo-loss; an observed loss has weight 1
 
 
-def pseudo_loss(allowed: np.ndarray | float, by_speaker: bool) -> np.ndarray | float:
+def unseen_loss(lengths: np.ndarray, unit: ErrorUnit) -> float:
+    """Return the loss of an utterance that a set may lack by chance, without that of other utterances of its speaker.
+
+    Arguments
+    ---------
+    lengths : np.ndarray
+        Words or characters of each utterance, (utterances,).
+    unit : ErrorUnit
+        What they are.
+
+    Returns
+    -------
+    float
+        8 words; or 48 characters, but not more than an utterance has.
+
+    Example
+    -------
+    >>> unseen_loss(np.array([3, 3]), WORD), unseen_loss(np.array([90, 90]), CHAR)
+    (8.0, 48.0)
+    >>> unseen_loss(np.array([10, 20]), CHAR)  # (10 * 100 + 20 * 400) / (100 + 400)
+    18.0
+    """
+    limit = PSEUDO_LOSSES[unit]
+    if unit == WORD:
+        return limit
+    n = np.asarray(lengths, dtype=float)
+    return min(limit, float((n**3).sum() / (n**2).sum()))
+
+
+def pseudo_loss(allowed: np.ndarray | float, by_speaker: bool, unseen: float = PSEUDO_WORDS) -> np.ndarray | float:
     """Return the pseudo-loss: words lost by an utterance or a speaker that the set may lack by chance.
 
     Arguments
@@ -38,23 +76,25 @@ def pseudo_loss(allowed: np.ndarray | float, by_speaker: bool) -> np.ndarray | f
     by_speaker : bool
         Whether the sampling unit is a speaker. The pseudo-loss is then 8 words, plus all words that ten speakers
         may lose together.
+    unseen : float
+        The 8 words, or what :func:`unseen_loss` returns.
 
     Returns
     -------
     float or np.ndarray
-        Words.
+        Words or characters.
 
     Example
     -------
     >>> pseudo_loss(0.1, by_speaker=False), round(pseudo_loss(2.0, by_speaker=True), 2)
     (8.0, 26.98)
     """
-    return PSEUDO_WORDS - by_speaker * allowed / math.log1p(-PSEUDO_SPEAKERS)
+    return unseen - by_speaker * allowed / math.log1p(-PSEUDO_SPEAKERS)
 
 
 @dataclass(frozen=True)
 class LossSums:
-    """Sums of powers of D and of the words n over a set, at every threshold of a path.
+    """Sums of powers of D and of the words or characters n over a set, at every threshold of a path.
 
     They are sufficient for the test, and cheap to compute for many simulated sets.
 
@@ -90,7 +130,7 @@ class LossSums:
         extra : np.ndarray
             (n, path): D of each utterance or speaker at every threshold of a path.
         words : np.ndarray
-            (n,): reference words of each.
+            (n,): reference words (or characters) of each.
         counts : np.ndarray, optional
             (draws, n): how often each row is in a simulated set; None is one set that has each row once.
 
@@ -109,7 +149,7 @@ class LossSums:
         return cls(size=weights.sum(axis=-1)[..., None], **sums, **of_words)
 
 
-def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.ndarray:
+def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False, unseen: float = PSEUDO_WORDS) -> np.ndarray:
     """Return the probability of losses as low as observed if the true loss were epsilon points.
 
     A small value is evidence that the true loss is lower.
@@ -125,6 +165,8 @@ def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.
     epsilon : float
         Points of WER.
     by_speaker : bool
+        See :func:`pseudo_loss`.
+    unseen : float
         See :func:`pseudo_loss`.
 
     Returns
@@ -142,8 +184,8 @@ def p_values(sums: LossSums, *, epsilon: float, by_speaker: bool = False) -> np.
     spread = np.maximum(sums.d2 - 2 * rate * sums.dn + rate**2 * sums.n2, 0.0)  # V; not below 0 by rounding
     skew = sums.d3 - 3 * rate * sums.d2n + 3 * rate**2 * sums.dn2 - rate**3 * sums.n3  # K
     allowed = epsilon / 100 * sums.n
-    unseen = pseudo_loss(allowed / sums.size, by_speaker)  # L
-    loss = (skew + PSEUDO_WEIGHT * unseen**3) / (spread + PSEUDO_WEIGHT * unseen**2)  # s
+    pseudo = pseudo_loss(allowed / sums.size, by_speaker, unseen)  # L
+    loss = (skew + PSEUDO_WEIGHT * pseudo**3) / (spread + PSEUDO_WEIGHT * pseudo**2)  # s
     loss = np.maximum(loss, 0.01 * np.sqrt(spread) + 1e-9)  # if gains are skewed: the normal bound
     room = np.maximum(spread / loss + allowed - sums.d, 0.0)
     return special.gammaincc(spread / loss**2 + 1, room / loss)

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ee_runtime.calibration.defaults import MIN_UTTERANCES
-from speechbrain_ee.calibration.risk import PSEUDO_SPEAKERS, pseudo_loss
+from speechbrain_ee.calibration.risk import PSEUDO_SPEAKERS, PSEUDO_WORDS, pseudo_loss
 
 
-def fewest(delta: float, allowed: float, by_speaker: bool) -> int:
+def fewest(delta: float, allowed: float, by_speaker: bool, unseen: float = PSEUDO_WORDS) -> int:
     """Return the smallest number of units that grants a promise if none of them loses a word.
 
     Arguments
@@ -22,6 +22,8 @@ def fewest(delta: float, allowed: float, by_speaker: bool) -> int:
         Mean number of words that a unit may lose; see :func:`pseudo_loss`.
     by_speaker : bool
         Whether the units are speakers; otherwise they are utterances.
+    unseen : float
+        See :func:`pseudo_loss`.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def fewest(delta: float, allowed: float, by_speaker: bool) -> int:
     >>> fewest(0.1, 0.2, by_speaker=False)  # 1 point, 20 words: exp(-93 * 0.2 / 8) is below 0.1
     93
     """
-    return math.ceil(-math.log(delta) * pseudo_loss(allowed, by_speaker) / allowed)
+    return math.ceil(-math.log(delta) * pseudo_loss(allowed, by_speaker, unseen) / allowed)
 
 
 def fewest_speakers(delta: float) -> int:

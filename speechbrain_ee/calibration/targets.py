@@ -6,13 +6,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 
 from ee_runtime.calibration.defaults import AVERAGE_DELTA, DEFAULT_DELTA, TEST_NAME
 from ee_runtime.policies import FixedExit, LearnedThreshold, Policy, ThresholdPolicy
+from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit, unit_of_lines
 from speechbrain_ee.calibration.path import PathLosses
-from speechbrain_ee.calibration.risk import PSEUDO_WORDS, LossSums, furthest_safe, p_values
+from speechbrain_ee.calibration.risk import PSEUDO_LOSSES, LossSums, furthest_safe, p_values, unseen_loss
 from speechbrain_ee.calibration.sample_size import fewest, sampling_units
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.speakers import sum_by_speaker
@@ -81,26 +83,43 @@ class MeanCost(Target):
                 f"no exit costs as little as {self.share:.3g} of full depth: the first one costs {cheapest:.3g}"
             )
         found = policy.with_threshold(threshold)
-        is_full_better = self.share == 1 and replay(FixedExit(), utterances).wer < replay(found, utterances).wer
+        rates = [replay(one, utterances).error_rate for one in (FixedExit(), found)]
+        is_full_better = self.share == 1 and rates[0] < rates[1]
         return (FixedExit() if is_full_better else found), None
 
 
+class LimitHere(Target):
+    """A limit of one error rate on these utterances; no promise for others."""
+
+    unit: ClassVar[ErrorUnit] = WORD
+
+    def check(self, utterances):
+        """See :meth:`Target.check`; the utterances must be counted in the unit of the limit."""
+        if (found := unit_of_lines(utterances)) != self.unit:
+            raise ValueError(
+                f"the target is a limit of {self.unit.rate}, but the errors of this set are counted in {found.plural}: "
+                f"give the limit of {found.rate}, or evaluate the set again with --error-unit {self.unit.name}"
+            )
+
+
 @dataclass(frozen=True)
-class MaxWer(Target):
+class MaxWer(LimitHere):
     """The lowest cost at a WER of at most ``percent`` here; no promise for other utterances."""
 
     percent: float
 
     def choose(self, policy, utterances, path):
         """See :meth:`Target.choose`."""
-        full = replay(FixedExit(), utterances).wer
+        full = replay(FixedExit(), utterances).error_rate
         if full > self.percent:
-            raise ValueError(f"no exit reaches a WER of {self.percent} %: the last one has {full:.2f} % here")
+            raise ValueError(
+                f"no exit reaches a {self.unit.rate} of {self.percent} %: the last one has {full:.2f} % here"
+            )
         return MaxWerIncrease(self.percent - full).choose(policy, utterances, path)
 
 
 @dataclass(frozen=True)
-class MaxWerIncrease(Target):
+class MaxWerIncrease(LimitHere):
     """The lowest cost at a WER of at most ``points`` above the last exit's here; no promise for other utterances."""
 
     points: float
@@ -111,17 +130,30 @@ class MaxWerIncrease(Target):
         return (FixedExit() if threshold is None else policy.with_threshold(threshold)), None
 
 
+class MaxCer(MaxWer):
+    """As :class:`MaxWer`, of utterances that are counted in characters."""
+
+    unit = CHAR
+
+
+class MaxCerIncrease(MaxWerIncrease):
+    """As :class:`MaxWerIncrease`, of utterances that are counted in characters."""
+
+    unit = CHAR
+
+
 @dataclass(frozen=True)
 class Promise(Target):
     """The riskiest threshold of a path for which a WER increase of at most ``epsilon`` can be promised.
 
-    The promise: on further utterances from the same source, WER is at most ``epsilon`` points above the last exit's.
+    The promise: on further utterances from the same source, WER is at most ``epsilon`` points above the last exit's; of
+    utterances that are counted in characters, it is the CER.
     It is broken for at most a share ``delta`` of all calibration sets. See :mod:`speechbrain_ee.calibration.risk`.
 
     Arguments
     ---------
     epsilon : float
-        Points of WER, above 0.
+        Points of WER or CER, above 0.
     delta : float
         Allowed probability of a broken promise, in (0, 1).
     same_speakers : bool
@@ -134,7 +166,7 @@ class Promise(Target):
 
     def __post_init__(self):
         if not self.epsilon > 0:
-            raise ValueError(f"promise is {self.epsilon}: give points of WER above 0")
+            raise ValueError(f"promise is {self.epsilon}: give points of the error rate above 0")
         if not 0 < self.delta < 1:
             raise ValueError(f"delta is {self.delta}: give a probability above 0 and below 1")
 
@@ -147,8 +179,10 @@ class Promise(Target):
         halved = isinstance(policy, LearnedThreshold)
         units = sampling_units(utterances, self.delta, same_speakers=self.same_speakers, halved=halved)
         losses, by_speaker = PathLosses.of(policy, utterances, path), units.speakers is not None
-        extra, words = (sum_by_speaker(one, units.speakers) for one in (losses.extra_errors, losses.counts.words))
-        p = p_values(LossSums.of(extra, words), epsilon=self.epsilon, by_speaker=by_speaker)
+        lengths = losses.counts.lengths
+        extra, of_units = (sum_by_speaker(one, units.speakers) for one in (losses.extra_errors, lengths))
+        unseen = unseen_loss(lengths, losses.counts.unit)
+        p = p_values(LossSums.of(extra, of_units), epsilon=self.epsilon, by_speaker=by_speaker, unseen=unseen)
         num_safe = int(furthest_safe(p, self.delta))
         record = {
             "epsilon": self.epsilon,
@@ -156,7 +190,7 @@ class Promise(Target):
             "test": TEST_NAME,
             "asymptotic": True,
             **units.record(),
-            "fewest": fewest(self.delta, self.epsilon / 100 * words.mean(), by_speaker),
+            "fewest": fewest(self.delta, self.epsilon / 100 * of_units.mean(), by_speaker, unseen),
             "steps_of_path": [num_safe, len(path)],
         }
         return _granted(policy, path, losses, num_safe, record)
@@ -166,14 +200,15 @@ class Promise(Target):
 class Average(Target):
     """The riskiest threshold of a path that costs at most ``epsilon`` points on average over calibration sets.
 
-    Conformal risk control (Angelopoulos et al., arXiv 2208.02814) of D - epsilon n, clipped to 8 words in both
-    directions and made monotone along the path, as the method requires. Weaker than :class:`Promise`: about half of
-    all calibration sets may exceed ``epsilon``. As many speakers are required as by a promise with a delta of 0.5.
+    Conformal risk control (Angelopoulos et al., arXiv 2208.02814) of D - epsilon n, clipped to 8 words (48 characters)
+    in both directions and made monotone along the path, as the method requires. Weaker than :class:`Promise`: about
+    half of all calibration sets may exceed ``epsilon``. As many speakers are required as by a promise with a delta of
+    0.5.
 
     Arguments
     ---------
     epsilon : float
-        Points of WER, above 0.
+        Points of WER or CER, above 0.
     same_speakers : bool
         See :class:`Promise`.
     """
@@ -183,7 +218,7 @@ class Average(Target):
 
     def __post_init__(self):
         if not self.epsilon > 0:
-            raise ValueError(f"average is {self.epsilon}: give points of WER above 0")
+            raise ValueError(f"average is {self.epsilon}: give points of the error rate above 0")
 
     def check(self, utterances):
         """See :meth:`Target.check`."""
@@ -194,12 +229,14 @@ class Average(Target):
         halved = isinstance(policy, LearnedThreshold)
         units = sampling_units(utterances, AVERAGE_DELTA, same_speakers=self.same_speakers, halved=halved)
         losses = PathLosses.of(policy, utterances, path)
-        excess = losses.extra_errors - self.epsilon / 100 * losses.counts.words[:, None]
-        monotone = np.maximum.accumulate(np.clip(excess, -PSEUDO_WORDS, PSEUDO_WORDS), axis=1)
+        unit = losses.counts.unit
+        bound = PSEUDO_LOSSES[unit]
+        excess = losses.extra_errors - self.epsilon / 100 * losses.counts.lengths[:, None]
+        monotone = np.maximum.accumulate(np.clip(excess, -bound, bound), axis=1)
         of_units = sum_by_speaker(monotone, units.speakers)
-        largest = PSEUDO_WORDS * sum_by_speaker(np.ones(len(utterances)), units.speakers).max()
+        largest = bound * sum_by_speaker(np.ones(len(utterances)), units.speakers).max()
         risk = (of_units.sum(axis=0) + largest) / (len(of_units) + 1)
-        record = {"epsilon": self.epsilon, "on_average": True, "bound_words": PSEUDO_WORDS} | units.record()
+        record = {"epsilon": self.epsilon, "on_average": True, f"bound_{unit.plural}": bound} | units.record()
         return _granted(policy, path, losses, int((risk <= 0).sum()), record)
 
 
@@ -216,6 +253,8 @@ TARGETS: dict[str, type[Target]] = {
     "mean_cost": MeanCost,
     "max_wer": MaxWer,
     "max_wer_increase": MaxWerIncrease,
+    "max_cer": MaxCer,
+    "max_cer_increase": MaxCerIncrease,
     "promise": Promise,
     "average": Average,
 }

@@ -25,14 +25,14 @@ def calibrate(
         float | None,
         typer.Option(
             help="Target: maximum WER increase over full depth, in points, promised for new utterances of the same "
-            "kind."
+            "kind. CER if the set was evaluated with --error-unit char, or the model trained so."
         ),
     ] = None,
     average: Annotated[
         float | None,
         typer.Option(
             help="Target: maximum WER increase over full depth, in points, on new utterances, averaged over many "
-            "calibration sets of the same kind. A single calibration may exceed it."
+            "calibration sets of the same kind. A single calibration may exceed it. WER or CER as for --promise."
         ),
     ] = None,
     max_wer_increase: Annotated[
@@ -43,6 +43,13 @@ def calibrate(
     ] = None,
     max_wer: Annotated[
         float | None, typer.Option(help="Target: maximum WER in percent on the calibration set; no promise.")
+    ] = None,
+    max_cer_increase: Annotated[
+        float | None,
+        typer.Option(help="As --max-wer-increase, for a set whose errors are counted in characters."),
+    ] = None,
+    max_cer: Annotated[
+        float | None, typer.Option(help="As --max-wer, for a set whose errors are counted in characters.")
     ] = None,
     mean_cost: Annotated[
         float | None,
@@ -65,9 +72,9 @@ def calibrate(
 ) -> None:
     """Choose the exit threshold of a model.
 
-    Give one target: --promise, --average, --max-wer-increase, --max-wer or --mean-cost. The threshold is chosen with
-    the cached scores in RUN/eval/SET/utterances.jsonl. The command prints the result on this set, and the promise if
-    there is one, and writes calibration.json.
+    Give one target: --promise, --average, --max-wer-increase, --max-wer (or --max-cer-increase, --max-cer) or
+    --mean-cost. The threshold is chosen with the cached scores in RUN/eval/SET/utterances.jsonl. The command prints the
+    result on this set, and the promise if there is one, and writes calibration.json.
     """
     prepare_process()
     from ee_runtime.calibration.file import CALIBRATION_FILE, write_calibration
@@ -75,7 +82,7 @@ def calibrate(
     from ee_runtime.decoders.make import greedy_class
     from ee_runtime.export_folder import read_export
     from speechbrain_ee.calibration.attempts import record_attempt
-    from speechbrain_ee.calibration.checks import check_evaluated
+    from speechbrain_ee.calibration.checks import check_evaluated, evaluated_unit
     from speechbrain_ee.calibration.choose import calibrate as choose
     from speechbrain_ee.inference.open_model import is_export
     from speechbrain_ee.inference.source import ModelSource
@@ -85,7 +92,7 @@ def calibrate(
 
     run = evaluated_folder(model, revision)
     targets = {"promise": promise, "average": average, "max_wer_increase": max_wer_increase}
-    targets |= {"max_wer": max_wer, "mean_cost": mean_cost}
+    targets |= {"max_wer": max_wer, "max_cer_increase": max_cer_increase, "max_cer": max_cer, "mean_cost": mean_cost}
     given = {name: value for name, value in targets.items() if value is not None}
     if len(given) != 1:
         raise typer.BadParameter(f"give one of {', '.join('--' + name.replace('_', '-') for name in targets)}")
@@ -98,7 +105,7 @@ def calibrate(
             raise typer.BadParameter("--same-speakers requires --promise or --average")
         given["same_speakers"] = True
     folder = run / "eval" / on
-    utterances = read_utterances(folder / "utterances.jsonl")
+    utterances = read_utterances(folder / "utterances.jsonl", evaluated_unit(folder))
     if is_export(run):
         export = read_export(run)
         identity, decoding = export.model, greedy_class(export.attention is not None).name

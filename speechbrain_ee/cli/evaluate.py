@@ -18,6 +18,7 @@ from speechbrain_ee.cli.options import (
     LMWeightOption,
     RevisionOption,
     ThreadsOption,
+    Unit,
     WordBonusOption,
     device_options,
     results_folder,
@@ -30,7 +31,8 @@ def evaluate(
     manifest: Annotated[
         list[Path],
         typer.Option(
-            help="Test manifest: JSON lines, SpeechBrain CSV or JSON. Give the option once for each manifest."
+            help="Test manifest: JSON lines, SpeechBrain CSV or JSON, or lhotse cuts. Give the option once for each "
+            "manifest."
         ),
     ],
     data_root: Annotated[
@@ -47,6 +49,13 @@ def evaluate(
             "Hub. NAME is the file name of the manifest without its "
             "ending. If the decoding is not greedy, NAME ends in -beam, -lexicon, -rescore or -ctc. With --lm, -lm "
             "follows."
+        ),
+    ] = None,
+    error_unit: Annotated[
+        Unit | None,
+        typer.Option(
+            help="What oracle, policies and intervals count errors in: word for WER, char for CER. "
+            "Default: the error_unit that the model was trained with."
         ),
     ] = None,
     decoding: DecodingOption = Decoding.greedy,
@@ -67,17 +76,18 @@ def evaluate(
     """
     prepare_process(threads)
     from ee_runtime.policies import FixedExit
+    from ee_runtime.text.error_units import error_unit as unit_by_name
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
-    from speechbrain_ee.corpora.manifest import read_manifest
+    from speechbrain_ee.corpora.manifest import manifest_name, read_manifest
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
-    from speechbrain_ee.evaluation.tables import exits_table, missing_line
+    from speechbrain_ee.evaluation.tables import exits_table, missing_line, set_size
     from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
         raise typer.BadParameter("--out takes the results of one manifest: leave it out, or give one --manifest")
-    stems = [path.stem for path in manifest]
+    stems = [manifest_name(path) for path in manifest]
     if len(set(stems)) < len(stems):
         raise typer.BadParameter(
             f"manifests {', '.join(stems)}: results are named by the stem, so give each manifest its own name"
@@ -102,22 +112,23 @@ def evaluate(
         run_opts=device_options(device),
         threads=threads,
     )
+    unit = asr.error_unit if error_unit is None else unit_by_name(error_unit.value)
     failed = False
-    for path, utterances in zip(manifest, test_sets, strict=True):
+    for stem, utterances in zip(stems, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
-        folder = out or results_folder(model, revision) / "eval" / (path.stem + suffix)
+        folder = out or results_folder(model, revision) / "eval" / (stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+            exits = run_evaluation(asr, utterances, folder, test_set=stem, error_unit=unit)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None
-        print(f"{path.stem}: {exits['num_utterances']} utterances, {exits['num_words']} words, {asr.decoder.name}")
+        print(f"{stem}: {set_size(exits)}, {asr.decoder.name}")
         print(exits_table(exits))
-        warnings = [unwritable_warning(utterances, asr.tokenizer)]
+        warnings = [unwritable_warning(utterances, asr.tokenizer, unit)]
         if asr.calibration:
             warnings.append(shift_warning(asr.calibration, read_utterances(folder / "utterances.jsonl")))
         for warning in filter(None, warnings):
-            print(f"warning: {path.stem}: {warning}", file=sys.stderr)
+            print(f"warning: {stem}: {warning}", file=sys.stderr)
         print(f"{folder}: tables, plot and hypotheses", file=sys.stderr)
         if exits.get("missing"):
             print_error(PROGRAM, ValueError(missing_line(exits, folder)))

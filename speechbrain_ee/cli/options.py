@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ee_runtime.text.error_units import UNITS
 from speechbrain_ee.decoders.names import DECODINGS
 from speechbrain_ee.hub_download import check_no_revision, may_be_on_hub
 
@@ -36,6 +37,7 @@ RuntimeOption = Annotated[
     Runtime | None, typer.Option(help="What runs the model; default: onnx for an export, else torch.")
 ]
 
+Unit = Enum("Unit", {name: name for name in UNITS}, type=str)
 Decoding = Enum("Decoding", {name: name for name in DECODINGS}, type=str)
 
 BeamSizeOption = Annotated[

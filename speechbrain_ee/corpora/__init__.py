@@ -8,5 +8,7 @@
 * ``dataset``: waveforms, tokens and texts of utterances;
 * ``batching``: batches of utterances of similar length;
 * ``loader``: data loaders that resume exactly;
+* ``preparation``: what the preparation scripts of the recipes have in common;
+* ``librispeech``: reads LibriSpeech and mini LibriSpeech;
 * ``synthetic/``: the synthetic default corpus.
 """

@@ -113,7 +113,7 @@ class AddNoise:
         self.colours = tuple(colours)
         self.sample_rate = sample_rate
         noises = [] if noise_manifest is None else read_manifest(noise_manifest, data_root=data_root)
-        self._noise_files = [noise.audio_filepath for noise in noises]
+        self._noise_files = [(noise.audio_filepath, noise.excerpt) for noise in noises]
 
     def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Waveform (samples,) -> (samples,)."""
@@ -127,8 +127,8 @@ class AddNoise:
 
     def _noise(self, num_samples: int, generator: torch.Generator) -> torch.Tensor:
         if self._noise_files:
-            path = self._noise_files[_choose(len(self._noise_files), generator)]
-            return _excerpt(load_audio(path, self.sample_rate), num_samples, generator)
+            path, part = self._noise_files[_choose(len(self._noise_files), generator)]
+            return _excerpt(load_audio(path, self.sample_rate, excerpt=part), num_samples, generator)
         colour = self.colours[_choose(len(self.colours), generator)]
         return coloured_noise(num_samples, NOISE_EXPONENTS[colour], generator)
 

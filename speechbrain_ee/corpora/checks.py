@@ -4,18 +4,18 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from unicodedata import normalize
 
 from speechbrain.utils.logger import get_logger
 
 from ee_runtime.text.ctc_paths import ctc_frames_needed
+from ee_runtime.text.error_units import WORD, ErrorUnit
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.text.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
 MAX_SHOWN = 40  # characters in a warning
+MAX_UNWRITABLE = 0.1  # share of the characters of a development set; more is a mistake in the texts
 
 
 def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> None:
@@ -42,16 +42,63 @@ def check_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> Non
     unknown = {utt.id: tokenizer.unknown_characters(utt.text) for utt in utterances}
     bad_ids = [name for name, characters in unknown.items() if characters]
     if bad_ids:
-        characters = "".join(sorted(set().union(*unknown.values())))
+        found = sorted(set().union(*unknown.values()))
+        more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+        characters = "".join(found[:MAX_SHOWN])
         raise ValueError(
             f"{len(bad_ids)} of {len(utterances)} texts have characters that the tokenizer does not know: "
-            f"{characters!r} (first: {bad_ids[0]}); clean the texts, or train the tokenizer on texts that have these "
-            "characters"
+            f"{characters!r}{more} (first: {bad_ids[0]}); clean the texts, or train the tokenizer on texts that have "
+            "these characters"
         )
 
 
-def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
-    """Describe the characters of the references that the model cannot write; their words are errors at every exit.
+def check_dev_alphabet(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> str | None:
+    """Check that the tokenizer can encode nearly all characters of a development set.
+
+    In a language with thousands of characters, a few of them are hardly avoidable: they count as errors. Many of them
+    show that the texts were prepared in another way than the training texts.
+
+    Arguments
+    ---------
+    utterances : Sequence[Utterance]
+        The development set.
+    tokenizer : Tokenizer
+        The tokenizer.
+
+    Returns
+    -------
+    str | None
+        A warning; None if the tokenizer knows all characters.
+
+    Raises
+    ------
+    ValueError
+        If more than a tenth of the characters is unknown.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "char.model"
+    >>> tokenizer = Tokenizer.train(["the cat"], path=path, model_type="char")
+    >>> check_dev_alphabet([Utterance("a", path, 1.0, "the hat that chatted")], tokenizer)
+    "1 of 17 characters of the texts are unknown to the tokenizer ('d'): they count as errors"
+    """
+    counts = Counter(character for one in utterances for character in "".join(one.text.split()))
+    unknown = tokenizer.unknown_characters("".join(counts))
+    num_unknown, total = sum(counts[character] for character in unknown), sum(counts.values())
+    if num_unknown > MAX_UNWRITABLE * total:
+        check_alphabet(utterances, tokenizer)
+    if not unknown:
+        return None
+    shown = "".join(sorted(unknown, key=lambda character: (-counts[character], character))[:MAX_SHOWN])
+    more = f" and {len(unknown) - MAX_SHOWN} more" if len(unknown) > MAX_SHOWN else ""
+    return (
+        f"{num_unknown} of {total} characters of the texts are unknown to the tokenizer ({shown!r}{more}): they count "
+        "as errors"
+    )
+
+
+def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer, unit: ErrorUnit = WORD) -> str | None:
+    """Describe the characters of the references that the model cannot write; they are errors at every exit.
 
     Arguments
     ---------
@@ -59,6 +106,8 @@ def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
         A test set.
     tokenizer : Tokenizer
         The model's tokenizer.
+    unit : ErrorUnit
+        What errors are counted in: the words that have such characters are counted, or the characters.
 
     Returns
     -------
@@ -73,17 +122,22 @@ def unwritable_warning(utterances: Sequence[Utterance], tokenizer: Tokenizer) ->
     "1 of 2 words of the references have characters that the model cannot write ('T'): ... convert them to lower case"
     """
     words = Counter(word for utterance in utterances for word in utterance.text.split())
+    counted = (
+        words if unit == WORD else Counter(character for one in utterances for character in " ".join(one.text.split()))
+    )
     affected = {word: count for word, count in words.items() if tokenizer.unknown_characters(word)}
     if not affected:
         return None
     found = Counter()
     for word, count in affected.items():
-        found.update({character: count for character in tokenizer.unknown_characters(word)})
+        found.update({letter: count * word.count(letter) for letter in tokenizer.unknown_characters(word)})
     shown = "".join(character for character, _ in found.most_common(MAX_SHOWN))
     more = f" and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+    written = "have characters that the model cannot write" if unit == WORD else "cannot be written by the model"
+    number = sum((affected if unit == WORD else found).values())
     return (
-        f"{sum(affected.values())} of {sum(words.values())} words of the references have characters that the model "
-        f"cannot write ({shown!r}{more}): each counts as an error at every exit; {_advice(affected, tokenizer)}"
+        f"{number} of {sum(counted.values())} {unit.plural} of the references {written} ({shown!r}{more}): each counts "
+        f"as an error at every exit; {_advice(affected, tokenizer)}"
     )
 
 
@@ -92,13 +146,12 @@ def _advice(words: Iterable[str], tokenizer: Tokenizer) -> str:
     changes = {
         "convert them to lower case": str.lower,
         "convert them to upper case": str.upper,
-        "normalize them to NFC": partial(normalize, "NFC"),
         "convert them to lower case and remove the punctuation": lambda word: re.sub(r"[^\w\s']|_", "", word.lower()),
     }
     for advice, change in changes.items():
         if not any(tokenizer.unknown_characters(change(word)) for word in words):
             return advice
-    return "normalize the references as the training texts"
+    return "normalize the references as the training texts, or train on texts that have these characters"
 
 
 def check_not_too_long(

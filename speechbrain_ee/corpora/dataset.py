@@ -10,6 +10,7 @@ import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
+from ee_runtime.audio import Excerpt
 from ee_runtime.threads import available_cpus
 from speechbrain_ee.corpora.augment import Augmentation
 from speechbrain_ee.corpora.manifest import Utterance
@@ -104,13 +105,14 @@ class SpeechDataset(DynamicItemDataset):
         data = {
             utterance.id: {
                 "wav": str(utterance.audio_filepath),
+                "excerpt": utterance.excerpt,
                 "duration": utterance.duration,
                 "text": utterance.text,
             }
             for utterance in utterances
         }
         super().__init__(data, output_keys=["id", "sig", "tokens", "text"])
-        self.add_dynamic_item(self._signal, takes=["id", "wav"], provides="sig")
+        self.add_dynamic_item(self._signal, takes=["id", "wav", "excerpt"], provides="sig")
         self.add_dynamic_item(self._tokens, takes=["text"], provides="tokens")
         if cache_audio:
             self._fill_cache()
@@ -120,13 +122,13 @@ class SpeechDataset(DynamicItemDataset):
         """Durations of the utterances in order, in seconds, before augmentation."""
         return [self.data[name]["duration"] for name in self.data_ids]
 
-    def _signal(self, name: str, path: str) -> torch.Tensor:
+    def _signal(self, name: str, path: str, excerpt: Excerpt | None) -> torch.Tensor:
         if self.read is not None:
             return self.read(name)
         if name in self._cache:
             waveform = self._cache[name].float() / INT16_SCALE
         else:
-            waveform = load_audio(path, self.sample_rate)
+            waveform = load_audio(path, self.sample_rate, excerpt=excerpt)
         if self.augment is None:
             return waveform
         # The seed depends on the utterance and the epoch alone, not on batches, workers or restarts.
@@ -140,7 +142,8 @@ class SpeechDataset(DynamicItemDataset):
         """Fill the cache in the main process: a worker process loses its memory at the end of an epoch."""
 
         def as_int16(name: str) -> torch.Tensor:
-            scaled = (load_audio(self.data[name]["wav"], self.sample_rate) * INT16_SCALE).round()
+            wav, excerpt = (self.data[name][key] for key in ("wav", "excerpt"))
+            scaled = (load_audio(wav, self.sample_rate, excerpt=excerpt) * INT16_SCALE).round()
             return scaled.clamp_(max=INT16_SCALE - 1).to(torch.int16)
 
         with ThreadPoolExecutor(available_cpus()) as pool:  # decoding releases the GIL

@@ -179,23 +179,15 @@ def make_loader(
     >>> batch.id, batch.sig.data.shape, batch.sig.lengths
     (['a'], torch.Size([1, 16000]), tensor([16000]))
     """
-    limits = {"max_batch_seconds": max_batch_seconds, "num_buckets": num_buckets}
-    for name, value in {**limits, "max_batch_size": max_batch_size or 1}.items():
-        if value <= 0:
-            raise ValueError(f"{name} is {value}: it must be above 0")
-    seconds = padded_seconds(dataset.durations, min_seconds)
-    sampler = BatchSampler(
-        dataset,
-        max_batch_seconds,
-        bucket_boundaries=_boundaries(seconds, num_buckets),
-        lengths_list=seconds,
-        max_batch_ex=max_batch_size,
+    sampler = make_sampler(
+        padded_seconds(dataset.durations, min_seconds),
+        max_batch_seconds=max_batch_seconds,
+        max_batch_size=max_batch_size,
+        num_buckets=num_buckets,
         shuffle=shuffle,
-        batch_ordering="random" if shuffle else "descending",
-        # The stock sampler uses seed + epoch: hashing the seed keeps the epochs of two seeds apart.
-        seed=stable_seed("batches", seed) >> 8,
+        seed=seed,
         drop_last=drop_last,
-        shard=shuffle if shard is None else shard,
+        shard=shard,
     )
     if len(sampler) == 0:
         raise ValueError(f"drop_last leaves no batch of {len(dataset)} utterances: set drop_last to False")
@@ -207,6 +199,55 @@ def make_loader(
         pin_memory=pin_memory,
         # Without this generator, every new iterator would draw from the global one.
         generator=torch.Generator().manual_seed(stable_seed("loader", 0)),
+    )
+
+
+def make_sampler(
+    seconds: Sequence[float],
+    *,
+    max_batch_seconds: float,
+    max_batch_size: int | None,
+    num_buckets: int,
+    shuffle: bool,
+    seed: int = 0,
+    drop_last: bool = False,
+    shard: bool | None = None,
+) -> BatchSampler:
+    """Make the sampler of :func:`make_loader`, whose length is known without reading audio.
+
+    Arguments
+    ---------
+    seconds : Sequence[float]
+        Length of each utterance, see :func:`~speechbrain_ee.corpora.batching.padded_seconds`.
+    max_batch_seconds, max_batch_size, num_buckets, shuffle, seed, drop_last, shard
+        See :func:`make_loader`.
+
+    Returns
+    -------
+    BatchSampler
+        Its length is the number of batches of an epoch in this process.
+
+    Example
+    -------
+    >>> len(make_sampler([1.0, 1.0, 3.0], max_batch_seconds=3, max_batch_size=None, num_buckets=2, shuffle=True))
+    2
+    """
+    limits = {"max_batch_seconds": max_batch_seconds, "num_buckets": num_buckets}
+    for name, value in {**limits, "max_batch_size": max_batch_size or 1}.items():
+        if value <= 0:
+            raise ValueError(f"{name} is {value}: it must be above 0")
+    return BatchSampler(
+        range(len(seconds)),
+        max_batch_seconds,
+        bucket_boundaries=_boundaries(seconds, num_buckets),
+        lengths_list=list(seconds),
+        max_batch_ex=max_batch_size,
+        shuffle=shuffle,
+        batch_ordering="random" if shuffle else "descending",
+        # The stock sampler uses seed + epoch: hashing the seed keeps the epochs of two seeds apart.
+        seed=stable_seed("batches", seed) >> 8,
+        drop_last=drop_last,
+        shard=shuffle if shard is None else shard,
     )
 
 

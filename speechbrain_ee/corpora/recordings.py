@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,16 @@ import torch
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from ee_runtime.audio import AudioError, audio_duration, read_blocks
+from ee_runtime.audio import AudioError, AudioInfo, Excerpt, audio_info, read_blocks
+from ee_runtime.audio.excerpt import ExcerptError
 from ee_runtime.files import printable
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.files import size_and_time
 
 logger = get_logger(__name__)
 
 
-def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
+def load_audio(path: str | Path, sample_rate: int = 16000, *, excerpt: Excerpt | None = None) -> torch.Tensor:
     """Read a file as one channel at one sample rate.
 
     Channels are averaged; other sample rates are resampled. Upsampling is reported once per process: it adds none of
@@ -29,6 +32,8 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
         A file in a format of :func:`ee_runtime.audio.read_blocks` (wav, flac, ogg, mp3, ...), or a pipe.
     sample_rate : int
         Sample rate of the result in Hz.
+    excerpt : Excerpt | None
+        The part or channel to read; None means all.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
     >>> load_audio(path).shape
     torch.Size([16000])
     """
-    blocks = list(read_blocks(path, sample_rate))
+    blocks = list(read_blocks(path, sample_rate, excerpt=excerpt))
     try:
         return torch.from_numpy(np.concatenate(blocks))
     except MemoryError:
@@ -58,9 +63,10 @@ def load_audio(path: str | Path, sample_rate: int = 16000) -> torch.Tensor:
 def check_durations(
     utterances: Sequence[Utterance], *, tolerance_s: float = 0.1, progress: bool = True
 ) -> list[Utterance]:
-    """Replace the durations of a manifest by those of the files.
+    """Replace the durations of a manifest by those of the files, and check that the files have the parts.
 
-    Batches are made from durations: a wrong one would silently cost memory or time.
+    The times of a part are rounded to samples. Batches are made from durations: a wrong one would silently cost memory
+    or time.
 
     Arguments
     ---------
@@ -74,12 +80,12 @@ def check_durations(
     Returns
     -------
     list[Utterance]
-        The same utterances with the durations of the files.
+        The same utterances with the durations of the files or parts.
 
     Raises
     ------
     AudioError
-        If any file is missing, corrupt or empty; the message counts them and names the first.
+        If any file is missing, corrupt or empty, or has no such part; the message counts them and names the first.
 
     Example
     -------
@@ -90,16 +96,17 @@ def check_durations(
     1.5
     """
     checked, wrong, broken = [], [], []
+    info = cache(audio_info)
     bar = tqdm(utterances, desc="audio headers", delay=2, disable=not progress, leave=False)
     for utterance in bar:
         try:
-            seconds = audio_duration(utterance.audio_filepath)
+            found = _with_times(utterance, info(utterance.audio_filepath))
         except AudioError as error:
             broken.append((utterance, error))
             continue
-        if abs(seconds - utterance.duration) > tolerance_s:
-            wrong.append((utterance, seconds))
-        checked.append(replace(utterance, duration=seconds))
+        if abs(found.duration - utterance.duration) > tolerance_s:
+            wrong.append((utterance, found.duration))
+        checked.append(found)
     if broken:
         raise AudioError(
             f"{len(broken)} of {len(utterances)} utterances have no usable audio (first: {broken[0][0].id}: "
@@ -113,3 +120,33 @@ def check_durations(
             *(len(wrong), len(utterances), first.id, first.duration, seconds),
         )
     return checked
+
+
+def _with_times(utterance: Utterance, info: AudioInfo) -> Utterance:
+    """Return an utterance with its duration and, if it is a part, its offset, both in whole samples of its file."""
+    excerpt = utterance.excerpt
+    if excerpt is None:
+        return replace(utterance, duration=info.seconds)
+    try:
+        excerpt.check_channel(info.channels)
+        start, stop = excerpt.samples(info.rate, info.frames)
+    except ExcerptError as error:
+        raise AudioError(f"audio {printable(utterance.audio_filepath)} {error}") from None
+    offset = None if utterance.offset is None else start / info.rate
+    return replace(utterance, offset=offset, duration=(stop - start) / info.rate)
+
+
+def source_facts(utterance: Utterance) -> list[int | float | None]:
+    """Return facts of an utterance's audio that change when it is replaced: the file's, and those of the part.
+
+    Example
+    -------
+    >>> source_facts(Utterance("a", Path("no such file"), 1.5, "the cat", offset=2.0))
+    [-1, -1, 2.0, 1.5, None]
+    """
+    facts = size_and_time(utterance.audio_filepath)
+    excerpt = utterance.excerpt
+    if excerpt is None:
+        return facts
+    times = [None if one is None else round(one, 6) for one in (excerpt.offset, excerpt.duration)]
+    return [*facts, *times, excerpt.channel]

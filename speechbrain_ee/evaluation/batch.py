@@ -10,12 +10,16 @@ from ee_runtime.backend import ExitOutput
 from ee_runtime.policies.scores import COMPUTED
 from ee_runtime.transcriber import CHUNKS_AT_ONCE, Transcriber
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.text.metrics import word_errors
+from speechbrain_ee.text.metrics import char_errors, num_chars, word_errors
 
 
 def evaluate_batch(model: Transcriber, batch: Sequence[Utterance]) -> list[dict]:
     """Return lines of ``utterances.jsonl`` for one batch; long recordings are cut like in ``transcribe_file``."""
-    parts = ((row, part) for row, one in enumerate(batch) for part in model.read_parts(one.audio_filepath))
+    parts = (
+        (row, part)
+        for row, one in enumerate(batch)
+        for part in model.read_parts(one.audio_filepath, excerpt=one.excerpt)
+    )
     exits_of_parts: list[list[list[dict]]] = [[] for _ in batch]
     step = max(len(batch), CHUNKS_AT_ONCE)
     while together := list(islice(parts, step)):
@@ -88,10 +92,13 @@ def _line(model: Transcriber, utterance: Utterance, parts: Sequence[Sequence[dic
     return {
         "id": utterance.id,
         "audio_filepath": str(utterance.audio_filepath),
+        **({} if utterance.offset is None else {"offset": utterance.offset}),
+        **({} if utterance.channel is None else {"channel": utterance.channel}),
         "speaker": utterance.speaker,
         "duration": utterance.duration,
         "reference": utterance.text,
         "num_words": len(utterance.text.split()),
+        "num_chars": num_chars(utterance.text),
         **({"parts": len(parts)} if len(parts) > 1 else {}),  # each part stops by itself when transcribed
         "exits": [
             _exit_of_line(layer, one, utterance.text) for layer, one in zip(model.exit_layers, exits, strict=True)
@@ -99,17 +106,21 @@ def _line(model: Transcriber, utterance: Utterance, parts: Sequence[Sequence[dic
     }
 
 
+def _errors(reference: str, hypothesis: str) -> dict:
+    return {"errors": word_errors(reference, hypothesis), "char_errors": char_errors(reference, hypothesis)}
+
+
 def _exit_of_line(layer: int, one: dict, reference: str) -> dict:
     exit = {
         "layer": layer,
         "hypothesis": one["hypothesis"],
-        "errors": word_errors(reference, one["hypothesis"]),
+        **_errors(reference, one["hypothesis"]),
         "scores": one["scores"],
         "macs": one["macs"],
         "static_macs": one["static_macs"],
         "word_confidence": one["word_confidence"],
     }
     if one["ctc_hypothesis"] is not None:  # the text is from an attention decoder
-        ctc = {"hypothesis": one["ctc_hypothesis"], "errors": word_errors(reference, one["ctc_hypothesis"])}
+        ctc = {"hypothesis": one["ctc_hypothesis"], **_errors(reference, one["ctc_hypothesis"])}
         exit |= {"decoder_macs": one["decoder_macs"], "ctc": ctc}
     return exit

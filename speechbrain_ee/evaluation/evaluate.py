@@ -11,6 +11,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from ee_runtime.errors import one_line
+from ee_runtime.text.error_units import ErrorUnit, counted_in
 from ee_runtime.transcriber import Transcriber
 from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
@@ -36,6 +37,7 @@ def evaluate(
     out_dir: str | Path,
     *,
     test_set: str,
+    error_unit: ErrorUnit | None = None,
     batch_seconds: float = 100.0,
     rtf_seconds: float = 20.0,
 ) -> dict:
@@ -56,6 +58,8 @@ def evaluate(
         Folder for ``utterances.jsonl``, ``exits.json``, ``exits.csv``, ``exits.png`` and ``policies.json``.
     test_set : str
         Name of the test set.
+    error_unit : ErrorUnit, optional
+        What to count errors in; None means that of the model.
     batch_seconds : float
         Seconds of audio in a batch, padding included.
     rtf_seconds : float
@@ -88,7 +92,7 @@ def evaluate(
         rtf = real_time_factors(asr, evaluated, seconds=rtf_seconds) if rtf_seconds else None
         exits = write_exits(
             out_dir,
-            ordered,
+            counted_in(ordered, error_unit or asr.error_unit),
             test_set=test_set,
             decoding=asr.decoder.name,
             params=asr.exit_parameters(),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from speechbrain_ee.files import size_and_time
+from speechbrain_ee.corpora.recordings import source_facts
 from speechbrain_ee.replay.utterances import json_line, parse_line
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _facts(utterance: Utterance) -> dict:
         "speaker": utterance.speaker,
         "duration": utterance.duration,
         "reference": utterance.text,
-        "file": size_and_time(utterance.audio_filepath),
+        "file": source_facts(utterance),
     }
 
 

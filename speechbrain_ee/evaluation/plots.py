@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plot word error rate against cost: ``exits.png``."""
+"""Plot the error rate against cost: ``exits.png``."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+
+from ee_runtime.text.error_units import ErrorUnit, unit_of
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish.
 _CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -37,37 +39,37 @@ def draw_exits(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows, oracle = exits["exits"], exits["oracle"]
+    rows, oracle, unit = exits["exits"], exits["oracle"], unit_of(exits)
     cost = "macs_per_s" if rows[-1]["macs_per_s"] else "layer"
     full = rows[-1][cost] / 100.0
     figure = Figure(figsize=(7.2, 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw_static(axes, [row[cost] / full for row in rows], rows)
+    _draw_static(axes, [row[cost] / full for row in rows], rows, unit)
     key = "macs_per_s" if cost == "macs_per_s" else "mean_layer"
     shown = [(name, curves[name]) for name in _PLOTTED if name in (curves or {})]
     for color, (name, entries) in zip(_CURVE_COLORS, shown, strict=False):
-        points = [(entry[key] / full, entry["wer"]) for entry in entries]
+        points = [(entry[key] / full, entry[unit.key]) for entry in entries]
         axes.plot(*zip(*points, strict=True), color=color, lw=1.8, label=name, zorder=3)
     oracle_cost = oracle_macs_per_s if cost == "macs_per_s" else oracle["mean_layer"]
     if oracle_cost is not None:
-        axes.plot(oracle_cost / full, oracle["wer"], "*", ms=13, color="black", label="oracle", zorder=5)
+        axes.plot(oracle_cost / full, oracle[unit.key], "*", ms=13, color="black", label="oracle", zorder=5)
     _label_axes(axes, exits, of="MACs" if cost == "macs_per_s" else "layers")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
+def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping], unit: ErrorUnit) -> None:
     from matplotlib.patheffects import withStroke
 
-    wers = [row["wer"] for row in rows]
+    rates, intervals = [row[unit.key] for row in rows], [row[f"{unit.key}_ci95"] for row in rows]
     # The percentile interval of a skewed sample may not contain the estimate.
-    below = [max(0.0, row["wer"] - row["wer_ci95"][0]) for row in rows]
-    above = [max(0.0, row["wer_ci95"][1] - row["wer"]) for row in rows]
+    below = [max(0.0, rate - low) for rate, (low, _) in zip(rates, intervals, strict=True)]
+    above = [max(0.0, high - rate) for rate, (_, high) in zip(rates, intervals, strict=True)]
     axes.errorbar(
         costs,
-        wers,
+        rates,
         yerr=[below, above],
         fmt="o--",
         color="0.35",
@@ -77,10 +79,10 @@ def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
         label="static exits (95 %)",
         zorder=4,
     )
-    for cost, row in zip(costs, rows, strict=True):
+    for cost, row, (_, high) in zip(costs, rows, intervals, strict=True):
         axes.annotate(
             f"layer {row['layer']}",
-            (cost, row["wer_ci95"][1]),
+            (cost, high),
             xytext=(4, 2),
             textcoords="offset points",
             fontsize=8,
@@ -93,8 +95,9 @@ def _draw_static(axes, costs: Sequence[float], rows: Sequence[Mapping]) -> None:
 def _label_axes(axes, exits: Mapping, *, of: str) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
-    wers = [row["wer"] for row in exits["exits"]]
-    if min(wers) > 0 and max(wers) > 4 * min(wers):
+    unit = unit_of(exits)
+    rates = [row[unit.key] for row in exits["exits"]]
+    if min(rates) > 0 and max(rates) > 4 * min(rates):
         # A log scale shows differences of tenths at deep exits and of tens at shallow ones.
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
@@ -104,7 +107,7 @@ def _label_axes(axes, exits: Mapping, *, of: str) -> None:
         axes.set_ylim(bottom=0)
     axes.set_xlim(0, 109)
     axes.set_xlabel(f"share of the full encoder's {of} (%)")
-    axes.set_ylabel("word error rate (%)")
+    axes.set_ylabel(f"{unit.singular} error rate (%)")
     axes.set_title(
         f"{exits['test_set']}: {exits['num_utterances']} utterances, {exits['decoding']}",
         fontsize=11,

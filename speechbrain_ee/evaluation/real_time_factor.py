@@ -3,7 +3,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -41,9 +40,7 @@ def real_time_factors(asr: Transcriber, utterances: Sequence[Utterance], *, seco
     for utterance in utterances:
         if missing <= 0:
             break
-        waveforms += cut_at_pauses(
-            _beginning(utterance.audio_filepath, rate, missing), rate, max_seconds=asr.max_part_s
-        )
+        waveforms += cut_at_pauses(_beginning(utterance, rate, missing), rate, max_seconds=asr.max_part_s)
         missing = round(seconds * rate) - sum(map(len, waveforms))
     total = sum(map(len, waveforms)) / rate
     with asr.on_one_thread() as model:
@@ -58,10 +55,10 @@ def real_time_factors(asr: Transcriber, utterances: Sequence[Utterance], *, seco
         return {"rtf": [value / total for value in best], "machine": machine() | {"device": device}}
 
 
-def _beginning(path: Path, rate: int, num_samples: int) -> np.ndarray:
-    """Read the first samples of a recording."""
+def _beginning(utterance: Utterance, rate: int, num_samples: int) -> np.ndarray:
+    """Read the first samples of an utterance."""
     blocks, found = [], 0
-    for block in read_blocks(path, rate):
+    for block in read_blocks(utterance.audio_filepath, rate, excerpt=utterance.excerpt):
         blocks.append(block)
         found += len(block)
         if found >= num_samples:

@@ -12,7 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit, counted_in, unit_of, unit_of_lines
 from speechbrain_ee.evaluation.plots import draw_exits
 from speechbrain_ee.replay import available_scores, replay, sweeps
 from speechbrain_ee.text import metrics
@@ -40,7 +43,7 @@ def write_exits(
     out_dir : str or Path
         Folder of this test set; created if missing.
     utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
+        Lines of ``utterances.jsonl``; the unit in which they are counted is that of the oracle and the policies.
     test_set : str
         Name of the test set.
     decoding : str
@@ -66,18 +69,31 @@ def write_exits(
     ValueError
         If there are no utterances or reference words, or ``params`` or ``rtf`` lack an exit.
     """
-    counts = replay.ExitCounts.of(utterances)
+    counts, unit = replay.ExitCounts.of(utterances), unit_of_lines(utterances)
+    words, chars = counted_in(utterances, WORD), metrics.counted_in_characters(utterances)
     _check_per_exit("params", params, counts.exit_layers)
     _check_per_exit("rtf", rtf, counts.exit_layers)
     durations = [u.get("duration") for u in utterances]
     exits = {
         "test_set": test_set,
         "decoding": decoding,
+        "error_unit": unit.name,
         "num_utterances": len(utterances),
-        "num_words": int(counts.words.sum()),
+        "num_words": sum(one["num_words"] for one in words),
+        **({} if chars is None else {"num_chars": sum(one["num_chars"] for one in chars)}),
         "duration_s": None if None in durations else sum(durations),
-        "exits": [_exit_row(utterances, counts, index, params, rtf) for index in range(len(counts.exit_layers))],
-        "oracle": replay.oracle(utterances),
+        "exits": [
+            {
+                "layer": layer,
+                **_rates(words, WORD, index, with_interval=True),
+                **_rates(chars, CHAR, index, with_interval=unit == CHAR),
+                "params": None if params is None else int(params[index]),
+                "macs_per_s": _static_rate(counts, index),
+                "rtf": None if rtf is None else rtf[index],
+            }
+            for index, layer in enumerate(counts.exit_layers)
+        ],
+        "oracle": _oracle(utterances, words),
     }
     if rtf_machine is not None:
         exits["machine"] = dict(rtf_machine)
@@ -89,7 +105,7 @@ def write_exits(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_whole(out_dir / "policies.json", json_bytes(curves))
-    write_whole(out_dir / "exits.csv", _csv(exits["exits"]))
+    write_whole(out_dir / "exits.csv", _csv(exits["exits"], unit))
     oracle = replay.oracle_result(utterances)
     write_whole(out_dir / "exits.png", draw_exits(exits, curves, oracle_macs_per_s=oracle.macs_per_s))
     write_whole(out_dir / "exits.json", json_bytes(exits))  # last: if it exists, the other files do
@@ -102,7 +118,7 @@ def exits_table(exits: Mapping) -> str:
     Arguments
     ---------
     exits : mapping
-        Contents of ``exits.json``.
+        Contents of ``exits.json``. The interval is that of the rate whose unit they name.
 
     Returns
     -------
@@ -124,13 +140,27 @@ def exits_table(exits: Mapping) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        # Right-aligned, except the column of WER and interval, whose WERs have a fixed width.
+        # Right-aligned, except the column of error rate and interval, whose rates have a fixed width.
         aligned = [
-            cell.ljust(width) if column == _WER_COLUMN else cell.rjust(width)
+            cell.ljust(width) if column == _RATE_COLUMN else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(aligned))
     return "\n".join([*lines, *_footer(exits)])
+
+
+def set_size(exits: Mapping) -> str:
+    """Return the numbers of utterances and of words or characters of a test set.
+
+    Example
+    -------
+    >>> set_size({"num_utterances": 2, "num_words": 7})
+    '2 utterances, 7 words'
+    >>> set_size({"num_utterances": 2, "num_chars": 9, "error_unit": "char"})
+    '2 utterances, 9 characters'
+    """
+    unit = unit_of(exits)
+    return f"{exits['num_utterances']} utterances, {exits[unit.length]} {unit.plural}"
 
 
 def missing_line(exits: Mapping, folder: str | Path) -> str:
@@ -169,37 +199,36 @@ def exits_markdown(exits: Mapping) -> str:
     return table + "\n\n" + "; ".join(_footer(exits)) + "\n"
 
 
-_WER_COLUMN = 3
+_RATE_COLUMN = 3  # with its interval
 _CSV_FIELDS = ("layer", "wer", "wer_low", "wer_high", "cer", "params", "macs_per_s", "rtf")
+_CSV_FIELDS_OF_CHAR = ("layer", "cer", "cer_low", "cer_high", "wer", "params", "macs_per_s", "rtf")
 
 
-def _exit_row(
-    utterances: Sequence[Mapping],
-    counts: replay.ExitCounts,
-    index: int,
-    params: Sequence[int] | None,
-    rtf: Sequence[float] | None,
-) -> dict:
-    errors, words = counts.errors[:, index], counts.words
-    speakers = [u.get("speaker") for u in utterances]
-    return {
-        "layer": counts.exit_layers[index],
-        "wer": metrics.wer(errors, words),
-        "wer_ci95": bootstrap_ci95(errors, words, speakers).tolist(),
-        **_wer_ctc(utterances, index, words),
-        "cer": _cer(utterances, index),
-        "params": None if params is None else int(params[index]),
-        "macs_per_s": _static_rate(counts, index),
-        "rtf": None if rtf is None else rtf[index],
-    }
+def _rates(lines: Sequence[Mapping] | None, unit: ErrorUnit, index: int, *, with_interval: bool) -> dict:
+    """Return the error rate of one exit and its interval; ``wer_ctc`` or ``cer_ctc`` if texts are from attention.
+
+    The rate is None without lines: the texts to count characters in are missing.
+    """
+    if lines is None:
+        return {unit.key: None}
+    counts = replay.ExitCounts.of(lines)
+    errors, found = counts.errors[:, index], {}
+    found[unit.key] = metrics.wer(errors, counts.lengths)
+    if with_interval:
+        speakers = [one.get("speaker") for one in lines]
+        found[f"{unit.key}_ci95"] = bootstrap_ci95(errors, counts.lengths, speakers).tolist()
+    ctc = [one["exits"][index].get("ctc") for one in lines]
+    if with_interval and all(one is not None and unit.errors in one for one in ctc):
+        found[f"{unit.key}_ctc"] = metrics.wer([sum(one[unit.errors].values()) for one in ctc], counts.lengths)
+    return found
 
 
-def _wer_ctc(utterances: Sequence[Mapping], index: int, words: Sequence[int]) -> dict:
-    """Return the WER of the CTC head's best path if the texts are from an attention decoder."""
-    ctc = [u["exits"][index].get("ctc") for u in utterances]
-    if None in ctc:
-        return {}
-    return {"wer_ctc": metrics.wer([sum(one["errors"].values()) for one in ctc], words)}
+def _oracle(utterances: Sequence[Mapping], words: Sequence[Mapping]) -> dict:
+    """Return the oracle; if it counts characters, also its WER at the exits that it takes."""
+    taken = replay.oracle_result(utterances).exit_indices
+    counts = replay.ExitCounts.of(words)
+    errors = counts.errors[np.arange(len(taken)), taken]
+    return {"wer": metrics.wer(errors, counts.lengths)} | replay.oracle(utterances)
 
 
 def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
@@ -208,30 +237,28 @@ def _static_rate(counts: replay.ExitCounts, index: int) -> float | None:
     return float(counts.static_macs[:, index].sum() / counts.seconds)
 
 
-def _cer(utterances: Sequence[Mapping], index: int) -> float | None:
-    """Return the character error rate of one exit in percent; None if a text is missing."""
-    pairs = [(u.get("reference"), u["exits"][index].get("hypothesis")) for u in utterances]
-    if any(None in pair for pair in pairs):
-        return None
-    errors = [sum(metrics.char_errors(*pair).values()) for pair in pairs]
-    return metrics.wer(errors, [metrics.num_chars(reference) for reference, _ in pairs])
+def _units(exits: Mapping) -> tuple[ErrorUnit, ErrorUnit]:
+    """Return the unit of the table, and the other one."""
+    unit = unit_of(exits)
+    return unit, CHAR if unit == WORD else WORD
 
 
 def _header(exits: Mapping) -> list[str]:
-    ctc = ["CTC WER %"] if "wer_ctc" in exits["exits"][-1] else []
-    return ["exit", "layer", "MACs %", " WER % [95 %]", *ctc, "CER %", "RTF"]
+    unit, other = _units(exits)
+    ctc = [f"CTC {unit.rate} %"] if f"{unit.key}_ctc" in exits["exits"][-1] else []
+    return ["exit", "layer", "MACs %", f" {unit.rate} % [95 %]", *ctc, f"{other.rate} %", "RTF"]
 
 
 def _cells(exits: Mapping) -> list[list[str]]:
-    full = exits["exits"][-1]["macs_per_s"]
+    full, (unit, other) = exits["exits"][-1]["macs_per_s"], _units(exits)
     return [
         [
             str(index),
             str(row["layer"]),
             f"{100 * row['macs_per_s'] / full:.1f}" if full else NOT_MEASURED,
-            "{:6.2f} [{:.2f}, {:.2f}]".format(row["wer"], *row["wer_ci95"]),
-            *([f"{row['wer_ctc']:.2f}"] if "wer_ctc" in row else []),
-            NOT_MEASURED if row["cer"] is None else f"{row['cer']:.2f}",
+            "{:6.2f} [{:.2f}, {:.2f}]".format(row[unit.key], *row[f"{unit.key}_ci95"]),
+            *([f"{row[f'{unit.key}_ctc']:.2f}"] if f"{unit.key}_ctc" in row else []),
+            NOT_MEASURED if row[other.key] is None else f"{row[other.key]:.2f}",
             NOT_MEASURED if row["rtf"] is None else f"{row['rtf']:.4f}",
         ]
         for index, row in enumerate(exits["exits"])
@@ -239,7 +266,8 @@ def _cells(exits: Mapping) -> list[list[str]]:
 
 
 def _footer(exits: Mapping) -> list[str]:
-    lines = ["oracle: WER {wer:.2f} % at mean layer {mean_layer:.2f}".format(**exits["oracle"])]
+    unit, oracle = unit_of(exits), exits["oracle"]
+    lines = [f"oracle: {unit.rate} {oracle[unit.key]:.2f} % at mean layer {oracle['mean_layer']:.2f}"]
     if missing := exits.get("missing"):
         total = exits["num_utterances"] + len(missing)
         lines.append(f"{len(missing)} of {total} utterances are missing because they could not be evaluated")
@@ -257,13 +285,13 @@ def _rtf_machine(machine: Mapping) -> str:
     return f"RTF was measured on {place}" + (f" (float32 matrix products at {rate} GFLOP/s)" if rate else "")
 
 
-def _csv(rows: Sequence[Mapping]) -> bytes:
-    buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, _CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
+def _csv(rows: Sequence[Mapping], unit: ErrorUnit) -> bytes:
+    buffer, fields = io.StringIO(newline=""), _CSV_FIELDS if unit == WORD else _CSV_FIELDS_OF_CHAR
+    writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        low, high = row["wer_ci95"]
-        writer.writerow({**row, "wer_low": low, "wer_high": high})
+        low, high = row[f"{unit.key}_ci95"]
+        writer.writerow({**row, f"{unit.key}_low": low, f"{unit.key}_high": high})
     return buffer.getvalue().encode()
 
 

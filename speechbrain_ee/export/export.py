@@ -17,6 +17,7 @@ from ee_runtime.export_folder import EXPORT_FILE, FORMAT, FORMAT_WITH_ATTENTION
 from ee_runtime.files import write_whole
 from ee_runtime.interfaces import CHANGE, EXIT, EXIT_WITH_STATE, FEATURES, FIRST_SEGMENT, SEGMENT
 from ee_runtime.policies import policy_from_dict
+from ee_runtime.text.error_units import WORD
 from speechbrain_ee.export.attention import attention_values, write_attention
 from speechbrain_ee.export.features import features_form
 from speechbrain_ee.export.forms import export_form
@@ -106,6 +107,7 @@ def _values(asr: EarlyExitASR, graphs: dict, *, int8: bool) -> dict:
         "score_names": list(GRAPH_SCORES),
         "cost": encoder.cost_model(heads.macs(1))._asdict(),
         "vocab": asr.hparams.tokenizer.vocab_list,
+        **({} if asr.error_unit == WORD else {"error_unit": asr.error_unit.name}),
         **({"attention": attention_values(heads)} if heads.has_decoders else {}),
         "graphs": graphs,
     }

@@ -62,7 +62,7 @@ def export_folder(
         (out / CALIBRATION_FILE).unlink(missing_ok=True)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) if truncate is None else out
-            save_model(folder, cut, tokenizer=asr.hparams.tokenizer.path)
+            save_model(folder, cut, tokenizer=asr.hparams.tokenizer.path, error_unit=asr.error_unit)
             if truncate is None:
                 smaller = EarlyExitASR.from_hparams(folder, policy=FixedExit(), run_opts={"device": "cpu"})
                 export_model(smaller, out, int8=int8)

@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ee_runtime.calibration.summary import summary
-from speechbrain_ee.evaluation.tables import exits_markdown
+from speechbrain_ee.evaluation.tables import exits_markdown, set_size
 
 CARD_FILE = "README.md"
 TASK = "automatic-speech-recognition"
@@ -123,7 +123,8 @@ def model_card(author: CardFacts, model: ModelFacts) -> str:
         exit_layers=", ".join(map(str, encoder["exit_layers"])),
         heads="hybrid CTC/attention" if model.has_attention else "CTC",
         results=[
-            exits | {"name": name, "table": exits_markdown(exits).strip()} for name, exits in model.results.items()
+            exits | {"name": name, "size": set_size(exits), "table": exits_markdown(exits).strip()}
+            for name, exits in model.results.items()
         ],
         calibration=summary(model.calibration).split("\n") if model.calibration else None,
         policy=_policy(model.calibration) if model.calibration else None,
@@ -164,7 +165,8 @@ def _eval_results(name: str, exits: Mapping) -> list[EvalResult]:
             "dataset_name": name,
         }
         about = {"exit_layer": row["layer"], "decoding": exits["decoding"]}
-        for metric, extra in (("wer", {"ci95": row["wer_ci95"]}), ("cer", {})):
+        for metric in ("wer", "cer"):
+            extra = {"ci95": row[f"{metric}_ci95"]} if f"{metric}_ci95" in row else {}
             if row[metric] is not None:
                 label = f"{metric.upper()} at exit layer {row['layer']}"
                 values = {"metric_type": metric, "metric_value": row[metric], "metric_name": label}

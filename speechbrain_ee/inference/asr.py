@@ -11,6 +11,7 @@ from speechbrain.inference.interfaces import Pretrained
 from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
 from ee_runtime import transcriber
+from ee_runtime.audio import Excerpt
 from ee_runtime.decoders.base import Decoder
 from ee_runtime.long_audio import cut_at_pauses
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
@@ -126,6 +127,7 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         hparams = {"tokenizer": model.tokenizer, "savedir": savedir}
         asr = cls(modules=model.modules, hparams=hparams, run_opts=run_opts, policy=policy)
         asr.fingerprint, asr.calibration, asr.calibrated_policy = model.fingerprint, model.calibration, calibrated
+        asr.error_unit = model.error_unit
         return asr
 
     def make_decoder(self, decoding: str, **options) -> Decoder:
@@ -137,10 +139,12 @@ class EarlyExitASR(transcriber.Transcriber, Pretrained):
         """Encoder layers at which the model can stop."""
         return self.mods.encoder.exit_layers
 
-    def load_audio(self, path: str | Path, savedir: str | Path | None = None) -> torch.Tensor:
+    def load_audio(
+        self, path: str | Path, savedir: str | Path | None = None, *, excerpt: Excerpt | None = None
+    ) -> torch.Tensor:
         """Read a file as (samples,) at the sample rate of the model: channels are mixed, other rates are resampled."""
         del savedir
-        return load_audio(path, self.sample_rate).to(self.device)
+        return load_audio(path, self.sample_rate, excerpt=excerpt).to(self.device)
 
     def cut(self, waveform: torch.Tensor) -> list[torch.Tensor]:
         """Cut a waveform (samples,) at pauses into parts of at most 30 s, or less if the encoder has a lower limit."""

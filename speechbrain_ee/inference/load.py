@@ -8,6 +8,7 @@ from torch import nn
 
 from ee_runtime.calibration.file import read_calibration
 from ee_runtime.files import check_not_pointer
+from ee_runtime.text.error_units import ErrorUnit, unit_of
 from speechbrain_ee.inference.source import ModelSource
 from speechbrain_ee.model.fingerprint import fingerprint
 from speechbrain_ee.model.folder import MODEL_FILES, TOKENIZER_FILE, ModelError, load_config, load_model
@@ -27,12 +28,15 @@ class LoadedModel(NamedTuple):
         :func:`~speechbrain_ee.model.fingerprint.fingerprint` of the model's files.
     calibration : dict | None
         Contents of ``calibration.json``; None without one.
+    error_unit : ErrorUnit
+        The unit of errors that the model was selected by.
     """
 
     modules: nn.ModuleDict
     tokenizer: Tokenizer
     fingerprint: str
     calibration: dict | None
+    error_unit: ErrorUnit
 
 
 def load_from_source(
@@ -63,7 +67,8 @@ def load_from_source(
         If the calibration belongs to another model.
     """
     paths = [files.get(name) for name in MODEL_FILES]
-    modules = load_model(load_config(paths[0]), paths[1])
+    config = load_config(paths[0])
+    modules = load_model(config, paths[1])
     tokenizer = Tokenizer(paths[2])
     vocab_size = modules["heads"].config["vocab_size"]
     if tokenizer.vocab_size != vocab_size:
@@ -77,4 +82,4 @@ def load_from_source(
     else:
         check_not_pointer(calibration_file)
         calibration = read_calibration(calibration_file, model)
-    return LoadedModel(modules, tokenizer, model, calibration)
+    return LoadedModel(modules, tokenizer, model, calibration, unit_of(config))

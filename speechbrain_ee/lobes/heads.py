@@ -22,8 +22,9 @@ class CTCHeads(nn.Module):
         Number of exits.
     d_model : int
         Width of the encoder.
-    vocab_size : int
-        Number of tokens, including the blank.
+    vocab_size : int | None
+        Number of tokens, including the blank. None means that :meth:`set_vocab_size` makes the layers, when the
+        tokenizer is known.
     kind : str
         ``linear`` (as in the paper), ``norm_linear`` (LayerNorm first), ``mlp`` (LayerNorm, one hidden layer with GELU)
         or ``blstm`` (LayerNorm, one bidirectional LSTM; as in a branch of the authors' code, for frozen encoders).
@@ -50,7 +51,7 @@ class CTCHeads(nn.Module):
         *,
         num_exits: int,
         d_model: int,
-        vocab_size: int,
+        vocab_size: int | None,
         kind: str = "linear",
         shared: bool = False,
         hidden_size: int | None = None,
@@ -64,11 +65,27 @@ class CTCHeads(nn.Module):
             raise ValueError(f"num_exits={num_exits}: give at least 1")
         self.num_exits = num_exits
         self.shared = shared
-        self.heads = nn.ModuleList(self._head() for _ in range(1 if shared else num_exits))
+        self._sizes = d_model, hidden_size
+        self._kind, self._dropout = kind, dropout
+        self.heads = nn.ModuleList()
+        if vocab_size is not None:
+            self.set_vocab_size(vocab_size)
+
+    def set_vocab_size(self, vocab_size: int) -> None:
+        """Make the layers of heads that were built with ``vocab_size=None``.
+
+        Raises
+        ------
+        ValueError
+            If the heads have layers.
+        """
+        if len(self.heads) > 0:
+            raise ValueError(f"the heads already have {self.config['vocab_size']} outputs: build them with None")
+        self.config["vocab_size"] = vocab_size
+        self.heads.extend(self._head() for _ in range(1 if self.shared else self.num_exits))
 
     def _head(self) -> _Head:
-        width, vocab, kind = self.config["d_model"], self.config["vocab_size"], self.config["kind"]
-        hidden = self.config["hidden_size"]
+        (width, hidden), vocab, kind = self._sizes, self.config["vocab_size"], self._kind
         layers = [] if kind == "linear" else [nn.LayerNorm(width)]
         if kind == "mlp":
             layers += [nn.Linear(width, hidden or width), nn.GELU()]
@@ -76,7 +93,7 @@ class CTCHeads(nn.Module):
         elif kind == "blstm":
             layers.append(_BLSTM(width, hidden or width // 2))
             width = layers[-1].output_size
-        return _Head(*layers, nn.Dropout(self.config["dropout"]), nn.Linear(width, vocab))
+        return _Head(*layers, nn.Dropout(self._dropout), nn.Linear(width, vocab))
 
     def head(self, exit_index: int, state: torch.Tensor, lengths: torch.Tensor) -> ExitOutput:
         """Run the head of one exit.

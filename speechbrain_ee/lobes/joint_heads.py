@@ -29,8 +29,8 @@ class JointHeads(CTCHeads):
         The encoder's exit layers.
     d_model : int
         Width of the encoder and of the decoders.
-    vocab_size : int
-        Number of tokens, including blank, BOS and EOS.
+    vocab_size : int | None
+        Number of tokens, including blank, BOS and EOS; None: see :meth:`CTCHeads.set_vocab_size`.
     nhead : int
         Number of attention heads of a decoder.
     d_ffn : int
@@ -74,7 +74,7 @@ class JointHeads(CTCHeads):
         *,
         exit_layers: Sequence[int],
         d_model: int,
-        vocab_size: int,
+        vocab_size: int | None,
         nhead: int,
         d_ffn: int,
         num_decoder_layers: int,
@@ -87,7 +87,7 @@ class JointHeads(CTCHeads):
     ):
         arguments = constructor_arguments(locals())
         exit_layers = check_exit_layers(exit_layers, max(exit_layers, default=0))
-        super().__init__(num_exits=len(exit_layers), d_model=d_model, vocab_size=vocab_size, **head)
+        super().__init__(num_exits=len(exit_layers), d_model=d_model, vocab_size=None, **head)
         at = exit_layers if decoders_at is None else tuple(decoders_at)
         _check(decoders, at, exit_layers, decoders_per_batch)
         lists = {"exit_layers": list(exit_layers), "decoders_at": None if decoders_at is None else list(at)}
@@ -95,13 +95,19 @@ class JointHeads(CTCHeads):
         self.decoder_of_exit = {exit_layers.index(layer): number for number, layer in enumerate(at)}
         if decoders == "shared":
             self.decoder_of_exit = dict.fromkeys(self.decoder_of_exit, 0)
-        size = {"d_model": d_model, "vocab_size": vocab_size, "nhead": nhead, "d_ffn": d_ffn}
-        self.decoders = nn.ModuleList(
-            AttentionDecoder(num_layers=num_decoder_layers, dropout=decoder_dropout, max_length=max_length, **size)
-            for _ in set(self.decoder_of_exit.values())
-        )
+        self.decoders = nn.ModuleList()
+        if vocab_size is not None:
+            self.set_vocab_size(vocab_size)
         if decoders_per_batch is not None:  # in the state dict, so that a resumed run draws the same exits
             self.register_buffer("draw", torch.tensor(torch.initial_seed() % 2**31 * 2**31))
+
+    def set_vocab_size(self, vocab_size: int) -> None:
+        """See :meth:`CTCHeads.set_vocab_size`; makes the decoders, too."""
+        super().set_vocab_size(vocab_size)
+        config = self.config
+        size = {name: config[name] for name in ("d_model", "vocab_size", "nhead", "d_ffn", "max_length")}
+        size |= {"num_layers": config["num_decoder_layers"], "dropout": config["decoder_dropout"]}
+        self.decoders.extend(AttentionDecoder(**size) for _ in set(self.decoder_of_exit.values()))
 
     def decoder(self, exit_index: int) -> AttentionDecoder | None:
         """Return the decoder of an exit; None if it has none."""

@@ -16,6 +16,7 @@ from ee_runtime.decoders.make import greedy_class
 from ee_runtime.errors import shortened
 from ee_runtime.files import write_whole
 from ee_runtime.special_tokens import BLANK_INDEX
+from ee_runtime.text.error_units import WORD, ErrorUnit, unit_of
 from speechbrain_ee import lobes
 from speechbrain_ee.lobes.state_dicts import check_same, load_strict
 from speechbrain_ee.model.checks import ShapesOnly, check_arguments, check_counts, read_json_object, read_shapes
@@ -105,6 +106,8 @@ def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
         raise ModelError(
             f"{CONFIG_FILE} names a source for {name!r}: a saved model must not have one, since it has its own weights"
         )
+    if "vocab_size" in arguments and arguments["vocab_size"] is None:  # means "not known yet" in training
+        raise ModelError(f"{CONFIG_FILE}: {name} cannot be built: vocab_size is null, give the number of tokens")
     cls = arguments.pop("class")
     known = LOBES[name]
     if not isinstance(cls, str) or cls not in known:
@@ -116,7 +119,9 @@ def check_lobe(name: str, description: dict | None) -> tuple[type, dict]:
     return known[cls], arguments
 
 
-def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path) -> None:
+def save_model(
+    folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: str | Path, error_unit: ErrorUnit = WORD
+) -> None:
     """Write a model folder, each file atomically.
 
     Arguments
@@ -127,6 +132,8 @@ def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: 
         The parts ``features``, ``encoder`` and ``heads``.
     tokenizer : str | Path
         SentencePiece model; it is copied.
+    error_unit : ErrorUnit
+        The unit of errors that the model was selected by.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +143,7 @@ def save_model(folder: str | Path, modules: dict[str, nn.Module], *, tokenizer: 
         write_whole(folder / TOKENIZER_FILE, Path(tokenizer).read_bytes())
     # blank_index is for readers without our tokenizer. Do not change these bytes: calibrations depend on their hash.
     config = {"format": FORMAT, "blank_index": BLANK_INDEX} | to_config({name: modules[name] for name in PARTS})
+    config |= {} if error_unit == WORD else {"error_unit": error_unit.name}
     write_whole(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
@@ -163,7 +171,8 @@ def load_config(path: str | Path) -> dict:
     Raises
     ------
     ModelError
-        If the file is missing, broken, of another format, or of a model with another blank than the tokenizer.
+        If the file is missing, broken, of another format, or of a model with another blank than the tokenizer, or names
+        an unknown error unit.
     """
     try:
         config = read_json_object(path)
@@ -179,6 +188,10 @@ def load_config(path: str | Path) -> dict:
             f"{path}: blank_index is {shortened(config.get('blank_index'))}, and the tokenizer's blank is "
             f"{BLANK_INDEX}: a model that was trained with another blank gives no text, train it again"
         )
+    try:
+        unit_of(config)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from None
     return config
 
 

@@ -17,7 +17,7 @@ def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], me
     """Compute the WER of a policy at the threshold that gives a certain mean exit layer on these utterances.
 
     Between two neighbouring thresholds the WER is interpolated linearly: the expected WER if one of the two is drawn at
-    random for each utterance.
+    random for each utterance. Of utterances that are counted in characters, it is the CER.
 
     Arguments
     ---------
@@ -37,12 +37,12 @@ def wer_at_mean_layer(policy: ThresholdPolicy, utterances: Sequence[Mapping], me
     unsure = unsureness(policy, utterances)
     limits = np.concatenate([[-np.inf], np.unique(unsure[np.isfinite(unsure)])])
     errors, _, taken = totals(counts, unsure, limits)
-    means = taken @ counts.exit_layers / len(counts.words)  # decreasing in the limit
-    return _interpolate(means[::-1], 100.0 * errors[::-1] / counts.words.sum(), mean_layer)
+    means = taken @ counts.exit_layers / len(counts.lengths)  # decreasing in the limit
+    return _interpolate(means[::-1], 100.0 * errors[::-1] / counts.lengths.sum(), mean_layer)
 
 
 def static_wer_at_mean_layer(utterances: Sequence[Mapping], mean_layer: float) -> float | None:
-    """Interpolate the WER of the two static exits around a mean layer; None outside the range of the exits."""
+    """Interpolate the error rate of the two static exits around a mean layer; None outside the range of the exits."""
     wers = static_wer(utterances)
     return _interpolate(np.array(list(wers), dtype=float), np.array(list(wers.values())), mean_layer)
 

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run exit policies over cached scores: exits taken, WER and cost. Needs NumPy, no torch.
+"""Run exit policies over cached scores: exits taken, error rate and cost. Needs NumPy, no torch.
 
 ``utterances`` are dicts as in ``utterances.jsonl``; ``hypothesis``, ``macs`` and ``duration`` may be missing. ``macs``
 of an exit is the total cost up to it, the heads of all earlier exits and the decoder included; ``static_macs`` is the
 cost with its own head only. Both include ``decoder_macs``, which a policy cannot know when it decides. Full depth costs
 ``static_macs`` of the last exit; shares of cost are relative to that.
+
+Errors are counted in words or in characters, as the utterances are marked
+(:func:`ee_runtime.text.error_units.counted_in`); error rates are WER or CER accordingly.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 
 from ee_runtime.policies import Look, Policy
 from ee_runtime.policies.scores import SCORES
+from ee_runtime.text.error_units import WORD, ErrorUnit, unit_of_lines
 
 
 @dataclass(frozen=True)
@@ -26,21 +30,31 @@ class ReplayResult:
     ---------
     exit_indices : list of int
         Exit index taken by each utterance.
-    wer : float
-        Pooled word error rate in percent at those exits.
+    error_rate : float
+        Pooled error rate in percent at those exits.
     mean_layer : float
         Mean exit layer over utterances.
     macs_per_s : float, optional
         MACs to those exits per second of audio; None if costs or durations are unknown.
     histogram : dict of int to int
         Number of utterances per exit layer, zeros included.
+    unit : ErrorUnit
+        What the errors are counted in.
     """
 
     exit_indices: list[int]
-    wer: float
+    error_rate: float
     mean_layer: float
     macs_per_s: float | None
     histogram: dict[int, int]
+    unit: ErrorUnit = WORD
+
+    @property
+    def wer(self) -> float:
+        """The error rate, if errors are counted in words."""
+        if self.unit != WORD:
+            raise ValueError(f"errors are counted in {self.unit.plural}: this result has a {self.unit.rate}, no WER")
+        return self.error_rate
 
 
 def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], float] | None = None) -> ReplayResult:
@@ -80,7 +94,7 @@ def replay(policy: Policy, utterances: Sequence[Mapping], clock: Callable[[], fl
 
 
 def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
-    """Compute the pooled WER of every static exit.
+    """Compute the pooled WER (CER of utterances that are counted in characters) of every static exit.
 
     Arguments
     ---------
@@ -90,15 +104,15 @@ def static_wer(utterances: Sequence[Mapping]) -> dict[int, float]:
     Returns
     -------
     dict of int to float
-        WER in percent by exit layer.
+        Error rate in percent by exit layer.
     """
     counts = ExitCounts.of(utterances)
-    wers = 100.0 * counts.errors.sum(axis=0) / counts.words.sum()
-    return dict(zip(counts.exit_layers, wers.tolist(), strict=True))
+    rates = 100.0 * counts.errors.sum(axis=0) / counts.lengths.sum()
+    return dict(zip(counts.exit_layers, rates.tolist(), strict=True))
 
 
 def oracle(utterances: Sequence[Mapping]) -> dict[str, float]:
-    """Compute WER and mean exit layer of the oracle, the bound of every policy.
+    """Compute error rate and mean exit layer of the oracle, the bound of every policy.
 
     The oracle takes the earliest exit with the fewest errors of each utterance.
 
@@ -110,10 +124,10 @@ def oracle(utterances: Sequence[Mapping]) -> dict[str, float]:
     Returns
     -------
     dict
-        ``{"wer": percent, "mean_layer": layers}``.
+        ``{"wer": percent, "mean_layer": layers}``; ``cer`` instead of ``wer`` if characters are counted.
     """
     result = oracle_result(utterances)
-    return {"wer": result.wer, "mean_layer": result.mean_layer}
+    return {result.unit.key: result.error_rate, "mean_layer": result.mean_layer}
 
 
 def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
@@ -135,15 +149,23 @@ def oracle_result(utterances: Sequence[Mapping]) -> ReplayResult:
 
 @dataclass(frozen=True)
 class ExitCounts:
-    """Errors, words and costs of ``utterances.jsonl`` as arrays; MACs and seconds are None if one is missing."""
+    """Errors, lengths and costs of ``utterances.jsonl`` as arrays; MACs and seconds are None if one is missing."""
 
     exit_layers: tuple[int, ...]
     errors: np.ndarray  # (utterances, exits)
-    words: np.ndarray  # (utterances,)
+    lengths: np.ndarray  # (utterances,), words or characters of the references
     macs: np.ndarray | None  # (utterances, exits), with the heads of all earlier exits
     static_macs: np.ndarray | None  # (utterances, exits), with the exit's own head only
     decoder_macs: np.ndarray  # (utterances, exits), the attention decoder's part of both
     seconds: float | None
+    unit: ErrorUnit = WORD
+
+    @property
+    def words(self) -> np.ndarray:
+        """The lengths, if errors are counted in words."""
+        if self.unit != WORD:
+            raise ValueError(f"errors are counted in {self.unit.plural}: use lengths")
+        return self.lengths
 
     @classmethod
     def of(cls, utterances: Sequence[Mapping]) -> ExitCounts:
@@ -152,7 +174,7 @@ class ExitCounts:
         Raises
         ------
         ValueError
-            If there are no utterances or reference words, or the exits differ.
+            If there are no utterances or reference words (characters), or the exits or units differ.
         """
         if len(utterances) == 0:
             raise ValueError("no utterances to replay; evaluate a manifest first")
@@ -164,21 +186,23 @@ class ExitCounts:
                     f"utterance {number} has exit layers {here}, the first one has {layers}; "
                     "use utterances of one model"
                 )
-        words = np.asarray([u["num_words"] for u in utterances])
-        if words.sum() == 0:
-            raise ValueError("a WER needs reference words, but these utterances have none")
-        errors = [[sum(e["errors"].values()) for e in u["exits"]] for u in utterances]
+        unit = unit_of_lines(utterances)
+        lengths = np.asarray([u[unit.length] for u in utterances])
+        if lengths.sum() == 0:
+            raise ValueError(f"a {unit.rate} needs reference {unit.plural}, but these utterances have none")
+        errors = [[sum(e[unit.errors].values()) for e in u["exits"]] for u in utterances]
         macs = _table(utterances, "macs")
         static = _table(utterances, "static_macs")
         seconds = [u.get("duration") for u in utterances]
         return cls(
             exit_layers=layers,
             errors=np.asarray(errors),
-            words=words,
+            lengths=lengths,
             macs=macs,
             static_macs=macs if static is None else static,
             decoder_macs=np.asarray([[e.get("decoder_macs", 0) for e in u["exits"]] for u in utterances], dtype=float),
             seconds=None if None in seconds else float(sum(seconds)) or None,
+            unit=unit,
         )
 
     @property
@@ -239,8 +263,9 @@ def _result(counts: ExitCounts, indices: np.ndarray) -> ReplayResult:
         macs = float(counts.macs[row, indices].sum() / counts.seconds)
     return ReplayResult(
         exit_indices=indices.tolist(),
-        wer=float(100.0 * counts.errors[row, indices].sum() / counts.words.sum()),
+        error_rate=float(100.0 * counts.errors[row, indices].sum() / counts.lengths.sum()),
         mean_layer=float(taken @ counts.exit_layers / len(indices)),
         macs_per_s=macs,
         histogram=dict(zip(counts.exit_layers, taken.tolist(), strict=True)),
+        unit=counts.unit,
     )

@@ -15,7 +15,7 @@ from speechbrain_ee.replay.unsureness import limits_between, sign_of, unsureness
 def sweep(
     policy: ThresholdPolicy, utterances: Sequence[Mapping], thresholds: Sequence[float] | None = None
 ) -> list[dict]:
-    """Compute WER, mean exit layer and cost of one policy at many thresholds.
+    """Compute error rate, mean exit layer and cost of one policy at many thresholds.
 
     Arguments
     ---------
@@ -30,7 +30,8 @@ def sweep(
     Returns
     -------
     list of dict
-        The entries of ``policies.json``, in the order of the thresholds. The histogram's keys are strings, as in JSON.
+        The entries of ``policies.json``, in the order of the thresholds: ``wer``, or ``cer`` of utterances that are
+        counted in characters. The histogram's keys are strings, as in JSON.
 
     Raises
     ------
@@ -46,10 +47,8 @@ def sweep(
     return _entries(thresholds, *totals(counts.paid_by(policy), unsure, limits), counts)
 
 
-def choose_threshold(
-    policy: ThresholdPolicy, utterances: Sequence[Mapping], max_wer_increase: float
-) -> dict[str, object]:
-    """Choose the cheapest threshold whose WER on these utterances is at most some points above the last exit's.
+def choose_threshold(policy: ThresholdPolicy, utterances: Sequence[Mapping], max_increase: float) -> dict[str, object]:
+    """Choose the cheapest threshold whose error rate on these utterances is some points above the last exit's at most.
 
     Tries one threshold between each pair of neighbouring values (:func:`limits_between`). Full depth runs the last head
     only. The result is not a bound for other utterances.
@@ -60,8 +59,8 @@ def choose_threshold(
         The policy; its own threshold is ignored.
     utterances : sequence of dict
         Lines of ``utterances.jsonl``, of a development set.
-    max_wer_increase : float
-        Allowed increase of WER above the last exit's, in points, 0 or more.
+    max_increase : float
+        Allowed increase of WER (or CER) above the last exit's, in points, 0 or more.
 
     Returns
     -------
@@ -71,17 +70,18 @@ def choose_threshold(
     Raises
     ------
     ValueError
-        If ``max_wer_increase`` is negative, or as in :func:`sweep`.
+        If ``max_increase`` is negative, or as in :func:`sweep`.
     """
-    if not max_wer_increase >= 0:
-        raise ValueError(f"max_wer_increase is {max_wer_increase}; give points of WER, 0 or more")
     counts = ExitCounts.of(utterances)
+    if not max_increase >= 0:
+        unit = counts.unit
+        raise ValueError(f"max_{unit.key}_increase is {max_increase}; give points of {unit.rate}, 0 or more")
     unsure = unsureness(policy, utterances)
     limits = np.concatenate([[-np.inf], limits_between(policy, unsure)])  # -inf: full depth, always allowed
     errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     if macs is not None:
         macs[0] = counts.full_macs
-    allowed = counts.errors[:, -1].sum() + max_wer_increase / 100 * counts.words.sum()
+    allowed = counts.errors[:, -1].sum() + max_increase / 100 * counts.lengths.sum()
     cost = taken @ counts.exit_layers if macs is None else macs
     cost = np.where(errors <= allowed + 1e-9, cost, np.inf)
     # Lowest cost first, then fewest errors, then the smaller (safer) limit.
@@ -118,7 +118,7 @@ def cheapest_threshold(
         raise ValueError(f"{policy.label} has no value at any exit: choose another score")
     errors, macs, taken = totals(counts.paid_by(policy), unsure, limits)
     if macs is None:
-        cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.words)
+        cost, full = taken @ counts.exit_layers, counts.exit_layers[-1] * len(counts.lengths)
     else:
         cost, full = macs, counts.full_macs
     affordable = cost <= share * full
@@ -164,20 +164,22 @@ def _entries(
     taken: np.ndarray,
     counts: ExitCounts,
 ) -> list[dict]:
-    wers = 100.0 * errors / counts.words.sum()
-    mean_layers = taken @ counts.exit_layers / len(counts.words)
+    rates = 100.0 * errors / counts.lengths.sum()
+    mean_layers = taken @ counts.exit_layers / len(counts.lengths)
     known = macs is not None and counts.seconds is not None
-    rates = (macs / counts.seconds).tolist() if known else [None] * len(wers)
+    macs_per_s = (macs / counts.seconds).tolist() if known else [None] * len(rates)
     names = [str(layer) for layer in counts.exit_layers]
     return [
         {
             "threshold": None if threshold is None else float(threshold),
-            "wer": float(wer),
+            counts.unit.key: float(error_rate),
             "mean_layer": float(mean_layer),
-            "macs_per_s": rate,
+            "macs_per_s": macs_rate,
             "histogram": dict(zip(names, row.tolist(), strict=True)),
         }
-        for threshold, wer, mean_layer, rate, row in zip(thresholds, wers, mean_layers, rates, taken, strict=True)
+        for threshold, error_rate, mean_layer, macs_rate, row in zip(
+            thresholds, rates, mean_layers, macs_per_s, taken, strict=True
+        )
     ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ee_runtime.files import write_whole
 from ee_runtime.policies.scores import check_score_names
+from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit, counted_in
 
 
 def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
@@ -20,8 +21,9 @@ def write_utterances(path: str | Path, utterances: Sequence[Mapping]) -> None:
     path : str or Path
         Usually ``<run>/eval/<test set>/utterances.jsonl``.
     utterances : sequence of dict
-        ``{"id", "audio_filepath", "speaker", "duration", "reference", "num_words", "exits":
-        [{"layer", "hypothesis", "errors": {"S", "D", "I"}, "scores": {name: value}, "macs"}]}``.
+        ``{"id", "audio_filepath", "speaker", "duration", "reference", "num_words", "num_chars", "exits": [{"layer",
+        "hypothesis", "errors": {"S", "D", "I"}, "char_errors": {"S", "D", "I"}, "scores": {name: value}, "macs"}]}``;
+        ``num_chars`` and ``char_errors`` may be missing.
 
     Raises
     ------
@@ -50,13 +52,15 @@ def parse_line(text: str) -> dict:
     return _nulls_to_nan(utterance) if isinstance(utterance, dict) else utterance
 
 
-def read_utterances(path: str | Path) -> list[dict]:
+def read_utterances(path: str | Path, unit: ErrorUnit = WORD) -> list[dict]:
     """Read ``utterances.jsonl``; null scores become NaN, at which a policy never stops.
 
     Arguments
     ---------
     path : str or Path
         A file of :func:`write_utterances`; texts, MACs and durations may be missing.
+    unit : ErrorUnit
+        What to count errors in, see :func:`~ee_runtime.text.error_units.counted_in`.
 
     Returns
     -------
@@ -67,7 +71,8 @@ def read_utterances(path: str | Path) -> list[dict]:
     ------
     ValueError
         If a line is not a JSON object, lacks ``id``, ``num_words`` or ``exits``, has an unknown score, repeats an id,
-        or has other exits than the first line. The message starts with file and line number.
+        or has other exits than the first line; the message starts with file and line number. If characters are to be
+        counted, and the file has none.
     """
     utterances: list[dict] = []
     first: dict = {}
@@ -88,7 +93,7 @@ def read_utterances(path: str | Path) -> list[dict]:
         utterances.append(_nulls_to_nan(utterance))
     if not utterances:
         raise ValueError(f"{path}: no utterances; evaluate a manifest first")
-    return utterances
+    return utterances if unit == WORD else counted_in(utterances, unit)
 
 
 def _nulls_to_nan(utterance: dict) -> dict:
@@ -108,6 +113,8 @@ def _check_utterance(utterance: Mapping, where: str, first: dict) -> None:
         layers = [exit["layer"] for exit in utterance["exits"]]
         scores = [exit["scores"] for exit in utterance["exits"]]
         errors = [[exit["errors"][kind] for kind in "SDI"] for exit in utterance["exits"]]
+        num_chars = utterance.get(CHAR.length, 0)
+        errors += [[exit[CHAR.errors][kind] for kind in "SDI"] for exit in utterance["exits"] if CHAR.errors in exit]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{where}: {error} is missing or of a wrong type; "
@@ -118,8 +125,8 @@ def _check_utterance(utterance: Mapping, where: str, first: dict) -> None:
             check_score_names(names)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    if not all(type(n) is int and n >= 0 for n in [num_words, *sum(errors, [])]):
-        raise ValueError(f"{where}: num_words and errors must be whole numbers, 0 or more")
+    if not all(type(n) is int and n >= 0 for n in [num_words, num_chars, *sum(errors, [])]):
+        raise ValueError(f"{where}: num_words, num_chars and errors must be whole numbers, 0 or more")
     if not layers or layers != sorted(set(layers)) or layers != first.setdefault("exits", layers):
         raise ValueError(
             f"{where}: exit layers {layers} must be in rising order and equal to those of the first line, "

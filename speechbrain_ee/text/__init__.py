@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text: tokenizer, CTC paths, word spans, error rates and language models."""
+"""Text: tokenizer, text rules, CTC paths, word spans, error rates and language models."""

@@ -7,10 +7,12 @@ and is faster than SpeechBrain's pure Python. Confidence intervals: :mod:`speech
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from kaldialign import align, edit_distance
+
+from ee_runtime.text.error_units import CHAR, counted_in
 
 
 def word_errors(reference: str, hypothesis: str) -> dict[str, int]:
@@ -62,7 +64,10 @@ def words_right(reference: str, hypothesis: str) -> list[bool]:
 
 
 def char_errors(reference: str, hypothesis: str) -> dict[str, int]:
-    """Count the character errors of one utterance; a single space between two words is a character.
+    """Count the character errors of one utterance.
+
+    A character is a Unicode code point, also a combining mark that has no composed form; texts are in NFC, see
+    :mod:`ee_runtime.text.normal_form`. A single space between two words is a character, too.
 
     Arguments
     ---------
@@ -103,6 +108,38 @@ def num_chars(reference: str) -> int:
     5
     """
     return len(_one_space(reference))
+
+
+def counted_in_characters(utterances: Sequence[Mapping]) -> list[dict] | None:
+    """Mark lines of ``utterances.jsonl`` as counted in characters, which are counted if the lines are of an old file.
+
+    Arguments
+    ---------
+    utterances : sequence of dict
+        Lines of ``utterances.jsonl``.
+
+    Returns
+    -------
+    list of dict or None
+        The lines, see :func:`~ee_runtime.text.error_units.counted_in`; None if a text is missing.
+
+    Example
+    -------
+    >>> lines = counted_in_characters([{"reference": "a cat", "exits": [{"hypothesis": "a cap"}]}])
+    >>> lines[0]["num_chars"], lines[0]["exits"][0]["char_errors"]
+    (5, {'S': 1, 'D': 0, 'I': 0})
+    """
+    lines = []
+    for line in utterances:
+        reference = line.get("reference")
+        known = CHAR.length in line and all(CHAR.errors in exit for exit in line["exits"])
+        if not known and (reference is None or any(exit.get("hypothesis") is None for exit in line["exits"])):
+            return None
+        if not known:
+            exits = [{**one, CHAR.errors: char_errors(reference, one["hypothesis"])} for one in line["exits"]]
+            line = {**line, CHAR.length: num_chars(reference), "exits": exits}
+        lines.append(line)
+    return counted_in(lines, CHAR)
 
 
 def wer(errors: Sequence[int], words: Sequence[int]) -> float:

@@ -5,11 +5,13 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import sentencepiece
 
 from ee_runtime.files import check_not_pointer, read_bytes, write_whole
 from ee_runtime.special_tokens import BLANK_INDEX, BOS_INDEX, EOS_INDEX, SPECIAL_TOKENS
+from ee_runtime.text.normal_form import normal_form
 
 MAX_BYTES = 32 * 2**20  # a model of 100,000 pieces has about 2 MB
 MODEL_TYPES = ("bpe", "unigram", "char")
@@ -74,14 +76,14 @@ class Tokenizer:
         Arguments
         ---------
         texts : Iterable[str]
-            Training texts. All their characters become part of the alphabet; case is kept.
+            Training texts, converted to NFC. All their characters become part of the alphabet; case is kept.
         path : str | Path
             The model file to write; its folder is created.
         model_type : str
             ``bpe``, ``unigram`` or ``char``.
         vocab_size : int | None
             Number of tokens, including ``<unk>``, BOS and EOS. For ``char`` it is an upper limit, and None means no
-            limit.
+            limit, so that the texts and the alphabet determine the number. The other types need a number.
         alphabet : str
             Further characters of the alphabet.
 
@@ -104,14 +106,18 @@ class Tokenizer:
         """
         if model_type not in MODEL_TYPES:
             raise ValueError(f"model_type is {model_type!r}: choose from {', '.join(MODEL_TYPES)}")
-        sentences = [sentence for text in texts if (sentence := _one_line(text))]
+        sentences, alphabet = [line for text in texts if (line := _one_line(text))], normal_form(alphabet)
         if not sentences:
             raise ValueError("there is no text to train the tokenizer on: give non-empty texts")
         # SentencePiece silently removes rare characters from a small `char` model: refuse such a size.
         smallest = len(set("".join(sentences)) | set(alphabet) | {" "}) + 3
         if model_type == "char" and vocab_size is None:
             vocab_size = smallest
-        if vocab_size is None or vocab_size < smallest:
+        if vocab_size is None:
+            raise ValueError(
+                f"vocab_size is None: model_type {model_type} needs a number above {smallest}, such as 256"
+            )
+        if vocab_size < smallest:
             raise ValueError(
                 f"vocab_size is {vocab_size}: these texts need at least {smallest} "
                 f"({smallest - 3} characters with the space, <unk>, BOS and EOS)"
@@ -137,7 +143,10 @@ class Tokenizer:
         Characters outside the alphabet are dropped, because their id is that of the blank, which is never a label.
         Check for them with :meth:`unknown_characters`.
         """
-        ids = self.processor.encode(_one_line(text), out_type=int)
+        text = _one_line(text)
+        ids = self.processor.encode(text, out_type=int)
+        if BLANK_INDEX in ids:
+            ids = self.processor.encode("".join(map(self._known_form, text)), out_type=int)
         return [index for index in ids if index != BLANK_INDEX]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -148,7 +157,15 @@ class Tokenizer:
         """Return the characters of a text that have no token; white space always has one."""
         return {character for character in set(_one_line(text)) if not self._knows(character)}
 
+    def _known_form(self, character: str) -> str:
+        """Return the parts of a letter if only they have tokens, as in earlier tokenizers of NFD texts."""
+        parts = normalize("NFD", character)
+        return parts if not self._has_token(character) and all(map(self._has_token, parts)) else character
+
     def _knows(self, character: str) -> bool:
+        return all(map(self._has_token, self._known_form(character)))
+
+    def _has_token(self, character: str) -> bool:
         if character not in self._is_known:
             ids = self.processor.encode(character, out_type=int)
             # A "▁" in a text would be decoded as a space.
@@ -166,7 +183,7 @@ class Tokenizer:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(normal_form(text).split())
 
 
 def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str) -> bytes:
@@ -179,7 +196,7 @@ def _train(sentences: list[str], model_type: str, vocab_size: int, alphabet: str
             vocab_size=vocab_size,
             character_coverage=1.0,
             required_chars=alphabet,
-            # No Unicode normalisation: texts are learnt and scored as they stand in the manifest.
+            # Texts are already in NFC; nothing else is changed.
             normalization_rule_name="identity",
             # In bytes; SentencePiece silently drops longer sentences.
             max_sentence_length=max(10, *(len(sentence.encode()) for sentence in sentences)),

@@ -7,8 +7,9 @@ import math
 import speechbrain as sb
 import torch
 
+from ee_runtime.text.error_units import WORD, unit_of
 from speechbrain_ee.lobes.padding import check_lengths
-from speechbrain_ee.text.metrics import word_errors
+from speechbrain_ee.text.metrics import char_errors, num_chars, word_errors
 from speechbrain_ee.training.schedulers import give_lr_factor, load_schedule
 
 logger = logging.getLogger(__name__)
@@ -26,28 +27,11 @@ class ExitBrain(sb.Brain):
     * ``freezing``: called with the optimizer step before each batch
     * ``lr_scheduler``: called with the optimizer, returns a schedule, see :mod:`speechbrain_ee.training.schedulers`
     * ``encoder_lr_factor``: the encoder's learning rate as a share of that of the heads
-    * ``select``: ``last`` or ``mean``; rank checkpoints by the WER of the last exit or by the mean over exits
+    * ``select``: ``last`` or ``mean``; rank checkpoints by the error rate of the last exit or by the mean over exits
+    * ``error_unit``: ``word`` or ``char``; the error rate is WER or CER
     * ``average_checkpoints``: number of best checkpoints to keep
     * ``train_logger``
     """
-
-    def count_steps(self, num_batches: int, num_epochs: int) -> int:
-        """Return the number of optimizer steps of a training run.
-
-        Raises
-        ------
-        ValueError
-            If gradients are accumulated over more batches than an epoch has.
-        """
-        if self.grad_accumulation_factor < 1:
-            raise ValueError(f"grad_accumulation_factor={self.grad_accumulation_factor}: give 1 or more")
-        steps_per_epoch = num_batches // self.grad_accumulation_factor
-        if steps_per_epoch == 0:
-            raise ValueError(
-                f"grad_accumulation_factor={self.grad_accumulation_factor} is larger than the number of batches per "
-                f"epoch ({num_batches}), so no optimizer step would be taken: lower it or max_batch_seconds"
-            )
-        return steps_per_epoch * num_epochs
 
     def compute_forward(self, batch, stage):
         """Run every exit and return an :class:`~speechbrain_ee.lobes.heads.ExitOutput` per exit."""
@@ -62,7 +46,7 @@ class ExitBrain(sb.Brain):
         return self.modules.heads(states, lengths, *batch.tokens)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Sum the losses of the exits; outside training, also count word errors."""
+        """Sum the losses of the exits; outside training, also count errors."""
         loss, per_exit = self.hparams.loss(predictions, *batch.tokens)
         if stage != sb.Stage.TRAIN:
             self._count_errors(predictions, batch)
@@ -71,9 +55,10 @@ class ExitBrain(sb.Brain):
         return loss
 
     def _count_errors(self, outputs, batch):
+        count, length = (word_errors, _num_words) if self.unit == WORD else (char_errors, num_chars)
         for errors, output in zip(self.errors, outputs, strict=True):
             for reference, decoded in zip(batch.text, self.hparams.valid_decoder.decode(output), strict=True):
-                errors.append((word_errors(reference, decoded.text), len(reference.split())))
+                errors.append((count(reference, decoded.text), length(reference)))
 
     def on_stage_start(self, stage, epoch=None):
         """Reset the error counts; set the epoch of the training data, which makes augmentation reproducible."""
@@ -93,22 +78,27 @@ class ExitBrain(sb.Brain):
                 f"the validation loss is {float(stage_loss)} after epoch {epoch}: lower --lr and run the "
                 "command again, which resumes from the last checkpoint"
             )
-        wers = [self._wer(errors) for errors in self.errors]
+        key, rates = self.unit.key, [self._rate(errors) for errors in self.errors]
         stats = {"loss": float(stage_loss)}
-        for layer, wer, losses in zip(self.hparams.exit_layers, wers, self.losses, strict=True):
-            stats |= {f"wer_{layer}": wer} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
+        for layer, rate, losses in zip(self.hparams.exit_layers, rates, self.losses, strict=True):
+            stats |= {f"{key}_{layer}": rate} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
         self.hparams.train_logger.log_stats(
             stats_meta={"epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"], "steps": self.optimizer_step},
             train_stats=self.train_stats,
             valid_stats=stats,
         )
-        wer = wers[-1] if self.hparams.select == "last" else sum(wers) / len(wers)
+        rate = rates[-1] if self.hparams.select == "last" else sum(rates) / len(rates)
         self.checkpointer.save_and_keep_only(
-            meta={"wer": wer, "epoch": epoch}, min_keys=["wer"], num_to_keep=self.hparams.average_checkpoints
+            meta={key: rate, "epoch": epoch}, min_keys=[key], num_to_keep=self.hparams.average_checkpoints
         )
 
-    def _wer(self, errors) -> float:
-        return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(words for _, words in errors))
+    @property
+    def unit(self):
+        """What errors are counted in."""
+        return unit_of(vars(self.hparams))
+
+    def _rate(self, errors) -> float:
+        return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(length for _, length in errors))
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Update the learning rate after every optimizer step."""
@@ -160,3 +150,7 @@ class ExitBrain(sb.Brain):
         """Save within an epoch only between optimizer steps: accumulated gradients are not saved."""
         whole = self.step % self.grad_accumulation_factor == 0
         return super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt) and whole
+
+
+def _num_words(reference: str) -> int:
+    return len(reference.split())

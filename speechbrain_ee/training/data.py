@@ -5,23 +5,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 from speechbrain.utils.distributed import run_on_main
+from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from speechbrain_ee.corpora.checks import check_alphabet, check_not_too_long, drop_too_short
+from speechbrain_ee.corpora.batching import padded_seconds
+from speechbrain_ee.corpora.checks import check_alphabet, check_dev_alphabet, check_not_too_long, drop_too_short
 from speechbrain_ee.corpora.dataset import SpeechDataset
-from speechbrain_ee.corpora.loader import SpeechLoader, make_loader
-from speechbrain_ee.corpora.manifest import Utterance, read_manifest
+from speechbrain_ee.corpora.loader import SpeechLoader, make_loader, make_sampler
+from speechbrain_ee.corpora.manifest import Utterance, manifest_name, read_manifest
 from speechbrain_ee.corpora.recordings import check_durations, load_audio
+from speechbrain_ee.errors import Problems
 from speechbrain_ee.text.tokenizer import Tokenizer
 from speechbrain_ee.training.processes import in_turn
+from speechbrain_ee.training.schedulers import fitting_warmup
+
+logger = get_logger(__name__)
 
 
 def prepare_corpus(hparams: dict) -> None:
     """Make the corpus of the yaml, unless all manifests are the user's own."""
     manifests = [hparams["train_manifest"], hparams["valid_manifest"], *hparams["test_manifests"]]
-    folder = Path(hparams["data_folder"])
-    if hparams["prepare"] is not None and any(folder in Path(manifest).parents for manifest in manifests):
+    if hparams["prepare"] is not None and any(_is_prepared(hparams, manifest) for manifest in manifests):
         in_turn(hparams["prepare"], Path(hparams["output_folder"]) / "prepare.lock")
+
+
+def _is_prepared(hparams: dict, manifest: str) -> bool:
+    """Return whether a manifest is one of the corpus that ``prepare`` makes."""
+    return Path(hparams["data_folder"]) in Path(manifest).parents
 
 
 def read_manifests(hparams: dict) -> tuple[list[Utterance], dict[str, list[Utterance]]]:
@@ -41,10 +51,9 @@ def read_manifests(hparams: dict) -> tuple[list[Utterance], dict[str, list[Utter
     """
     paths = {"dev": hparams["valid_manifest"]}
     for path in hparams["test_manifests"]:
-        if paths.setdefault(Path(path).stem, path) != path:
-            raise ValueError(
-                f"{path} and {paths[Path(path).stem]} would both be evaluated as {Path(path).stem}: rename one"
-            )
+        name = manifest_name(path)
+        if paths.setdefault(name, path) != path:
+            raise ValueError(f"{path} and {paths[name]} would both be evaluated as {name}: rename one")
 
     def read(path: str) -> list[Utterance]:
         utterances = read_manifest(path, data_root=hparams.get("data_root"))
@@ -56,10 +65,12 @@ def read_manifests(hparams: dict) -> tuple[list[Utterance], dict[str, list[Utter
 def get_tokenizer(hparams: dict, train: list[Utterance]) -> Tokenizer:
     """Load the tokenizer, or train it on the training text where there is none.
 
+    With ``vocab_size: null``, the exit heads get an output for each of its tokens.
+
     Raises
     ------
     ValueError
-        If it has another number of tokens than the exit heads.
+        If it has another number of tokens than ``vocab_size``.
     """
     path = Path(hparams["tokenizer_file"])
     # The run's own tokenizer, with which nothing was trained yet, may be of other texts or settings.
@@ -68,34 +79,49 @@ def get_tokenizer(hparams: dict, train: list[Utterance]) -> Tokenizer:
     def train_tokenizer() -> None:
         if is_fresh or not path.exists():
             texts = [utterance.text for utterance in train]
-            options = {key: hparams[key] for key in ("vocab_size", "alphabet")}
+            options = {"vocab_size": hparams["vocab_size"], "alphabet": _alphabet(hparams)}
             Tokenizer.train(texts, path=path, model_type=hparams["token_type"], **options)
 
     run_on_main(train_tokenizer)
     tokenizer = Tokenizer(path)
-    if tokenizer.vocab_size != hparams["vocab_size"]:
+    if hparams["vocab_size"] is None:
+        hparams["heads"].set_vocab_size(tokenizer.vocab_size)
+    elif tokenizer.vocab_size != hparams["vocab_size"]:
         raise ValueError(
             f"the tokenizer {path} has {tokenizer.vocab_size} tokens and the exit heads {hparams['vocab_size']}: "
-            f"give --vocab_size {tokenizer.vocab_size}, or delete the file to train it anew"
+            f"give --vocab_size {tokenizer.vocab_size}, or null, which is the number of tokens"
         )
     return tokenizer
+
+
+def _alphabet(hparams: dict) -> str:
+    """Return the further characters of the tokenizer; null means those of the corpus that ``prepare`` makes."""
+    if hparams["alphabet"] is not None:
+        return hparams["alphabet"]
+    prepare = hparams["prepare"]
+    if prepare is None or not _is_prepared(hparams, hparams["train_manifest"]):
+        return ""
+    return getattr(getattr(prepare, "func", prepare), "alphabet", "")
 
 
 def fit_features(hparams: dict, train: list[Utterance]) -> None:
     """Set the features' mean and deviation from some 500 training utterances."""
     some = tqdm(train[:: max(1, len(train) // 500)], desc="feature statistics", delay=2, leave=False)
-    hparams["features"].fit(load_audio(one.audio_filepath, hparams["features"].sample_rate) for one in some)
+    rate = hparams["features"].sample_rate
+    hparams["features"].fit(load_audio(one.audio_filepath, rate, excerpt=one.excerpt) for one in some)
 
 
-def check_utterances(
+def check_data(
     hparams: dict, train: list[Utterance], valid: list[Utterance], *, speeds: list[float]
-) -> list[Utterance]:
-    """Check texts and lengths against the model.
+) -> tuple[list[Utterance], int]:
+    """Get the tokenizer, and check texts, lengths and numbers of steps against model and settings.
+
+    No audio is read: a run that cannot succeed ends before its data are prepared, with one error for all problems.
 
     Arguments
     ---------
     hparams : dict
-        With ``tokenizer``, ``features`` and ``encoder``.
+        With ``features``, ``encoder`` and ``heads``; ``tokenizer`` is added.
     train, valid : list of Utterance
         The two sets.
     speeds : list of float
@@ -103,25 +129,74 @@ def check_utterances(
 
     Returns
     -------
-    list of Utterance
-        The training utterances that CTC can align; the others are named and left out.
+    tuple
+        The training utterances that CTC can align (the others are named and left out), and the number of optimizer
+        steps of a training on them.
 
     Raises
     ------
     ValueError
-        If a text has characters without a token, or a recording is longer than the encoder takes.
+        If the tokenizer does not suit the exit heads, texts have characters without a token, a recording is longer than
+        the encoder takes, or training has too few steps for the settings.
     """
-    tokenizer, features, encoder = (hparams[key] for key in ("tokenizer", "features", "encoder"))
-    for utterances in (train, valid):
-        check_alphabet(utterances, tokenizer)
+    problems, features, encoder = Problems(), hparams["features"], hparams["encoder"]
 
     def num_frames(num_samples: int) -> int:
         return encoder.num_output_frames(features.num_frames(num_samples))
 
-    rate, limit = features.sample_rate, encoder.max_output_frames
-    check_not_too_long(train, num_frames, limit, speed=min(speeds), sample_rate=rate)
-    check_not_too_long(valid, num_frames, limit, sample_rate=rate)
-    return drop_too_short(train, tokenizer, num_frames, speed=max(speeds), sample_rate=rate)
+    rate, limit, kept, total_steps = features.sample_rate, encoder.max_output_frames, train, 0
+    with problems.check():
+        hparams["tokenizer"] = get_tokenizer(hparams, train)
+    with problems.check():
+        check_not_too_long(train, num_frames, limit, speed=min(speeds), sample_rate=rate)
+    with problems.check():
+        check_not_too_long(valid, num_frames, limit, sample_rate=rate)
+    if (tokenizer := hparams.get("tokenizer")) is not None:
+        with problems.check():
+            check_alphabet(train, tokenizer)
+        with problems.check():
+            if warning := check_dev_alphabet(valid, tokenizer):
+                logger.warning("%s: %s", hparams["valid_manifest"], warning)
+        with problems.check():
+            kept = drop_too_short(train, tokenizer, num_frames, speed=max(speeds), sample_rate=rate)
+    with problems.check():
+        total_steps = count_steps(hparams, kept)
+        _check_steps(hparams, total_steps)
+    problems.raise_all()
+    return kept, total_steps
+
+
+def _check_steps(hparams: dict, total_steps: int) -> None:
+    """Check what depends on the number of optimizer steps."""
+    hparams["freezing"].check_steps(total_steps)
+    wanted = hparams.get("warmup_steps", 1)
+    fitting = fitting_warmup(hparams.get("lr_schedule", "noam"), wanted, total_steps)
+    if fitting < wanted:
+        logger.warning(
+            "warmup_steps %d do not fit into the %d optimizer steps of this training: the learning rate rises for %d "
+            "steps; more epochs or a smaller max_batch_seconds give more steps",
+            *(wanted, total_steps, fitting),
+        )
+
+
+def count_steps(hparams: dict, train: list[Utterance]) -> int:
+    """Return the number of optimizer steps of a training run.
+
+    Raises
+    ------
+    ValueError
+        If gradients are accumulated over more batches than an epoch has.
+    """
+    seconds = padded_seconds([one.duration for one in train], hparams["features"].min_seconds)
+    options = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "seed")}
+    num_batches = len(make_sampler(seconds, shuffle=True, **options))
+    factor = hparams.get("grad_accumulation_factor", 1)
+    if num_batches < factor:
+        raise ValueError(
+            f"grad_accumulation_factor={factor} is larger than the number of batches per epoch ({num_batches}), so no "
+            "optimizer step would be taken: lower it or max_batch_seconds"
+        )
+    return num_batches // factor * hparams["number_of_epochs"]
 
 
 def make_loaders(

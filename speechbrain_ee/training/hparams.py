@@ -11,7 +11,11 @@ from ruamel.yaml import YAMLError
 from speechbrain.utils.distributed import infer_device
 
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import WORD, error_unit
+from speechbrain_ee.errors import Problems
+from speechbrain_ee.text.tokenizer import MODEL_TYPES
 from speechbrain_ee.training.earlier_yamls import in_todays_form, open_yaml
+from speechbrain_ee.training.schedulers import SCHEDULES
 
 WORKING_FOLDER = "# in the folder "
 
@@ -83,12 +87,51 @@ def write_hparams(folder: str | Path, path: str, settings: dict | None = None) -
     write_whole(Path(folder) / "hyperparams.yaml", (head + "# yamllint disable\n" + resolved).encode())
 
 
-def check_settings(hparams: dict) -> None:
-    """Check that the settings do not contradict each other."""
+def check_settings(hparams: dict, run_opts) -> None:
+    """Check everything about the settings that needs no data; one error names all problems.
+
+    Arguments
+    ---------
+    hparams : dict
+        The hyperparameters.
+    run_opts : RunOptions
+        SpeechBrain's run options.
+
+    Raises
+    ------
+    ValueError
+        If a setting has an invalid value, contradicts another one, or does not suit the device.
+    """
+    problems = Problems()
+    for check in (_check_unit, _check_tokens, _check_shares, _check_last_exit, _check_schedule):
+        with problems.check():
+            check(hparams)
+    for name, precision in {"precision": hparams["precision"], "eval_precision": run_opts.eval_precision}.items():
+        with problems.check():
+            _check_precision(name, precision, run_opts)
+    problems.raise_all()
+
+
+def _check_unit(hparams: dict) -> None:
+    error_unit(hparams.get("error_unit", WORD.name))
+
+
+def _check_tokens(hparams: dict) -> None:
+    kind, size = hparams["token_type"], hparams["vocab_size"]
+    if kind not in MODEL_TYPES:
+        raise ValueError(f"token_type is {kind!r}: choose from {', '.join(MODEL_TYPES)}")
+    if kind != "char" and size is None and not Path(hparams["tokenizer_file"]).exists():
+        raise ValueError(f"token_type {kind} needs a number of tokens: give --vocab_size 256, or --token_type char")
+
+
+def _check_shares(hparams: dict) -> None:
     if not 0 <= (share := hparams["init_share"]) < 1:
         raise ValueError(f"init_share is {share}: give a number in [0, 1); 0 keeps only the trained weights")
     if share > 0 and hparams["init_from"] is None:
         raise ValueError(f"init_share {share} needs the weights of init_from: give --init_from")
+
+
+def _check_last_exit(hparams: dict) -> None:
     if hparams["loss"].weights[-1] > 0:
         return
     if hparams["select"] == "last":
@@ -99,10 +142,18 @@ def check_settings(hparams: dict) -> None:
         )
 
 
-def check_precision(hparams: dict, run_opts) -> None:
-    """Check that the device supports the precision."""
+def _check_schedule(hparams: dict) -> None:
+    """Check the schedule's settings; a yaml of one's own may have another schedule."""
+    kind, warmup_steps = (hparams.get(key, default) for key, default in (("lr_schedule", "noam"), ("warmup_steps", 1)))
+    if kind not in SCHEDULES:
+        raise ValueError(f"lr_schedule is {kind!r}: choose from {', '.join(SCHEDULES)}")
+    if warmup_steps < 1:
+        raise ValueError(f"warmup_steps is {warmup_steps}: give at least 1")
+    if (factor := hparams.get("grad_accumulation_factor", 1)) < 1:
+        raise ValueError(f"grad_accumulation_factor={factor}: give 1 or more")
+
+
+def _check_precision(name: str, precision: str | None, run_opts) -> None:
     device = run_opts.device or infer_device()
-    precisions = {"precision": hparams["precision"], "eval_precision": run_opts.eval_precision}
-    for name, precision in precisions.items():
-        if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
-            raise ValueError(f"{name} fp16 needs a GPU, but the device is a CPU: give --{name} bf16 or fp32")
+    if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
+        raise ValueError(f"{name} fp16 needs a GPU, but the device is a CPU: give --{name} bf16 or fp32")

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import TaggedScalar
 
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import WORD
 from speechbrain_ee.corpora.manifest import Utterance, digest
 from speechbrain_ee.training.earlier_yamls import REMOVED, open_yaml
 from speechbrain_ee.training.hparams import WORKING_FOLDER
@@ -21,6 +22,7 @@ from speechbrain_ee.training.settings import is_path
 
 # Settings that may change when a run is resumed: they do not affect what has been trained so far.
 FREE_TO_CHANGE = {
+    "alphabet",  # the run has its tokenizer
     "average_checkpoints",
     "cache_audio",
     "check_audio",
@@ -82,6 +84,8 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
     free = FREE_TO_CHANGE | PLACES | (MANIFESTS if (folder / DATA_FILE).exists() else set())
     if (before.get("state_cache") is None) != (now.get("state_cache") is None):
         free = free - {"state_cache"}
+    if None in (before.get("vocab_size"), now.get("vocab_size")):  # null is the size of the run's tokenizer
+        free = free | {"vocab_size"}
     differing = [key for key in differing if key not in free]
     if differing:
         was = ", ".join(f"{key} was {before.get(key)!r}" for key in differing[:5])
@@ -131,7 +135,7 @@ def check_same_data(folder: str | Path, sets: dict[str, Sequence[Utterance]], *,
 
 def _plain_settings(yaml: TextIO) -> dict:
     """Return top-level keys whose values are numbers, strings or lists, and not objects."""
-    values = YAML(typ="rt").load(yaml)
+    values = {"error_unit": WORD.name} | YAML(typ="rt").load(yaml)  # earlier versions counted words only
     is_object = {key: hasattr(value, "items") or isinstance(value, TaggedScalar) for key, value in values.items()}
     plain = {key: value for key, value in values.items() if not is_object[key] and "!" not in str(key)}
     return {key: _without_paths(value) for key, value in plain.items() if key not in REMOVED or value != REMOVED[key]}

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 SCHEDULES = ("warmup_cosine", "noam")
 FINAL_SHARE = 0.02  # of the peak learning rate, at the end of warmup_cosine
+WARMUP_SHARE = 0.25  # of all steps, if the warm-up of warmup_cosine would be longer than the training
 
 
 def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
@@ -28,7 +29,7 @@ def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, w
     total_steps : int
         Number of optimizer steps of the whole training.
     warmup_steps : int
-        Number of optimizer steps until the peak is reached.
+        Number of optimizer steps until the peak is reached, see :func:`fitting_warmup`.
 
     Returns
     -------
@@ -38,7 +39,7 @@ def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, w
     Raises
     ------
     ValueError
-        If the schedule is unknown, or the warm-up is longer than the training.
+        If the schedule is unknown, or the warm-up is not at least one step.
 
     Example
     -------
@@ -52,9 +53,42 @@ def schedule(kind: str, *, optimizer: torch.optim.Optimizer, total_steps: int, w
     """
     if kind not in SCHEDULES:
         raise ValueError(f"lr_schedule is {kind!r}: choose from {', '.join(SCHEDULES)}")
+    warmup_steps = fitting_warmup(kind, warmup_steps, total_steps)
     share = _noam(warmup_steps) if kind == "noam" else _warmup_cosine(warmup_steps, total_steps)
     # torch counts steps from 0, at which the warm-up would give a learning rate of 0.
     return LambdaLR(optimizer, lambda steps_done: share(steps_done + 1))
+
+
+def fitting_warmup(kind: str, warmup_steps: int, total_steps: int) -> int:
+    """Return the number of warm-up steps: a quarter of all steps if the wanted ones do not fit into the training.
+
+    The shape of ``warmup_cosine`` depends on the number of all steps, which a small corpus makes small. ``noam`` does
+    not depend on it.
+
+    Arguments
+    ---------
+    kind : str
+        See :func:`schedule`.
+    warmup_steps : int
+        The wanted number.
+    total_steps : int
+        Number of optimizer steps of the whole training.
+
+    Raises
+    ------
+    ValueError
+        If the wanted number is below 1.
+
+    Example
+    -------
+    >>> fitting_warmup("warmup_cosine", 250, 2700), fitting_warmup("warmup_cosine", 250, 72)
+    (250, 18)
+    """
+    if warmup_steps < 1:
+        raise ValueError(f"warmup_steps={warmup_steps}: give at least 1")
+    if kind == "noam" or warmup_steps < total_steps:
+        return warmup_steps
+    return max(1, int(WARMUP_SHARE * total_steps))
 
 
 def load_schedule(schedule: LambdaLR, path: str | Path, end_of_epoch: bool = False) -> None:
@@ -120,22 +154,14 @@ def give_lr_factor(optimizer: torch.optim.Optimizer, parameters: Iterable[torch.
 
 
 def _warmup_cosine(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
-    if not 0 < warmup_steps < total_steps:
-        raise ValueError(
-            f"warmup_steps is {warmup_steps}, but training has {total_steps} optimizer steps: "
-            "give fewer warm-up steps or more epochs"
-        )
-
     def share(step: int) -> float:
         if step < warmup_steps:
             return step / warmup_steps
-        progress = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
         return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return share
 
 
 def _noam(warmup_steps: int) -> Callable[[int], float]:
-    if warmup_steps < 1:
-        raise ValueError(f"warmup_steps={warmup_steps}: give at least 1")
     return lambda step: min(step / warmup_steps, math.sqrt(warmup_steps / step))

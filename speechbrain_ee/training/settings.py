@@ -16,6 +16,7 @@ PATH_ENDINGS = ("_folder", "_file", "_manifest", "_manifests")
 OTHER_PATHS = {"data_root", "init_from", "source", "state_cache"}
 NULL_IS_NONE = {"data_root", "init_from", "noise_manifest", "source", "state_cache", "text_file"}
 TEXTS = {"alphabet"}  # may consist of digits, or be empty
+NUMBER_OR_NONE = {"vocab_size"}  # whole numbers, or null
 OBJECT_OR_NONE = {"prepare", "wav_augment"}
 
 
@@ -66,6 +67,8 @@ def read_setting(name: str, words: list[str], default: object) -> object:
     if name in TEXTS:
         return _literal(name, text)
     value = _yaml(name, text)
+    if name in NUMBER_OR_NONE:
+        return None if value is None else _number(name, text, value, 256 if default is None else default)
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise ValueError(f"--{name} {text}: give True or False")

@@ -19,8 +19,8 @@ from ee_runtime.files import write_whole
 from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.recordings import load_audio
-from speechbrain_ee.files import locked, size_and_time
+from speechbrain_ee.corpora.recordings import load_audio, source_facts
+from speechbrain_ee.files import locked
 from speechbrain_ee.lobes.encoder import ExitEncoder
 from speechbrain_ee.lobes.features import Features
 from speechbrain_ee.lobes.padding import pad_batch
@@ -41,8 +41,9 @@ class StateCache:
 
     The name of the file is a hash of the encoder's weights, the features, the utterances and the code that computes the
     states, so that stale states are never used. An index file beside it has one JSON line per utterance: the position
-    of its states, and the size and modification time of its recording. An interrupted computation is resumed, and only
-    recordings that have changed are computed again. Reading uses no memory beyond that of a batch.
+    of its states, and the size and modification time of its recording, with the times of its part if it is one. An
+    interrupted computation is resumed, and only recordings that have changed are computed again. Reading uses no memory
+    beyond that of a batch.
 
     Arguments
     ---------
@@ -111,9 +112,7 @@ class StateCache:
 
     def _missing(self, index: dict[str, dict]) -> list[Utterance]:
         """Return utterances without states, or whose recording has changed."""
-        return [
-            one for one in self.utterances if index.get(one.id, {}).get("file") != size_and_time(one.audio_filepath)
-        ]
+        return [one for one in self.utterances if index.get(one.id, {}).get("file") != source_facts(one)]
 
     def _read_index(self) -> dict[str, dict]:
         """Return the position of each utterance's states; skip entries whose states are not complete."""
@@ -186,7 +185,7 @@ class StateCache:
                             "id": one.id,
                             "first": end,
                             "frames": len(states),
-                            "file": size_and_time(one.audio_filepath),
+                            "file": source_facts(one),
                         }
                         store.append(states.numpy().tobytes(), entry)
                         end += len(states)
@@ -195,7 +194,7 @@ class StateCache:
 
     def _states(self, batch: Sequence[Utterance], device: str) -> list[torch.Tensor]:
         """Return the concatenated states of all exits, (frames, exits * d_model) in half precision, per utterance."""
-        waveforms = [load_audio(one.audio_filepath, self.features.sample_rate) for one in batch]
+        waveforms = [load_audio(one.audio_filepath, self.features.sample_rate, excerpt=one.excerpt) for one in batch]
         feats, frames = self.features(*(one.to(device) for one in pad_batch(waveforms)))
         states, lengths = self.encoder(feats, frames)
         rows = torch.cat(states, dim=2).float().cpu()

@@ -8,13 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from recipes.scripts import load_script
 
+from recipes import corpora
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.replay.utterances import read_utterances
 
@@ -22,31 +21,16 @@ ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "LibriSpeech"
 YAML = RECIPE / "hparams" / "conformer_ee.yaml"
 AED_YAML = RECIPE / "hparams" / "conformer_aed_ee.yaml"
-WORDS = "MISTER QUILTER IS THE APOSTLE OF MIDDLE CLASSES AND WE ARE GLAD TO WELCOME HIS GOSPEL".split()
 SUBSETS = {"train-clean-100": 6, "train-other-500": 6, "dev-clean": 3, "test-clean": 4, "test-other": 2}
-SMALL = {
-    **{"num_layers": 3, "exit_layers": "[1, 3]", "d_model": 16, "nhead": 2, "d_ffn": 32, "kernel_size": 7},
-    **{"channels": "[4, 4]", "n_mels": 20, "vocab_size": 36, "number_of_epochs": 1, "warmup_steps": 1},
-    **{"max_batch_seconds": 6, "num_buckets": 2, "num_workers": 0, "average_checkpoints": 1},
-}
+SMALL = corpora.SMALL | {"vocab_size": 36}
 
 
 @pytest.fixture(scope="module")
 def librispeech(tmp_path_factory) -> Path:
-    """Write one chapter per subset: utterances of 1 to 1.5 s of noise with four or five words."""
+    """Write one speaker per subset."""
     root = tmp_path_factory.mktemp("corpora") / "LibriSpeech"
-    rng = np.random.default_rng(0)
-    for speaker, (subset, number) in enumerate(SUBSETS.items(), start=19):
-        folder = root / subset / str(speaker) / "198"
-        folder.mkdir(parents=True)
-        lines = []
-        for index in range(number):
-            name = f"{speaker}-198-{index:04}"
-            samples = 0.1 * rng.standard_normal(rng.integers(16000, 24000))
-            soundfile.write(folder / f"{name}.flac", samples, 16000)
-            lines.append(f"{name} {' '.join(rng.choice(WORDS, size=rng.integers(4, 6)))}\n")
-        (folder / f"{speaker}-198.trans.txt").write_text("".join(lines))
-    return root
+    subsets = {subset: {str(speaker): number} for speaker, (subset, number) in enumerate(SUBSETS.items(), start=19)}
+    return corpora.write_librispeech(root, subsets)
 
 
 @pytest.fixture(scope="module")

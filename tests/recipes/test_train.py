@@ -378,6 +378,34 @@ def test_bad_options_are_one_line(corpus, tmp_path, option, value, parts):
     assert not list((tmp_path / "run").glob("save/CKPT*"))
 
 
+def test_all_problems_are_in_one_line(corpus, tmp_path):
+    run = tmp_path / "run"
+    options = {"error_unit": "letter", "token_type": "bpe", "vocab_size": "null", "lr_schedule": "cosine"}
+    ended = train(arguments(corpus, run, **options, train_manifest="none.jsonl"), tmp_path)
+    messages = ["error_unit is 'letter': choose from word, char", "give --vocab_size 256, or --token_type char"]
+    assert_one_line(ended, *messages, "lr_schedule is 'cosine'")
+    assert "none.jsonl" not in ended.stderr, "no manifest is read before the settings are checked"
+    ended = train(arguments(corpus, run, vocab_size=13, unfreeze="[[5000, nothing]]", freeze="encoder"), tmp_path)
+    assert_one_line(ended, "the exit heads 13: give --vocab_size 11, or null", "unfreeze names step 5000")
+    assert not list(run.glob("save/CKPT*"))
+
+
+def test_the_number_of_tokens_follows_from_the_texts_and_gives_the_same_model(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(corpus, run, **SAVING_OFTEN, vocab_size=None, alphabet=None), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted())
+
+
+def test_a_run_with_a_given_number_of_tokens_resumes_without_it_and_with_no_other_unit(finished, corpus, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    ended = train(arguments(corpus, run, vocab_size=None, alphabet=None), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert (curve(run), weights(run)) == (curve(finished[0]), weights(finished[0]))
+    ended = train(arguments(corpus, run, error_unit="char"), tmp_path)
+    assert_one_line(ended, "contains a run with other settings (error_unit was 'word')")
+
+
 def test_test_references_that_the_model_cannot_write_are_warned_of(broken, tmp_path):
     change_row(broken / "test.jsonl", 2, text="NO go, hi")
     ended = train(arguments(broken, tmp_path / "run", number_of_epochs=1, exit_layers="3"), tmp_path)
@@ -433,9 +461,9 @@ def test_missing_and_corrupt_audio_is_one_line(broken, tmp_path, split, cache_au
 
 
 def test_text_that_the_tokenizer_cannot_write_is_one_line(broken, tmp_path):
-    name = change_row(broken / "dev.jsonl", 2, text="no zoo")
+    name = change_row(broken / "dev.jsonl", 2, text="NO GO NO GO NO GO")
     ended = train(arguments(broken, tmp_path / "run"), tmp_path)
-    assert_one_line(ended, "1 of 6 texts have characters that the tokenizer does not know: 'z'", name)
+    assert_one_line(ended, "1 of 6 texts have characters that the tokenizer does not know: 'GNO'", name)
 
 
 @pytest.mark.parametrize(
@@ -491,7 +519,7 @@ def test_utterances_too_short_for_their_text_are_named_and_left_out(broken, tmp_
 
 
 def test_a_tokenizer_that_nothing_was_trained_with_follows_the_texts(broken, tmp_path):
-    name = change_row(broken / "dev.jsonl", 2, text="no zoo")
+    name = change_row(broken / "dev.jsonl", 2, text="zoo zoo zoo zoo")
     options = {"number_of_epochs": 1, "test_manifests": "[]"}
     ended = train(arguments(broken, tmp_path / "run", **options), tmp_path)
     assert_one_line(ended, "characters that the tokenizer does not know: 'z'", name)

@@ -67,3 +67,15 @@ def many(count=400, seed=0, speakers=0, shift=0.0):
         speaker = f"s{number % speakers}" if speakers else None
         found.append({"id": str(number), "speaker": speaker, "num_words": 10, "duration": 2.0, "exits": exits})
     return found
+
+
+def in_characters(utterances, per_word=6):
+    """Add counts of characters in proportion to those of words."""
+    found = []
+    for one in utterances:
+        exits = [
+            {**exit, "char_errors": {kind: per_word * count for kind, count in exit["errors"].items()}}
+            for exit in one["exits"]
+        ]
+        found.append({**one, "num_chars": per_word * one["num_words"], "exits": exits})
+    return found

@@ -54,17 +54,17 @@ def flac_layout(file: BinaryIO, size: int) -> Layout | None:
     first = parse_frame(read_at(file, place, HEAD_BYTES), block)
     last = first and _last_frame(file, (place, size), block, first, claimed)
     if last is None:
-        return None if claimed else Layout()
+        return Layout(can_seek=False)
     where, last = last
     frames = last.end - first.first  # a recorded stream may not start at sample 0
     if claimed > frames:
-        return Layout(frames=frames, present=frames / claimed)
+        return Layout(frames=frames, present=frames / claimed, can_seek=False)
     if claimed == frames:
-        return Layout(frames=frames)
+        return Layout(frames=frames, can_seek=first.first == 0)
     note = f"its header counts {claimed} samples where {frames} are: all are read" if claimed else ""
     if crc16(read_at(file, where, size - where)):
         frames, note = last.first - first.first, "it breaks off in the middle of a frame: the rest is read"
-    return Layout(patches={begin + 21: bytes([info[13] & 0xF0]) + bytes(4)}, frames=frames, note=note)
+    return Layout(patches={begin + 21: bytes([info[13] & 0xF0]) + bytes(4)}, frames=frames, note=note, can_seek=False)
 
 
 def _last_frame(

@@ -3,7 +3,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from ee_runtime.audio.mp3 import FrameIndex
 
 LARGEST_FILE = 1 << 43  # 8 TB; some file systems cannot seek beyond it
 
@@ -33,6 +36,10 @@ class Layout:
         Warning about a file that is read in spite of a defect, else empty.
     refusal : str
         Why the file is refused although the decoder would read a part of it, else empty.
+    can_seek : bool
+        Whether the decoder may be moved to a sample: what it needs for this is in order.
+    index : FrameIndex | None
+        MP3: where the decoder can start; None if only at the beginning.
     """
 
     segments: Sequence[tuple[int, int]] | None = None
@@ -42,6 +49,8 @@ class Layout:
     present: float = 1.0
     note: str = ""
     refusal: str = ""
+    can_seek: bool = True
+    index: "FrameIndex | None" = None
 
 
 def read_at(file: BinaryIO, place: int, count: int) -> bytes:

@@ -8,6 +8,7 @@ on standard error about tags and partial frames.
 
 import mmap
 import struct
+from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
 from ee_runtime.audio.layout import Layout, id3_bytes, skip_end_tags, skip_id3
@@ -21,6 +22,7 @@ LAYER_23_OF_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 MAX_START_BYTES = 1 << 16  # search range of the first frame
 FRAMES_IN_A_ROW = 3  # consecutive headers, each where the one before ends, that are not a coincidence
 TOLERANCE_S = 0.1
+SPACING = 64  # frames between the places of an index; a multiple of 8, after which the filter has the same phase
 
 
 class Head(NamedTuple):
@@ -59,11 +61,32 @@ def parse_head(data: bytes) -> Head | None:
     return Head(samples // 8 * bits // rate + padding, samples, rate, form)
 
 
+class FrameIndex(NamedTuple):
+    """Where the decoder can start.
+
+    Arguments
+    ---------
+    places : sequence of int
+        Positions of the frames 0, 64, 128, ... that have audio.
+    count : int
+        Number of frames that have audio.
+    head : Head
+        Header of the first frame.
+    counter : int | None
+        Position of the number of frames in the file; None if the file has none.
+    """
+
+    places: Sequence[int]
+    count: int
+    head: Head
+    counter: int | None
+
+
 class Walk(NamedTuple):
     """The result of a walk from header to header.
 
     Parts of the file with frames, first header, number of frames, other bytes between and after them, whether the last
-    frame is cut, and whether there are frames with other properties.
+    frame is cut, whether there are frames with other properties, and the positions of every 64th frame.
     """
 
     segments: list[tuple[int, int]]
@@ -73,6 +96,7 @@ class Walk(NamedTuple):
     behind: int
     is_cut: bool
     has_others: bool
+    places: list[int]
 
 
 def mp3_layout(file: BinaryIO, size: int) -> Layout | None:
@@ -89,8 +113,9 @@ def mp3_layout(file: BinaryIO, size: int) -> Layout | None:
             return Layout(refusal=f"holds {what} (joined files), of which only one can be read")
         begin, counter = found.segments[0][0], _counter(data, found)
         if counter is None:
-            prefix = _count_frame(bytes(data[begin : begin + 4]), found.count)
-            return Layout(segments=found.segments, prefix=prefix, note=_note(found, None))
+            prefix = count_frame(bytes(data[begin : begin + 4]), found.count)
+            index = _index(found, found.places, found.count, None)
+            return Layout(segments=found.segments, prefix=prefix, note=_note(found, None), index=index)
         place, claimed = counter
         frames = found.count - 1  # the frame with the number has no audio
         patches = {place: struct.pack(">I", frames)}
@@ -99,7 +124,19 @@ def mp3_layout(file: BinaryIO, size: int) -> Layout | None:
             patches[place + 4] = struct.pack(">I", min(num_bytes, 0xFFFFFFFF))
         is_short = (claimed - frames) * found.head.samples > TOLERANCE_S * found.head.rate
         present = frames / claimed if is_short else 1.0
-        return Layout(segments=found.segments, patches=patches, present=present, note=_note(found, claimed))
+        places = [one + parse_head(data[one : one + 4]).size for one in found.places]  # after the frame without audio
+        return Layout(
+            segments=found.segments,
+            patches=patches,
+            present=present,
+            note=_note(found, claimed),
+            index=_index(found, places, frames, place),
+        )
+
+
+def _index(found: Walk, places: list[int], count: int, counter: int | None) -> FrameIndex | None:
+    """Return the places where the decoder can start; None if other bytes are between the frames."""
+    return FrameIndex(places, count, found.head, counter) if len(found.segments) == 1 else None
 
 
 def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
@@ -108,12 +145,15 @@ def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
         return None
     place, head = first
     segments, count, skipped, behind, is_cut, has_others = [[place, place]], 0, 0, 0, False, False
+    places = []
     while place < size:
         here = parse_head(data[place : place + 4])
         if here is not None and here.form == head.form:
             if place + here.size > size:
                 is_cut = True
                 break
+            if count % SPACING == 0:
+                places.append(place)
             count, place = count + 1, place + here.size
             segments[-1][1] = place
             continue
@@ -128,7 +168,7 @@ def _walk(data: mmap.mmap, start: int, size: int) -> Walk | None:
         segments.append([place, place])
     if not count:
         return None
-    return Walk([tuple(one) for one in segments], head, count, skipped, behind, is_cut, has_others)
+    return Walk([tuple(one) for one in segments], head, count, skipped, behind, is_cut, has_others, places)
 
 
 def _skip_tags(data: mmap.mmap, place: int) -> int:
@@ -179,21 +219,21 @@ def _counter(data: mmap.mmap, found: Walk) -> tuple[int, int] | None:
     """Return the position of the number of frames in the first frame, and the number; None if it has none."""
     begin = found.segments[0][0]
     is_mono, is_mpeg1 = data[begin + 3] >> 6 == 3, found.head.form[0] == 3
-    place = begin + 4 + _side_bytes(is_mono=is_mono, is_mpeg1=is_mpeg1)
+    place = begin + 4 + side_bytes(is_mono=is_mono, is_mpeg1=is_mpeg1)
     if data[place : place + 4] not in (b"Xing", b"Info") or not data[place + 7] & 1:
         return None
     return place + 8, int.from_bytes(data[place + 8 : place + 12], "big")
 
 
-def _count_frame(head: bytes, count: int) -> bytes:
+def count_frame(head: bytes, count: int) -> bytes:
     """Make a frame without audio that has the number of frames: a Xing header."""
     version, is_mono = head[1] >> 3 & 3, head[3] >> 6 == 3
     long_enough = bytes([0xFF, head[1] | 1, 8 << 4 | head[2] & 0x0C, head[3]])
-    body = bytes(_side_bytes(is_mono=is_mono, is_mpeg1=version == 3)) + b"Xing" + struct.pack(">II", 1, count)
+    body = bytes(side_bytes(is_mono=is_mono, is_mpeg1=version == 3)) + b"Xing" + struct.pack(">II", 1, count)
     return (long_enough + body).ljust(parse_head(long_enough).size, b"\0")
 
 
-def _side_bytes(*, is_mono: bool, is_mpeg1: bool) -> int:
+def side_bytes(*, is_mono: bool, is_mpeg1: bool) -> int:
     """Return the bytes between a frame's header and a Xing header."""
     if is_mpeg1:
         return 17 if is_mono else 32

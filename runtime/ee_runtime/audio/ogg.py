@@ -34,7 +34,7 @@ def ogg_layout(file: BinaryIO, size: int) -> Layout | None:
     lacing = page[HEAD_BYTES : HEAD_BYTES + page[26]] if len(page) >= HEAD_BYTES else b""
     is_whole = len(page) >= HEAD_BYTES and len(page) >= HEAD_BYTES + page[26] + sum(lacing)
     if not is_whole:
-        return Layout(note="it breaks off in the middle of a page: the rest is read")
+        return Layout(note="it breaks off in the middle of a page: the rest is read", can_seek=False)
     if not page[5] & END_MARK:
-        return Layout(note="it ends without an end mark and may break off early: all of it is read")
+        return Layout(note="it ends without an end mark and may break off early: all of it is read", can_seek=False)
     return Layout()

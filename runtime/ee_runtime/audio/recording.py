@@ -2,8 +2,9 @@
 """An open audio file, decoded block by block to its end even if its header is wrong."""
 
 import logging
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from ee_runtime.audio import flac, mp3, ogg, wav_family
+from ee_runtime.audio import flac, mp3, mp3_start, ogg, wav_family
 from ee_runtime.audio.layout import Layout, read_at, skip_id3
 from ee_runtime.audio.mixing import LevelError, check_numbers
 from ee_runtime.audio.source import AudioError, Overlay
@@ -40,6 +41,11 @@ FORMATS = (
     "MP3",
     "NIST",
 )  # formats with a length check
+# Where libsndfile finds a sample: formats, apart from MP3, that are not listed are decoded from the start.
+SAMPLE_BY_SAMPLE = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+PREROLL_S = {"VORBIS": 1.0, "OPUS": 10.0}  # after which the decoder gives the same samples as from the start
+NUM_LAYOUTS = 128  # in memory
+INAUDIBLE = 1e-30  # states of the Opus decoder, which it keeps in silence
 LAYOUTS = {
     b"RIFF": wav_family.riff_layout,
     b"RIFX": wav_family.riff_layout,
@@ -58,6 +64,9 @@ LAYOUTS |= {
     b"fLaC": flac.flac_layout,
     b"OggS": ogg.ogg_layout,
 }
+
+
+_layouts: dict[tuple, Layout | None] = {}  # by device, inode, size and time of a file
 
 
 class _Sound(soundfile.SoundFile):
@@ -95,11 +104,12 @@ class Recording:
             raise self.error(f"{self.layout.refusal}: {conversion_hint(path)}")
         if self.layout.present == 0:
             raise self._no_samples()
-        self.segments = [(0, size)] if self.layout.segments is None else self.layout.segments
-        with self._open() as sound:
+        self.size = size
+        with self._open(self.layout) as sound:
             if sound.format not in FORMATS:
                 raise self.error(f"is {sound.format_info}, which is not supported: {conversion_hint(path)}")
             self.rate, self.channels = sound.samplerate, sound.channels
+            self.format, self.subtype = sound.format, sound.subtype
             self.is_float = sound.subtype in ("FLOAT", "DOUBLE")
             self.frames = sound.frames if self.layout.frames is None else self.layout.frames
         if not MIN_RATE <= self.rate <= MAX_RATE:
@@ -121,44 +131,81 @@ class Recording:
         """Log a warning about a file that is read in spite of a defect, once per process."""
         _warn_once(f"audio {self.name}: {message}")
 
-    @property
-    def seconds(self) -> float:
-        """Duration from the header, or from the bytes if the header is wrong; decodes the file if neither gives it."""
-        frames = self.frames if self.frames < OPEN_LENGTH else sum(len(block) for block in self.blocks())
-        return frames / self.rate
+    def num_frames(self) -> int:
+        """Samples per channel, from the header or the bytes; decodes the file if neither gives them."""
+        if self.frames >= OPEN_LENGTH:
+            self.frames = sum(len(block) for block in self.blocks())
+        return self.frames
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Decode the file from its start: blocks (samples, channels) of float32.
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Decode the file, or a part of it: blocks (samples, channels) of float32.
+
+        The samples of a part are those that decoding the whole file gives at this place.
+
+        Arguments
+        ---------
+        start : int
+            First sample.
+        stop : int | None
+            The sample after the last; None means to the end.
 
         Raises
         ------
         AudioError
-            If it is truncated, damaged or empty, or has samples that are not finite.
+            If the part is truncated, damaged or empty, or has samples that are not finite.
         """
-        done = 0
-        with self._open() as sound:
-            while done < self.frames:
-                block = self._read(sound, min(max(1, BLOCK_VALUES // self.channels), self.frames - done), done)
+        stop = self.frames if stop is None else stop
+        sound, done = self._open_before(start)
+        with sound:
+            while done < stop:
+                # The decoder's messages about what is not wanted are dropped: there it may lack what came before.
+                wanted = done >= start
+                messages = None if wanted else len(self.decoder_messages)
+                limit = stop if wanted else start
+                block = self._read(sound, min(max(1, BLOCK_VALUES // self.channels), limit - done), done, wanted)
+                del self.decoder_messages[messages:]
                 if len(block) == 0:
                     break
                 done += len(block)
-                yield block
+                if wanted:
+                    yield block
         if self.decoder_messages:
             self.warn(f"its decoder found damage ({self.decoder_messages[-1].strip()}): parts of it may be missing")
         if done == 0:
             raise self._no_samples()
-        if self.frames < OPEN_LENGTH and self.frames - done > TOLERANCE_S * self.rate:
+        if stop < OPEN_LENGTH and (stop - done > TOLERANCE_S * self.rate or done <= start):
             raise self.error(
                 f"breaks off after {done / self.rate:.2f} s of the {self.frames / self.rate:.2f} s that its header "
                 f"claims: {REMEDY}"
             )
 
-    def _read(self, sound: _Sound, count: int, done: int) -> np.ndarray:
+    def _open_before(self, start: int) -> tuple[_Sound, int]:
+        """Open the file for reading at a sample or, if its decoder cannot begin there, before it; return where."""
+        layout, done = self.layout, 0
+        if start and self.format == "MP3":
+            layout, done = mp3_start.start_near(self.file, layout, start)
+        sound = self._open(layout)
+        known = PREROLL_S if self.format == "OGG" else SAMPLE_BY_SAMPLE
+        if start and layout.can_seek and self.subtype in known and self.frames < OPEN_LENGTH:
+            done = max(0, start - round(PREROLL_S.get(self.subtype, 0.0) * self.rate))
+            try:
+                with self._caught():
+                    sound.seek(done)
+                self._raise_failure()
+            except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError):
+                sound.close()
+                sound, done = self._open(layout), 0
+        return sound, done
+
+    def _read(self, sound: _Sound, count: int, done: int, wanted: bool) -> np.ndarray:
         try:
             with self._caught():
                 block = sound.read(count, dtype="float32", always_2d=True)
             self._raise_failure()
-            check_numbers(block)
+            if self.subtype == "OPUS":
+                block[np.abs(block) < INAUDIBLE] = 0.0
+            if wanted:
+                check_numbers(block)
         except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError) as error:
             first, last = done / self.rate, (done + count) / self.rate
             raise self.error(f"is damaged between {first:.2f} and {last:.2f} s ({_reason(error)}): {REMEDY}") from None
@@ -172,13 +219,24 @@ class Recording:
         self.may_be_mpeg = magic not in LAYOUTS
         find = LAYOUTS.get(magic, mp3.mp3_layout if start or magic[:1] == b"\xff" else None)
         try:
-            return (find and find(self.file, size)) or Layout()
+            if find in (mp3.mp3_layout, ogg.ogg_layout):  # they read the whole file, of which parts may be wanted
+                return self._remembered(find, size) or Layout(can_seek=False)
+            return (find and find(self.file, size)) or Layout(can_seek=False)
         except struct.error:  # it ends within its header: the decoder's error is more precise
-            return Layout()
+            return Layout(can_seek=False)
 
-    def _open(self) -> _Sound:
-        layout = self.layout
-        self.stream = Overlay(self.file, self.segments, patches=layout.patches, prefix=layout.prefix)
+    def _remembered(self, find: Callable, size: int) -> Layout | None:
+        found = os.fstat(self.file.fileno())
+        key = found.st_dev, found.st_ino, size, found.st_mtime_ns
+        if key not in _layouts:
+            while len(_layouts) >= NUM_LAYOUTS:
+                _layouts.pop(next(iter(_layouts)), None)
+            _layouts[key] = find(self.file, size)
+        return _layouts[key]
+
+    def _open(self, layout: Layout) -> _Sound:
+        segments = [(0, self.size)] if layout.segments is None else layout.segments
+        self.stream = Overlay(self.file, segments, patches=layout.patches, prefix=layout.prefix)
         try:
             with self._caught():
                 return _Sound(self.stream)

@@ -11,6 +11,7 @@ from ee_runtime.calibration.summary import promise_sentence
 from ee_runtime.files import parse_json, read_bytes, write_whole
 from ee_runtime.policies import policy_from_dict
 from ee_runtime.policies.confidence import check_confidence
+from ee_runtime.text.error_units import unit_of
 
 CALIBRATION_FILE = "calibration.json"
 MAX_BYTES = 4 * 2**20  # ours have about 30 kB; parsed JSON takes up to 25 times as much memory
@@ -47,7 +48,7 @@ def read_calibration(path: str | Path, model: str | None = None) -> dict:
         if not isinstance(calibration, dict):
             raise ValueError("is not a JSON object")
         policy_from_dict(calibration["policy"])
-        promise_sentence(calibration.get("promise"))
+        promise_sentence(calibration.get("promise"), unit_of(calibration))
         if calibration.get("value_range"):
             _ = calibration["fitted_on"]["test_set"]
         check_confidence(calibration.get("confidence", {}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ee_runtime.backend import ExitOutput
 from ee_runtime.special_tokens import BLANK_INDEX
 from ee_runtime.text.ctc_paths import collapse
+from ee_runtime.text.normal_form import normal_form
 from ee_runtime.text.spans import Span
 
 N_BEST = 10  # hypotheses of a beam among which the posterior is shared
@@ -18,7 +19,7 @@ N_BEST = 10  # hypotheses of a beam among which the posterior is shared
 
 @dataclass(frozen=True)
 class Decoded:
-    """Text of one utterance and further results of its decoder.
+    """Text of one utterance and further results of its decoder; all texts are converted to NFC.
 
     Arguments
     ---------
@@ -39,6 +40,13 @@ class Decoded:
     scores: dict[str, float] = field(default_factory=dict)
     macs: int = 0
     ctc_text: str | None = None
+
+    def __post_init__(self):
+        # Tokens of a letter and of an accent can follow each other.
+        object.__setattr__(self, "text", normal_form(self.text))
+        object.__setattr__(self, "spans", [span._replace(text=normal_form(span.text)) for span in self.spans])
+        if self.ctc_text is not None:
+            object.__setattr__(self, "ctc_text", normal_form(self.ctc_text))
 
 
 class Decoder(ABC):

@@ -58,7 +58,7 @@ def check_confidence(confidence: Mapping) -> None:
     ValueError: confidence: the words of exit layer 2 are not lists x and y of rising numbers
     """
     for group in (confidence, _mapping(_mapping(confidence).get("stopped", {}))):
-        for kind in ("words", "wer"):
+        for kind in ("words", "wer", "cer"):
             for layer, one in _mapping(group.get(kind, {})).items():
                 if not _is_map(_mapping(one)):
                     raise ValueError(
@@ -89,7 +89,7 @@ def confidence_map(confidence: Mapping, kind: str, layer: int, *, is_calibrated:
     confidence : mapping
         The maps of :func:`~speechbrain_ee.calibration.confidence.fit_confidence`.
     kind : str
-        ``words`` (probability that a word is right) or ``wer`` (expected WER of an utterance).
+        ``words`` (probability that a word is right), ``wer`` or ``cer`` (expected error rate of an utterance).
     layer : int
         Exit layer.
     is_calibrated : bool

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechbrain_ee.corpora.manifest.text import NAMES, PARTS, ManifestError
+from speechbrain_ee.corpora.manifest.text import AMBIGUOUS, EXCERPT, NAMES, ManifestError
 
 DELIMITERS = (",", ";", "\t")
 CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}  # required
@@ -70,6 +70,8 @@ def _header(path: Path, line: str) -> tuple[str, list[str]]:
     for delimiter in DELIMITERS:
         columns = [name.strip() for name in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
         lacking = [column for key, column in CSV_COLUMNS.items() if not set(NAMES[key]) & set(columns)]
+        if {"offset", "start"} & set(columns) and "duration" in lacking:
+            lacking.remove("duration")  # of a part of a file: to the end
         tried[delimiter] = columns, lacking
     delimiter = min(tried, key=lambda one: len(tried[one][1]))
     columns, lacking = tried[delimiter]
@@ -93,9 +95,9 @@ def _csv_row(path: Path, row: list[str], columns: list[str], line: int) -> dict:
         for name in NAMES[key]:
             if name in named:
                 named[name] = named[name].strip() or None
-    for name in (*NAMES["duration"], *PARTS):
+    for name in (*NAMES["duration"], *EXCERPT, *AMBIGUOUS):
         if name in named:
-            named[name] = _number(named[name])
+            named[name] = _number((named[name] or "").strip() or None)
     return named
 
 

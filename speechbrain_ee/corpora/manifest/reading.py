@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest.csv_rows import csv_rows
+from speechbrain_ee.corpora.manifest.excerpts import file_info
 from speechbrain_ee.corpora.manifest.json_rows import json_rows
+from speechbrain_ee.corpora.manifest.lhotse_cuts import is_lhotse, lhotse_rows
 from speechbrain_ee.corpora.manifest.text import NAMES, ManifestError, read_text
 from speechbrain_ee.corpora.manifest.utterance import Utterance, utterance_from_row
 
@@ -16,12 +18,16 @@ CSV_SUFFIXES = (".csv", ".tsv")
 
 
 def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> list[Utterance]:
-    """Read a manifest: ``.csv`` and ``.tsv`` as SpeechBrain CSV, any other suffix as JSON lines or SpeechBrain JSON.
+    """Read a manifest: SpeechBrain CSV (``.csv``, ``.tsv``), else JSON lines, SpeechBrain JSON or lhotse cuts.
 
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
     columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
     names of the others, see :data:`~speechbrain_ee.corpora.manifest.text.NAMES`. The default id is the stem of the
-    audio file, or its path without suffix if two files have the same stem.
+    audio file, or its path without suffix if two files have the same stem; several parts of a file get their offset
+    appended.
+
+    A row with ``offset`` (seconds), or with ``start`` and ``stop`` (samples), is a part of its file, see
+    :func:`~speechbrain_ee.corpora.manifest.excerpts.excerpt_from_row`.
 
     Arguments
     ---------
@@ -54,9 +60,9 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     if data_root is not None and not Path(data_root).is_dir():
         raise ManifestError(f"data_root {data_root} is not a folder: give the folder of the manifest's audio paths")
     root = Path(os.path.abspath(path.parent if data_root is None else data_root))
-    utterances, without_id = [], []
+    utterances, without_id, info = [], [], file_info()
     for where, row in _read_rows(path):
-        utterances.append(utterance_from_row(row, root, f"{path}, {where}"))
+        utterances.append(utterance_from_row(row, root, f"{path}, {where}", info))
         if not utterances[-1].id:
             without_id.append((len(utterances) - 1, row["audio_filepath"]))
     if not utterances:
@@ -68,6 +74,9 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
 
 def _read_rows(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield the position of each row ("line 3") and its values by the names of :data:`NAMES`."""
+    if is_lhotse(path):
+        yield from lhotse_rows(path)
+        return
     text = read_text(path)
     rows = csv_rows(path, text) if path.suffix.lower() in CSV_SUFFIXES else json_rows(path, text)
     for where, row in rows:
@@ -86,11 +95,18 @@ def _renamed(row: dict) -> dict:
 
 
 def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str]]) -> None:
-    """Name utterances without id by their audio path as written, which does not depend on the machine."""
-    stems = Counter(Path(audio).stem for _, audio in without_id)
+    """Name utterances without id by their audio path as written, which does not depend on the machine.
+
+    Several parts of a file are told apart by their offsets.
+    """
+    files = Counter(audio for _, audio in without_id)
+    stems = Counter(Path(audio).stem for audio in files)
     for position, audio in without_id:
         stem = Path(audio).stem
         name = stem if stems[stem] == 1 else Path(audio).with_suffix("").as_posix()
+        offset = utterances[position].offset
+        if files[audio] > 1 and offset is not None:
+            name = f"{name}-{offset:.3f}"
         utterances[position] = replace(utterances[position], id=name)
 
 
@@ -101,3 +117,15 @@ def _check_unique(path: Path, utterances: list[Utterance]) -> None:
         raise ManifestError(
             f"{path} has {len(repeated)} repeated ids (first: {repeated[0]!r}): give every utterance a unique id"
         )
+
+
+def manifest_name(path: str | Path) -> str:
+    """Return the name of a set: the file name of its manifest without ending.
+
+    Example
+    -------
+    >>> manifest_name("data/dev.jsonl"), manifest_name("cuts_dev.jsonl.gz")
+    ('dev', 'cuts_dev')
+    """
+    path = Path(path)
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem

@@ -13,8 +13,10 @@ NAMES = {
     "text": ("text", "wrd", "words", "trans", "transcript", "transcription"),
     "speaker": ("speaker", "spk_id", "speaker_id", "spk"),
 }
-# Keys by which other tools select a part of a long file. Rows with them are refused, not read as the whole file.
-PARTS = ("offset", "start", "stop", "begin", "end", "begin_time", "end_time", "start_time")
+# Keys of a part of a file: in seconds; in samples of the file, as SpeechBrain writes them; and the channel, from 0.
+EXCERPT = ("offset", "start", "stop", "channel_selector")
+# Keys whose unit depends on the tool. Rows with them are refused, not read as the whole file.
+AMBIGUOUS = ("begin", "end", "begin_time", "end_time", "start_time")
 
 
 class ManifestError(ValueError):

@@ -7,8 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ee_runtime.audio import Excerpt
 from ee_runtime.errors import shortened
-from speechbrain_ee.corpora.manifest.text import PARTS, ManifestError
+from ee_runtime.text.normal_form import normal_form
+from speechbrain_ee.corpora.manifest.excerpts import FileInfo, excerpt_from_row
+from speechbrain_ee.corpora.manifest.text import ManifestError
 
 REQUIRED = ("audio_filepath", "duration", "text")
 MAX_DURATION_S = 100 * 3600
@@ -29,14 +32,20 @@ class Utterance:
     duration : float
         Seconds, > 0.
     text : str
-        Transcript; may be empty.
+        Transcript; may be empty. It is converted to Unicode NFC.
     speaker : str | None
         None if unknown.
+    offset : float | None
+        Start in the file, in seconds; None if the utterance is the whole file.
+    channel : int | None
+        Its channel in the file, from 0; None if all channels are mixed.
 
     Example
     -------
     >>> Utterance("a", Path("/corpus/a.wav"), 1.5, "the cat").duration
     1.5
+    >>> Utterance("a", Path("/corpus/talk.wav"), 1.5, "the cat", offset=600.0).excerpt
+    Excerpt(offset=600.0, duration=1.5, channel=None)
     """
 
     id: str
@@ -44,9 +53,21 @@ class Utterance:
     duration: float
     text: str
     speaker: str | None = None
+    offset: float | None = None
+    channel: int | None = None
+
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """The part of the file to read; None for all of it."""
+        if self.offset is None and self.channel is None:
+            return None
+        return Excerpt(self.offset or 0.0, None if self.offset is None else self.duration, self.channel)
+
+    def __post_init__(self):
+        object.__setattr__(self, "text", normal_form(self.text))
 
 
-def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
+def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utterance:
     """Check one row of a manifest and make an utterance of it.
 
     Arguments
@@ -57,6 +78,8 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
         Folder of relative audio paths.
     where : str
         File and line, for error messages.
+    info : FileInfo
+        Facts of audio files, for rows in samples or without the end of a part.
 
     Returns
     -------
@@ -66,17 +89,12 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
     Raises
     ------
     ManifestError
-        If a value is missing or invalid, or the row is a part of a longer file.
+        If a value is missing or invalid.
     """
+    is_part = any(row.get(key) not in (None, "") for key in ("offset", "start", "stop"))
     for key in REQUIRED:
-        if row[key] is None:
+        if row[key] is None and not (is_part and key == "duration"):
             raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} for every utterance")
-    for key in PARTS:
-        if row.get(key) not in (None, "", 0):
-            raise ManifestError(
-                f"{where} has {key} {shortened(row[key])}, but parts of a file are not supported: "
-                "cut the audio into one file per utterance"
-            )
     for key in ("audio_filepath", "text"):
         if not isinstance(row[key], str) or (key == "audio_filepath" and not row[key].strip()):
             raise ManifestError(f"{where} has {key} {shortened(row[key])}: it must be a string")
@@ -84,12 +102,16 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
     audio = _audio_path(row["audio_filepath"], root, where)
     for key, text in {**names, "text": row["text"], "audio path": str(audio)}.items():
         check_characters(text or "", f"{where} has {key}")
+    duration = None if row["duration"] is None else _duration(row["duration"], where)
+    offset, duration, channel = excerpt_from_row(row, audio, duration, where, info)
     return Utterance(
         id=names["id"] or "",
         audio_filepath=audio,
-        duration=_duration(row["duration"], where),
+        duration=duration,
         text=row["text"],
         speaker=names["speaker"],
+        offset=offset,
+        channel=channel,
     )
 
 

@@ -58,6 +58,10 @@ def _row(utterance: Utterance, folder: Path) -> dict:
     }
     if utterance.speaker is not None:
         row["speaker"] = utterance.speaker
+    if utterance.offset is not None:
+        row["offset"] = utterance.offset
+    if utterance.channel is not None:
+        row["channel_selector"] = utterance.channel
     return row
 
 

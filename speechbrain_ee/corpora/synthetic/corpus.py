@@ -41,7 +41,7 @@ from speechbrain_ee.corpora.synthetic.degrade import (
     mix_at_snr,
 )
 from speechbrain_ee.corpora.synthetic.espeak import SAMPLE_RATE, Espeak, Speaker, SynthesisError, say
-from speechbrain_ee.corpora.synthetic.grammar import draw_fragments, draw_sentences
+from speechbrain_ee.corpora.synthetic.grammar import ALPHABET, draw_fragments, draw_sentences
 from speechbrain_ee.files import locked
 
 logger = logging.getLogger(__name__)
@@ -258,6 +258,9 @@ def prepare(
     with locked(out_dir / ".lock", waiting_for="the corpus"):
         if not _is_done(out_dir, settings):  # another process may have made it meanwhile
             _make(out_dir, jobs, settings, num_workers=num_workers, progress=progress)
+
+
+prepare.alphabet = ALPHABET  # of a tokenizer for this corpus, see `training.data`
 
 
 def _make(out_dir: Path, jobs: list[Job], settings: dict, *, num_workers: int, progress: bool) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from ee_runtime.calibration.summary import promise_sentence
 from ee_runtime.policies import LearnedThreshold, ThresholdPolicy, policy_from_dict
+from ee_runtime.text.error_units import ErrorUnit, unit_of, unit_of_lines
 from speechbrain_ee.calibration.confidence import held_out, reliability
 from speechbrain_ee.calibration.shift import shift_warning
 from speechbrain_ee.replay.available_scores import common_scores, threshold_policies
@@ -23,7 +25,6 @@ from speechbrain_ee.text.bootstrap import bootstrap_ci95
 
 NUM_BOOTSTRAPS = 200
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
-KINDS = {"words": "words", "wer": "utterances"}
 
 
 def collect(
@@ -36,7 +37,7 @@ def collect(
     exits : mapping
         Contents of ``exits.json``.
     utterances : sequence of dict
-        Lines of ``utterances.jsonl``.
+        Lines of ``utterances.jsonl``; the page counts errors as they are counted.
     calibration : mapping, optional
         Contents of ``calibration.json``.
     folder : Path
@@ -53,14 +54,19 @@ def collect(
     policies = all_policies(utterances, calibration)
     return {
         "exits": dict(exits),
-        "oracle": {"wer": oracle.wer, "mean_layer": oracle.mean_layer, "macs_per_s": oracle.macs_per_s},
+        "unit": asdict(oracle.unit),
+        "oracle": {
+            oracle.unit.key: oracle.error_rate,
+            "mean_layer": oracle.mean_layer,
+            "macs_per_s": oracle.macs_per_s,
+        },
         "policies": {policy.label: policy_curve(policy, utterances) for policy in policies},
         "stops": {policy.label: _stops(policy, utterances) for policy in policies},
-        "at_cost": wers_at_cost(policies, utterances),
+        "at_cost": rates_at_cost(policies, utterances),
         "calibrated": calibrated_point(calibration, utterances),
         "warning": shift_warning(calibration, utterances) if calibration else None,
         "reliability": reliability_of_exits(utterances),
-        "utterances": [_row(utterance, folder, sizes) for utterance in utterances],
+        "utterances": [_row(utterance, oracle.unit, folder, sizes) for utterance in utterances],
     }
 
 
@@ -74,29 +80,30 @@ def all_policies(utterances: Sequence[Mapping], calibration: Mapping | None) -> 
     return found
 
 
-def wers_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
-    """Return the WER of static exits and policies at ``SHARES`` of the MACs of full depth; empty without MACs."""
+def rates_at_cost(policies: Sequence[ThresholdPolicy], utterances: Sequence[Mapping]) -> dict[str, list[float | None]]:
+    """Return the error rate of static exits and policies at ``SHARES`` of full depth's MACs; empty without MACs."""
     counts = ExitCounts.of(utterances)
     if counts.macs is None:
         return {}
 
-    def wer(errors: np.ndarray | None) -> float | None:
-        return None if errors is None else float(100.0 * errors.sum() / counts.words.sum())
+    def rate(errors: np.ndarray | None) -> float | None:
+        return None if errors is None else float(100.0 * errors.sum() / counts.lengths.sum())
 
-    found = {"static": [wer(static_errors_at_cost(counts, share)) for share in SHARES]}
+    found = {"static": [rate(static_errors_at_cost(counts, share)) for share in SHARES]}
     for policy in policies:
-        found[policy.label] = [wer(errors) for errors in errors_at_costs(policy, utterances, SHARES)]
+        found[policy.label] = [rate(errors) for errors in errors_at_costs(policy, utterances, SHARES)]
     return found
 
 
 def policy_curve(policy: ThresholdPolicy, utterances: Sequence[Mapping]) -> list[dict]:
-    """Return the entries of ``policies.json`` with ``wer_ci95``, bootstrapped over speakers where they are known."""
+    """Return the entries of ``policies.json`` with intervals, bootstrapped over speakers where they are known."""
     counts, entries = ExitCounts.of(utterances), sweep(policy, utterances)
     taken = exits_taken(policy, utterances, [entry["threshold"] for entry in entries])
     errors = np.take_along_axis(counts.errors, taken, axis=1)
     speakers = [utterance.get("speaker") for utterance in utterances]
-    bands = bootstrap_ci95(errors, counts.words, speakers, NUM_BOOTSTRAPS).round(3)
-    return [entry | {"wer_ci95": band} for entry, band in zip(entries, bands.tolist(), strict=True)]
+    bands = bootstrap_ci95(errors, counts.lengths, speakers, NUM_BOOTSTRAPS).round(3)
+    name = f"{counts.unit.key}_ci95"
+    return [entry | {name: band} for entry, band in zip(entries, bands.tolist(), strict=True)]
 
 
 def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping]) -> dict | None:
@@ -110,10 +117,10 @@ def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping])
         return None
     return {
         "label": policy.label,
-        "wer": result.wer,
+        result.unit.key: result.error_rate,
         "mean_layer": result.mean_layer,
         "macs_per_s": result.macs_per_s,
-        "promise": promise_sentence(calibration.get("promise")),
+        "promise": promise_sentence(calibration.get("promise"), unit_of(calibration)),
         "threshold": getattr(policy, "threshold", None),
     }
 
@@ -121,8 +128,9 @@ def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping])
 def reliability_of_exits(utterances: Sequence[Mapping]) -> dict[str, dict[str, dict]]:
     """Return bins and calibration error of words and utterances by exit layer, cross-fitted on two halves."""
     found: dict[str, dict[str, dict]] = {}
+    kinds = {"words": "words", unit_of_lines(utterances).key: "utterances"}
     for index, exit in enumerate(utterances[0]["exits"]):
-        for kind, name in KINDS.items():
+        for kind, name in kinds.items():
             rows = held_out(kind, utterances, index)
             if rows[0]:
                 bins, error = reliability(*rows)
@@ -130,19 +138,23 @@ def reliability_of_exits(utterances: Sequence[Mapping]) -> dict[str, dict[str, d
     return found
 
 
-def _row(utterance: Mapping, folder: Path, look: bool) -> dict:
+def _row(utterance: Mapping, unit: ErrorUnit, folder: Path, look: bool) -> dict:
     audio = utterance.get("audio_filepath")
     there = look and audio is not None and os.path.isfile(audio)
     row = {
         "id": str(utterance["id"]),
         "s": utterance.get("speaker"),
         "d": utterance.get("duration"),
-        "n": utterance["num_words"],
+        "n": utterance[unit.length],
         "r": utterance.get("reference"),
-        "e": [sum(exit["errors"].values()) for exit in utterance["exits"]],
+        "e": [sum(exit[unit.errors].values()) for exit in utterance["exits"]],
         "h": _texts([exit.get("hypothesis") for exit in utterance["exits"]]),
     }
-    return row | ({"a": Path(os.path.relpath(audio, folder)).as_posix()} if there else {})
+    if there:
+        row["a"] = Path(os.path.relpath(audio, folder)).as_posix()
+        if (offset := utterance.get("offset")) is not None:
+            row["t"] = [offset, offset + utterance["duration"]]
+    return row
 
 
 def _texts(hypotheses: Sequence[str | None]) -> list[str | int | None]:

@@ -19,6 +19,11 @@
     const full = data().exits.exits.at(-1);
     return hasMacs() ? (100 * one.macs_per_s) / full.macs_per_s : (100 * (one.mean_layer ?? one.layer)) / full.layer;
   };
+  // Errors are counted in words or in characters: names of the error rate and of its keys.
+  const unit = () => data().unit;
+  const rateOf = (one) => one[unit().key];
+  const bandOf = (one) => one[`${unit().key}_ci95`];
+  const otherRate = () => (unit().key === "wer" ? { key: "cer", rate: "CER" } : { key: "wer", rate: "WER" });
   const costName = () => (hasMacs() ? "MACs" : "layers");
 
   function fill(select, values, chosen) {
@@ -36,18 +41,21 @@
     state.set = name;
     const { exits, policies, calibrated, warning } = data();
     const hours = exits.duration_s === null ? "" : `, ${(exits.duration_s / 3600).toFixed(2)} h`;
-    $("facts").textContent = `${exits.num_utterances} utterances, ${exits.num_words} words${hours}, ${exits.decoding}`;
+    $("facts").textContent = `${exits.num_utterances} utterances, ${exits[unit().length]} ${unit().plural}${hours}, ${exits.decoding}`;
     $("promise").textContent = calibrated
-      ? `Calibrated: ${calibrated.label}, WER ${fixed(calibrated.wer)} % at mean layer ${fixed(calibrated.mean_layer)}. ${calibrated.promise}.`
+      ? `Calibrated: ${calibrated.label}, ${unit().rate} ${fixed(rateOf(calibrated))} % at mean layer ${fixed(calibrated.mean_layer)}. ${calibrated.promise}.`
       : "Not calibrated: run speechbrain-ee calibrate to choose a threshold.";
     $("warning").hidden = !warning;
     $("warning").textContent = warning ?? "";
+    for (const place of document.querySelectorAll(".rate")) place.textContent = unit().rate;
+    for (const place of document.querySelectorAll(".other-rate")) place.textContent = otherRate().rate;
+    $("curve").setAttribute("aria-label", $("curve").getAttribute("aria-label").replace(/WER|CER/g, unit().rate));
     const names = Object.keys(policies);
     if (!names.includes(state.policy)) state.policy = calibrated && names.includes(calibrated.label) ? calibrated.label : names[0];
     fill($("policy"), names.map((one) => [one, one.replaceAll("_", " ")]), state.policy);
     fill($("shown-exit"), [["taken", "the exit taken"], ...layers().map((layer, i) => [String(i), `layer ${layer}`])], "taken");
     const oracle = data().oracle;
-    $("oracle").textContent = `Oracle (earliest exit with the fewest errors): WER ${fixed(oracle.wer)} % at mean layer ${fixed(oracle.mean_layer)}.`;
+    $("oracle").textContent = `Oracle (earliest exit with the fewest errors): ${unit().rate} ${fixed(rateOf(oracle))} % at mean layer ${fixed(oracle.mean_layer)}.`;
     state.page = 0;
     showPolicy(state.policy);
     showPolicies();
@@ -76,7 +84,7 @@
     const { exits, policies, oracle } = data();
     const band = (entries, x, color) => ({
       x: [...x, ...[...x].reverse()],
-      y: [...entries.map((e) => e.wer_ci95[1]), ...entries.map((e) => e.wer_ci95[0]).reverse()],
+      y: [...entries.map((e) => bandOf(e)[1]), ...entries.map((e) => bandOf(e)[0]).reverse()],
       fill: "toself", fillcolor: color, line: { width: 0 }, hoverinfo: "skip", showlegend: false, type: "scatter", mode: "lines",
     });
     const traces = [band(exits.exits, exits.exits.map(share), "rgba(96,96,96,0.15)")];
@@ -85,26 +93,27 @@
     for (const [name, entries] of Object.entries(policies)) {
       const chosen = name === state.policy;
       traces.push({
-        x: entries.map(share), y: entries.map((e) => e.wer), name: name.replaceAll("_", " "), type: "scatter", mode: "lines",
+        x: entries.map(share), y: entries.map(rateOf), name: name.replaceAll("_", " "), type: "scatter", mode: "lines",
         line: { color: chosen ? BLUE : "#b8b8b8", width: chosen ? 3 : 1 }, showlegend: chosen, hoverinfo: chosen ? "all" : "name",
       });
     }
     traces.push({
-      x: exits.exits.map(share), y: exits.exits.map((e) => e.wer), text: layers().map((l) => `layer ${l}`), name: "static exits",
+      x: exits.exits.map(share), y: exits.exits.map(rateOf), text: layers().map((l) => `layer ${l}`), name: "static exits",
       type: "scatter", mode: "lines+markers+text", textposition: layers().map((_, i) => (i < layers().length - 1 ? "top right" : "top center")), line: { color: GREY, dash: "dash" }, marker: { size: 8 },
     });
-    traces.push({ x: [share(oracle)], y: [oracle.wer], name: "oracle", type: "scatter", mode: "markers", marker: { symbol: "star", size: 14, color: "#000" } });
+    traces.push({ x: [share(oracle)], y: [rateOf(oracle)], name: "oracle", type: "scatter", mode: "markers", marker: { symbol: "star", size: 14, color: "#000" } });
     traces.push({ x: [0], y: [0], name: "this threshold", type: "scatter", mode: "markers", marker: { symbol: "diamond", size: 14, color: ORANGE } });
-    const wers = [...exits.exits.map((e) => e.wer), oracle.wer].filter((wer) => wer > 0);
-    const [low, high] = [Math.min(...wers), Math.max(...wers)];
+    const rates = [...exits.exits.map(rateOf), rateOf(oracle)].filter((rate) => rate > 0);
+    const [low, high] = [Math.min(...rates), Math.max(...rates)];
+    const title = { text: `${unit().singular} error rate (%)` };
     const log = high > 4 * low;
     const ticks = [0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200];
     Plotly.react("curve", traces, {
       margin: { l: 55, r: 15, t: 10, b: 45 }, hovermode: "closest", legend: { orientation: "h", y: -0.22 },
       xaxis: { title: { text: `share of the full encoder's ${costName()} (%)` }, range: [0, 115] },
       yaxis: log
-        ? { title: { text: "word error rate (%)" }, type: "log", range: [Math.log10(low / 1.3), Math.log10(high * 1.5)], tickvals: ticks, ticktext: ticks.map(String) }
-        : { title: { text: "word error rate (%)" }, range: [0, high * 1.15] },
+        ? { title, type: "log", range: [Math.log10(low / 1.3), Math.log10(high * 1.5)], tickvals: ticks, ticktext: ticks.map(String) }
+        : { title, range: [0, high * 1.15] },
     }, plotting);
   }
 
@@ -112,14 +121,14 @@
     const entry = data().policies[state.policy][state.index], exits = data().exits.exits;
     const number = Number(entry.threshold.toPrecision(4));
     $("threshold-value").textContent = number;
-    $("threshold").setAttribute("aria-valuetext", `threshold ${number}, WER ${fixed(entry.wer)} percent, mean layer ${fixed(entry.mean_layer)}`);
-    $("wer").textContent = `${fixed(entry.wer)} %`;
-    const more = entry.wer - exits.at(-1).wer;
+    $("threshold").setAttribute("aria-valuetext", `threshold ${number}, ${unit().rate} ${fixed(rateOf(entry))} percent, mean layer ${fixed(entry.mean_layer)}`);
+    $("rate").textContent = `${fixed(rateOf(entry))} %`;
+    const more = rateOf(entry) - rateOf(exits.at(-1));
     $("increase").textContent = `${more >= 0 ? "+" : "−"}${fixed(Math.abs(more))} points`;
     $("mean-layer").textContent = fixed(entry.mean_layer);
     $("cost").textContent = `${fixed(share(entry), 1)} %`;
     const curve = $("curve");
-    Plotly.restyle(curve, { x: [[share(entry)]], y: [[entry.wer]] }, [curve.data.length - 1]);
+    Plotly.restyle(curve, { x: [[share(entry)]], y: [[rateOf(entry)]] }, [curve.data.length - 1]);
     Plotly.react("histogram", [{ x: layers().map((l) => `layer ${l}`), y: Object.values(entry.histogram), type: "bar", marker: { color: BLUE } }],
       { margin: { l: 55, r: 15, t: 10, b: 30 }, yaxis: { title: { text: "utterances" } } }, plotting);
     showExits(entry);
@@ -127,12 +136,13 @@
   }
 
   function showExits(entry) {
-    // The column of CTC WERs is shown only if the texts are from an attention decoder.
-    $("exits").classList.toggle("without-ctc", data().exits.exits.at(-1).wer_ctc === undefined);
+    // The column of CTC error rates is shown only if the texts are from an attention decoder.
+    const ctc = `${unit().key}_ctc`;
+    $("exits").classList.toggle("without-ctc", data().exits.exits.at(-1)[ctc] === undefined);
     $("exits").tBodies[0].replaceChildren(...data().exits.exits.map((exit) => {
       const tr = document.createElement("tr");
-      const [low, high] = exit.wer_ci95;
-      tr.append(cell(exit.layer), cell(`${fixed(exit.wer)} [${fixed(low)}, ${fixed(high)}]`), cell(fixed(exit.wer_ctc), "ctc"), cell(fixed(exit.cer)),
+      const [low, high] = bandOf(exit);
+      tr.append(cell(exit.layer), cell(`${fixed(rateOf(exit))} [${fixed(low)}, ${fixed(high)}]`), cell(fixed(exit[ctc]), "ctc"), cell(fixed(exit[otherRate().key])),
         cell(`${fixed(share(exit), 1)} %`), cell(fixed(exit.rtf, 4)), cell(entry.histogram[exit.layer]));
       return tr;
     }));
@@ -143,7 +153,7 @@
     $("policies-section").hidden = names.length === 0;
     $("policies").tBodies[0].replaceChildren(...names.map((name) => {
       const tr = document.createElement("tr");
-      tr.append(cell(name.replaceAll("_", " ")), ...table[name].map((wer) => cell(wer === null ? "" : fixed(wer))));
+      tr.append(cell(name.replaceAll("_", " ")), ...table[name].map((rate) => cell(rate === null ? "" : fixed(rate))));
       return tr;
     }));
   }
@@ -157,7 +167,7 @@
     const kinds = Object.entries(table[chosen]);
     $("ece").textContent = kinds.map(([name, one]) => `expected calibration error of ${name}: ${fixed(100 * one.ece, 1)} %`).join("; ");
     const traces = [{ x: [0, 1], y: [0, 1], mode: "lines", line: { color: GREY, dash: "dot" }, name: "perfect", hoverinfo: "skip" }];
-    const looks = { words: [GREEN, "probability that a word is right"], utterances: [ORANGE, "word error rate of an utterance"] };
+    const looks = { words: [GREEN, "probability that a word is right"], utterances: [ORANGE, `${unit().singular} error rate of an utterance`] };
     for (const [name, one] of kinds) {
       traces.push({ x: one.bins.map((b) => b.predicted), y: one.bins.map((b) => b.observed), name: looks[name][1], mode: "lines+markers", line: { color: looks[name][0] } });
     }
@@ -181,7 +191,7 @@
   const COLUMNS = [
     ["id", "id", (one) => one.id],
     ["duration", "seconds", (one) => one.d ?? 0],
-    ["words", "words", (one) => one.n],
+    ["length", () => unit().plural, (one) => one.n],
     ["exit", "exit", (one) => one.taken],
     ["errors", "errors by exit", (one) => one.e[one.taken]],
     ["text", "text", (one) => one.r ?? ""],
@@ -192,7 +202,7 @@
       const th = document.createElement("th"), button = document.createElement("button");
       th.scope = "col";
       button.type = "button";
-      button.textContent = name;
+      button.textContent = typeof name === "function" ? name() : name;
       button.dataset.key = key;
       th.setAttribute("aria-sort", state.sort === key ? (state.rising ? "ascending" : "descending") : "none");
       if (state.sort === key) button.textContent += state.rising ? " ▲" : " ▼";
@@ -233,7 +243,9 @@
     if (one.s) name.append(document.createElement("br"), one.s);
     if (one.a) {
       const audio = document.createElement("audio");
-      Object.assign(audio, { controls: true, preload: "none", src: one.a.split("/").map(encodeURIComponent).join("/") });
+      const part = one.t ? `#t=${one.t[0].toFixed(3)},${one.t[1].toFixed(3)}` : "";
+      const src = one.a.split("/").map(encodeURIComponent).join("/") + part;
+      Object.assign(audio, { controls: true, preload: "none", src });
       audio.setAttribute("aria-label", `audio of ${one.id}`);
       name.append(audio);
     }
@@ -253,29 +265,59 @@
   }
 
   function texts(one) {
-    const td = cell("", "text"), shown = $("shown-exit").value;
+    const td = cell("", "text"), block = document.createElement("div"), shown = $("shown-exit").value;
+    block.dir = "auto"; // Arabic, Hebrew and others are written from right to left
+    td.append(block);
     const hypothesis = one.h[shown === "taken" ? one.taken : Number(shown)];
     if (one.r === null || one.r === undefined || hypothesis === null || hypothesis === undefined) {
-      td.textContent = one.r ?? "no text in utterances.jsonl";
+      block.textContent = one.r ?? "no text in utterances.jsonl";
       return td;
     }
-    for (const [kind, word] of difference(one.r.split(/\s+/).filter(Boolean), hypothesis.split(/\s+/).filter(Boolean))) {
-      if (kind === "same") td.append(word, " ");
+    const between = unit().key === "wer" ? " " : "";
+    for (const [kind, text] of marked(one.r, hypothesis)) {
+      if (kind === "same") block.append(text, between);
       else {
         const mark = document.createElement(kind);
-        mark.textContent = word;
+        mark.textContent = text;
         const hidden = document.createElement("span"); // read by screen readers
         hidden.className = "hidden";
+        hidden.dir = "ltr"; // an element with a direction of its own does not decide that of the block
         hidden.textContent = kind === "del" ? "missing: " : "instead: ";
         mark.prepend(hidden);
         mark.title = kind === "del" ? "spoken, but not recognised" : "recognised, but not spoken";
-        td.append(mark, " ");
+        block.append(mark, between);
       }
     }
     return td;
   }
 
-  // Aligns two lists of words with the fewest edits: [["same" | "del" | "ins", word], ...].
+  // Marks the differing words, or the runs of differing characters: [["same" | "del" | "ins", text], ...].
+  function marked(said, heard) {
+    if (unit().key === "wer") return difference(said.split(/\s+/).filter(Boolean), heard.split(/\s+/).filter(Boolean));
+    const runs = [];
+    // Letters first, then those instead of them: a run of substitutions is one deletion and one insertion.
+    let [missing, instead] = ["", ""];
+    const flush = () => {
+      if (missing) runs.push(["del", missing]);
+      if (instead) runs.push(["ins", instead]);
+      [missing, instead] = ["", ""];
+    };
+    for (const [kind, letter] of difference(Array.from(oneSpace(said)), Array.from(oneSpace(heard)))) {
+      if (kind === "del") missing += letter;
+      else if (kind === "ins") instead += letter;
+      else {
+        flush();
+        if (runs.length && runs.at(-1)[0] === "same") runs.at(-1)[1] += letter;
+        else runs.push(["same", letter]);
+      }
+    }
+    flush();
+    return runs;
+  }
+
+  const oneSpace = (text) => text.split(/\s+/).filter(Boolean).join(" ");
+
+  // Aligns two lists of words or characters with the fewest edits: [["same" | "del" | "ins", word], ...].
   function difference(said, heard) {
     const cost = Array.from({ length: said.length + 1 }, (_, i) => Array.from({ length: heard.length + 1 }, (_, j) => (i === 0 ? j : j === 0 ? i : 0)));
     for (let i = 1; i <= said.length; i++)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import ErrorUnit, unit_of
 from speechbrain_ee.evaluation.page.data import SHARES, collect
 from speechbrain_ee.evaluation.page.html import write_page
 from speechbrain_ee.evaluation.tables import exits_markdown, json_bytes
@@ -42,7 +43,8 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
     sets, markdown = {}, [f"# {run.name}", ""]
     for folder in folders:
         exits = json.loads((folder / "exits.json").read_text("utf-8"))
-        utterances = read_utterances(folder / "utterances.jsonl")
+        unit = unit_of(exits)
+        utterances = read_utterances(folder / "utterances.jsonl", unit)
         models = {(calibration or {}).get("model"), exits.get("model")} - {None}
         if calibration and len(models) > 1:
             raise ValueError(f"{folder} and {calibration_file} are of different models: evaluate the set again")
@@ -51,35 +53,41 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
         write_whole(folder / "policies.json", json_bytes(curves))
         sets[folder.name] = found
         picture = Path(os.path.relpath(folder / "exits.png", page.parent)).as_posix()
-        markdown += [f"## {folder.name}", "", *_set_markdown(found), f"![WER against cost]({picture})", ""]
+        markdown += [
+            f"## {folder.name}",
+            "",
+            *_set_markdown(found, unit),
+            f"![{unit.rate} against cost]({picture})",
+            "",
+        ]
     page.parent.mkdir(parents=True, exist_ok=True)
     write_page(page, sets, title=f"Early exits of {run.resolve().parent.name}/{run.resolve().name}")
     write_whole(page.with_suffix(".md"), "\n".join(markdown).encode())
 
 
 def _without_band(entry: Mapping) -> dict:
-    return {name: value for name, value in entry.items() if name != "wer_ci95"}
+    return {name: value for name, value in entry.items() if not name.endswith("_ci95")}
 
 
 def policies_markdown(at_cost: Mapping) -> str:
-    """Format the WER of every policy at equal cost as a Markdown table."""
+    """Format the error rate of every policy at equal cost as a Markdown table."""
     heads = [f"{100 * share:.0f} % of MACs" for share in SHARES]
     lines = [f"| policy | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for name, wers in at_cost.items():
-        cells = ["" if wer is None else f"{wer:.2f}" for wer in wers]
+    for name, rates in at_cost.items():
+        cells = ["" if rate is None else f"{rate:.2f}" for rate in rates]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _set_markdown(found: Mapping) -> list[str]:
+def _set_markdown(found: Mapping, unit: ErrorUnit) -> list[str]:
     lines = [exits_markdown(found["exits"])]
     if found["at_cost"]:
-        lines.append(policies_markdown(found["at_cost"]))
+        lines.append(f"{unit.rate} in percent at equal cost:\n\n{policies_markdown(found['at_cost'])}")
     point = found["calibrated"]
     if point:
         lines.append(
-            f"Calibrated: {point['label']}, WER {point['wer']:.2f} % at mean exit layer {point['mean_layer']:.2f}; "
-            f"{point['promise']}.\n"
+            f"Calibrated: {point['label']}, {unit.rate} {point[unit.key]:.2f} % at mean exit layer "
+            f"{point['mean_layer']:.2f}; {point['promise']}.\n"
         )
     if found["warning"]:
         lines.append(f"Warning: {found['warning']}.\n")

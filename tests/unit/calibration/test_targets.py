@@ -199,8 +199,8 @@ def test_on_average_is_a_mode_of_its_own():
     [
         ({}, "is not one of mean_cost, max_wer,"),
         ({"promise": 1, "average": 1}, "give one of them"),
-        ({"promise": 0}, "promise is 0: give points of WER above 0"),
-        ({"average": -1}, "average is -1: give points of WER above 0"),
+        ({"promise": 0}, "promise is 0: give points of the error rate above 0"),
+        ({"average": -1}, "average is -1: give points of the error rate above 0"),
         ({"promise": 1, "delta": 1}, "delta is 1: give a probability above 0 and below 1"),
         ({"promise": 1, "test": "t"}, "target promise has no option test; it has: delta, same_speakers"),
         ({"mean_cost": 0.5, "delta": 0.1}, "target mean_cost has no option delta; it has: none"),

@@ -56,20 +56,22 @@ def test_files_have_the_keys_of_the_contract(asr, utterances, tmp_path):
     names = {"utterances.jsonl", "exits.json", "exits.csv", "exits.png", "policies.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for line, utterance in zip(lines(tmp_path / "out"), utterances, strict=True):  # in the manifest's order
-        keys = ["id", "audio_filepath", "speaker", "duration", "reference", "num_words", "exits"]
+        keys = ["id", "audio_filepath", "speaker", "duration", "reference", "num_words", "num_chars", "exits"]
         assert list(line) == keys
         values = [utterance.id, str(utterance.audio_filepath), utterance.speaker, utterance.duration, utterance.text]
         assert list(line.values())[:5] == values
         assert line["num_words"] == len(utterance.text.split())
+        assert line["num_chars"] == len(" ".join(utterance.text.split()))
         assert [one["layer"] for one in line["exits"]] == [1, 2, 4]
         for one in line["exits"]:
-            assert list(one) == ["layer", "hypothesis", "errors", "scores", "macs", "static_macs", "word_confidence"]
+            keys = ["layer", "hypothesis", "errors", "char_errors", "scores", "macs", "static_macs", "word_confidence"]
+            assert list(one) == keys
             assert len(one["word_confidence"]) == len(one["hypothesis"].split())
             assert all(0 <= confidence <= 1 for confidence in one["word_confidence"])
-            assert set(one["errors"]) == {"S", "D", "I"}
+            assert set(one["errors"]) == set(one["char_errors"]) == {"S", "D", "I"}
             assert set(one["scores"]) == set(COMPUTED)
     assert json.loads((tmp_path / "out" / "exits.json").read_text()) == exits
-    top = ["test_set", "decoding", "num_utterances", "num_words", "duration_s", "exits", "oracle"]
+    top = ["test_set", "decoding", "error_unit", "num_utterances", "num_words", "num_chars", "duration_s", "oracle"]
     assert set(top) <= exits.keys()
     assert set(exits["exits"][0]) == {"layer", "wer", "wer_ci95", "cer", "params", "macs_per_s", "rtf"}
     assert set(exits["oracle"]) == {"wer", "mean_layer"}

@@ -50,8 +50,10 @@ class TestExits:
         assert {k: v for k, v in exits.items() if k not in ("exits", "oracle")} == {
             "test_set": "test",
             "decoding": "greedy",
+            "error_unit": "word",
             "num_utterances": 3,
             "num_words": 4,
+            "num_chars": 9,
             "duration_s": 6.0,
         }
         keys = ["layer", "wer", "wer_ci95", "cer", "params", "macs_per_s", "rtf"]

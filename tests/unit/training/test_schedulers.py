@@ -89,15 +89,22 @@ def test_more_epochs_than_when_it_was_saved_stretch_what_is_left(tmp_path):
     assert rates(*second, 5)[1:] == rates(*make("warmup_cosine", total_steps=18), 9)[5:]
 
 
-@pytest.mark.parametrize("warmup_steps", [0, 10, 11])
-def test_warmup_that_does_not_fit_is_refused(warmup_steps):
-    with pytest.raises(ValueError, match=f"warmup_steps is {warmup_steps}, but training has 10 optimizer steps"):
-        make("warmup_cosine", total_steps=10, warmup_steps=warmup_steps)
+@pytest.mark.parametrize("warmup_steps", [12, 13, 250])
+def test_warmup_that_does_not_fit_is_a_quarter_of_the_steps(warmup_steps):
+    assert rates(*make("warmup_cosine", total_steps=12, warmup_steps=warmup_steps), 12) == rates(
+        *make("warmup_cosine", total_steps=12, warmup_steps=3), 12
+    )
+    assert rates(*make("warmup_cosine", total_steps=12, warmup_steps=11), 2) == rates(*make("noam", warmup_steps=11), 2)
 
 
-def test_noam_without_warmup_is_refused():
-    with pytest.raises(ValueError, match="warmup_steps=0"):
-        make("noam", warmup_steps=0)
+def test_a_training_of_one_step_has_a_rate():
+    assert rates(*make("warmup_cosine", total_steps=1, warmup_steps=5), 1)[0] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_warmup_is_refused(kind):
+    with pytest.raises(ValueError, match="warmup_steps=0: give at least 1"):
+        make(kind, total_steps=10, warmup_steps=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
