@@ -12,7 +12,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from recipes.tiny import ROOT, Training, arguments, curve, train, weights
 from ruamel.yaml import YAML
@@ -192,6 +194,27 @@ def uninterrupted(corpus, tmp_path_factory):
 def assert_same_training(run, expected):
     assert curve(run) == curve(expected)
     assert weights(run) == weights(expected)
+
+
+def as_parts(corpus, folder):
+    """Write the corpus as parts of one recording; returns the folder of the manifests."""
+    folder.mkdir()
+    for split in ("train", "dev", "test"):
+        rows, pieces = tiny.read_rows(corpus / f"{split}.jsonl"), []
+        for row in rows:
+            row["offset"] = sum(map(len, pieces)) / tiny.RATE
+            pieces.append(soundfile.read(corpus / row["audio_filepath"], dtype="int16")[0])
+            row["audio_filepath"] = f"{split}.flac"
+        soundfile.write(folder / f"{split}.flac", np.concatenate(pieces), tiny.RATE)
+        tiny.write_rows(folder / f"{split}.jsonl", rows)
+    return folder
+
+
+def test_parts_of_recordings_train_as_files_do(corpus, uninterrupted, tmp_path):
+    run = tmp_path / "run"
+    ended = train(arguments(as_parts(corpus, tmp_path / "parts"), run, **SAVING_OFTEN), tmp_path)
+    assert ended.status == 0, ended.stderr
+    assert_same_training(run, uninterrupted())
 
 
 def newest_checkpoint(run):

@@ -189,7 +189,7 @@ def test_json_of_many_utterances_keeps_their_order(tmp_path):
         ('{"u1": {"wav": "a.wav", "length": 1, "words": "a"}, "u1": {}}', "has the key 'u1' twice"),
         ('{"audio_filepath": "a.wav", "text": "a", "text": "b", "duration": 1}', "has the key 'text' twice"),
         ('{\n "u1": {"wav": "a.wav",\n "length": 1\n "words": "a"}}', "line 4 is not JSON (Expecting ',' delimiter)"),
-        ('{"u1": {"wav": {"file": "a.wav", "start": 5}, "length": 1, "words": "a"}}', "utterance 'u1' has start 5"),
+        ('{"u1": {"wav": {"file": "a.wav", "start": -5}, "length": 1, "words": "a"}}', "utterance 'u1' has start -5"),
         ('{"u1": {"wav": {"files": ["a.wav"]}, "length": 1, "words": "a"}}', "has audio_filepath {'files': ['a.wav']}"),
         ('{"u1": {"length": 1, "words": "a"}}', "utterance 'u1' has no audio_filepath"),
         ('{"u1": 5}', "line 1 has no audio_filepath"),

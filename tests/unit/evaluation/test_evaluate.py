@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -17,7 +18,7 @@ from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.evaluation.batch import evaluate_batch
 from speechbrain_ee.evaluation.evaluate import _key, evaluate
-from speechbrain_ee.evaluation.partial_results import only_process
+from speechbrain_ee.evaluation.partial_results import PartialResults, only_process
 from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_factors
 from speechbrain_ee.evaluation.tables import exits_table
 from speechbrain_ee.lobes import WhisperLogMel
@@ -314,9 +315,10 @@ def test_of_a_long_recording_only_the_beginning_is_read_for_the_real_time_factor
     path = tmp_path / "long.flac"
     soundfile.write(path, torch.rand(120 * RATE).numpy(), RATE)
     break_body(path)
-    assert len(_beginning(path, RATE, 2 * RATE)) == 2 * RATE
+    one = Utterance("long", path, 120.0, "the cat")
+    assert len(_beginning(one, RATE, 2 * RATE)) == 2 * RATE
     with pytest.raises(ValueError, match="is damaged between"):
-        _beginning(path, RATE, 120 * RATE)
+        _beginning(one, RATE, 120 * RATE)
 
 
 def test_real_time_factors_reach_exits_json_with_the_machine(asr, utterances, tmp_path):
@@ -404,3 +406,44 @@ def test_where_only_some_exits_have_a_decoder_everything_that_follows_works(tmp_
         found = calibrate(cache, score=score, target={"mean_cost": 0.8})
         assert found["score"] == score
         write_calibration(tmp_path, found)  # plain JSON
+
+
+@pytest.fixture
+def parts(utterances, tmp_path):
+    """The same utterances as parts of one recording, which has a second between them."""
+    pieces, offsets = [], []
+    for utterance in utterances:
+        offsets.append(sum(map(len, pieces)) / RATE)
+        pieces += [soundfile.read(utterance.audio_filepath, dtype="float32")[0], np.full(RATE, 0.5, np.float32)]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(pieces), RATE, subtype="FLOAT")
+    return [
+        replace(one, audio_filepath=tmp_path / "all.wav", offset=offset)
+        for one, offset in zip(utterances, offsets, strict=True)
+    ]
+
+
+def test_parts_of_a_recording_give_the_lines_of_files(asr, utterances, parts, tmp_path):
+    exits = {}
+    for name, some in (("files", utterances), ("parts", parts)):
+        exits[name] = evaluate(asr, some, tmp_path / name, test_set="tiny", rtf_seconds=0)
+    for line, expected, one in zip(lines(tmp_path / "parts"), lines(tmp_path / "files"), parts, strict=True):
+        assert list(line)[:3] == ["id", "audio_filepath", "offset"]
+        assert line.pop("offset") == one.offset
+        assert line.pop("audio_filepath") == str(one.audio_filepath) != expected.pop("audio_filepath")
+        assert line == expected
+    assert exits["parts"] == exits["files"]
+
+
+def test_a_line_of_another_part_is_computed_again(parts, tmp_path):
+    one, line = parts[0], {"reference": parts[0].text, "exits": []}
+    line |= {"id": one.id, "audio_filepath": str(one.audio_filepath), "speaker": one.speaker, "duration": one.duration}
+    with PartialResults(tmp_path, "0123") as partial:
+        partial.append([one], [line])
+    assert list(partial.of([one])) == [one.id]
+    for other in (replace(one, offset=one.offset + 0.1), replace(one, channel=0), replace(one, offset=None)):
+        assert partial.of([other]) == {}
+
+
+def test_the_real_time_factor_is_measured_on_the_part(parts):
+    found = _beginning(parts[2], RATE, 100 * RATE)
+    assert len(found) == round(SECONDS[2] * RATE) and 0.5 not in found

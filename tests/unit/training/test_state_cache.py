@@ -2,6 +2,7 @@
 """Exit states on disk: those of the encoder, found again, and nothing else's."""
 
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,28 @@ def test_only_a_recording_that_has_changed_is_computed_again(tmp_path, utterance
     after = {one.id: again.read(one.id) for one in utterances}
     assert [torch.equal(before[name], after[name]) for name in "02"] == [True, True]
     assert len(after["1"]) != len(before["1"])
+
+
+def test_parts_of_a_recording_have_the_states_of_files_and_another_part_is_computed_again(tmp_path, utterances):
+    pieces = [soundfile.read(one.audio_filepath, dtype="int16")[0] for one in utterances]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(pieces), 16000)
+    starts = [sum(map(len, pieces[:index])) / 16000 for index in range(3)]
+    parts = [
+        replace(one, audio_filepath=tmp_path / "all.wav", offset=start)
+        for one, start in zip(utterances, starts, strict=True)
+    ]
+    files, cache = cache_of(tmp_path / "files", utterances), cache_of(tmp_path / "states", parts)
+    files.fill(max_batch_seconds=0.5)
+    cache.fill(max_batch_seconds=0.5)
+    before = {one.id: cache.read(one.id) for one in parts}
+    assert all(torch.equal(before[name], files.read(name)) for name in "012")
+    assert cache_of(tmp_path / "states", parts).is_whole
+    again = cache_of(tmp_path / "states", [parts[0], replace(parts[1], offset=0.1), parts[2]])
+    assert not again.is_whole
+    calls = count_batches(again)
+    again.fill(max_batch_seconds=0.5)
+    assert sum(calls) < 3
+    assert [torch.equal(before[name], again.read(name)) for name in "012"] == [True, False, True]
 
 
 def test_a_broken_recording_is_named_and_costs_the_others_nothing(tmp_path, utterances):

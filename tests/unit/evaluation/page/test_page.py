@@ -41,6 +41,7 @@ def run(tmp_path):
             utterances[7]["exits"][0]["hypothesis"] = NASTY
             utterances[7]["exits"][0]["word_confidence"] = [0.5] * len(NASTY.split())
             utterances[3]["audio_filepath"] = str(tmp_path / "audio" / "a b.wav")
+            utterances[3]["offset"] = 0.025  # a part of a recording
             (tmp_path / "audio").mkdir()
             soundfile.write(tmp_path / "audio" / "a b.wav", np.zeros(1600), 16000)
         folder = tmp_path / "run" / "eval" / name
@@ -69,6 +70,7 @@ def test_the_page_has_every_set_and_works_before_calibration(run):
             last = [one["wer_ci95"] for one in entries if one["histogram"]["6"] == 120]  # full depth
             assert last[0] == pytest.approx(found["exits"]["exits"][-1]["wer_ci95"], abs=0.3)  # of other draws
     assert [one["a"] for one in data["test"]["utterances"] if "a" in one] == ["../audio/a b.wav"]
+    assert [one["t"] for one in data["test"]["utterances"] if "t" in one] == [[0.025, 2.025]]
 
 
 def test_a_page_in_a_new_folder_finds_the_recordings(run, tmp_path):
@@ -211,7 +213,7 @@ def test_utterances_are_searched_sorted_and_marked(page):
 def test_audio_at_hand_can_be_played(page):
     page.fill("#search", "s3")
     sources = page.eval_on_selector_all("audio", "found => found.map((one) => one.src)")
-    assert len(sources) == 1 and sources[0].endswith("/audio/a%20b.wav")
+    assert len(sources) == 1 and sources[0].endswith("/audio/a%20b.wav#t=0.025,2.025")
     page.eval_on_selector("audio", "async (one) => { one.load(); await one.play(); }")
 
 
