@@ -25,7 +25,7 @@ from speechbrain_ee.calibration.path import threshold_path
 from speechbrain_ee.calibration.risk import LossSums, furthest_safe, p_values, unseen_loss
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1)
-WAYS = ("8", "48", "chosen")
+WAYS = {"8": "8 characters", "48": "48 characters", "chosen": "48 characters, at most an utterance"}
 
 
 def populations(size: int = 4000) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
@@ -79,23 +79,30 @@ def broken(lengths: np.ndarray, losses: np.ndarray, num_draws: int) -> dict[str,
     return found
 
 
+def summary(made: list[dict]) -> dict:
+    """Return the highest share of broken promises, and the mean share of granted ones, over some populations."""
+    found: dict = {"populations": len(made)}
+    for way in WAYS:
+        found[way] = {}
+        for size in map(str, NUM_UTTERANCES):
+            most = max(one[size][str(epsilon)][way][0] for one in made for epsilon in EPSILONS)
+            granted = sum(one[size]["1.0"][way][1] for one in made) / len(made)
+            found[way][size] = {"broken": most, "granted": round(granted, 4)}
+    return found
+
+
 def markdown(found: dict) -> str:
-    """Return a table: the highest share of broken promises over the populations of each kind."""
+    """Return a table of the summaries."""
     lines = []
     for kind, made in found["made"].items():
         lines += [
-            f"\n{len(made)} populations, {kind}. Each cell: % of promises broken, the highest over populations and "
+            f"\n{made['populations']} generated populations, texts with {kind}. Each cell: % of promises broken, the highest "
+            "over the populations and over 0.25 to 2 points / % granted at 1 point, the mean over the populations\n"
         ]
-        lines[-1] += "epsilons / % granted with 1 point, the mean\n"
         lines += ["| pseudo-loss | " + " | ".join(f"{size} utterances" for size in NUM_UTTERANCES) + " |"]
         lines += ["|---" * (len(NUM_UTTERANCES) + 1) + "|"]
-        for way in WAYS:
-            cells = []
-            for size in map(str, NUM_UTTERANCES):
-                most = max(one[size][epsilon][way][0] for one in made for epsilon in map(str, EPSILONS))
-                granted = sum(one[size]["1.0"][way][1] for one in made) / len(made)
-                cells.append(f"{100 * most:.1f} / {100 * granted:.0f}")
-            name = f"{way} characters" if way != "chosen" else "48 characters, at most an utterance"
+        for way, name in WAYS.items():
+            cells = [f"{100 * one['broken']:.1f} / {100 * one['granted']:.0f}" for one in made[way].values()]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines).strip()
@@ -109,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     with one_line_errors("promise_characters.py"):
         made = {
-            kind: [broken(*one, args.draws) for one in tqdm(some, desc=kind, leave=False)]
+            kind: summary([broken(*one, args.draws) for one in tqdm(some, desc=kind, leave=False)])
             for kind, some in populations().items()
         }
         text = json.dumps({"delta": DELTA, "draws": args.draws, "made": made}, indent=1)
