@@ -173,7 +173,7 @@ def test_the_slider_shows_the_numbers_of_policies_json(page, run, policy):
     for index in (0, len(entries) // 3, len(entries) - 1):
         move_slider(page, index)
         entry = entries[index]
-        assert page.inner_text("#wer") == f"{entry['wer']:.2f} %"
+        assert page.inner_text("#rate") == f"{entry['wer']:.2f} %"
         assert page.inner_text("#mean-layer") == f"{entry['mean_layer']:.2f}"
         assert page.inner_text("#cost") == f"{100 * entry['macs_per_s'] / exits[-1]['macs_per_s']:.1f} %"
         stops = [row.inner_text() for row in page.query_selector_all("#exits tbody td:last-child")]
