@@ -96,8 +96,8 @@ def markdown(found: dict) -> str:
     lines = []
     for kind, made in found["made"].items():
         lines += [
-            f"\n{made['populations']} generated populations, texts with {kind}. Each cell: % of promises broken, the highest "
-            "over the populations and over 0.25 to 2 points / % granted at 1 point, the mean over the populations\n"
+            f"\n{made['populations']} generated populations, texts with {kind}. Each cell: % of promises broken, the "
+            "highest over the populations and over 0.25 to 2 points / % granted at 1 point, mean over the populations\n"
         ]
         lines += ["| pseudo-loss | " + " | ".join(f"{size} utterances" for size in NUM_UTTERANCES) + " |"]
         lines += ["|---" * (len(NUM_UTTERANCES) + 1) + "|"]

@@ -18,6 +18,7 @@ from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.evaluation.page.run_page import write_run_page
 from speechbrain_ee.evaluation.tables import write_exits
 from speechbrain_ee.replay.utterances import write_utterances
+from speechbrain_ee.text.metrics import counted_in_characters
 
 NASTY = "</script><b>cat</b> &amp; <!--SCRIPT-->"
 SAID = "the cat sat on the mat and saw a hat"
@@ -175,7 +176,7 @@ def test_the_slider_shows_the_numbers_of_policies_json(page, run, policy):
     for index in (0, len(entries) // 3, len(entries) - 1):
         move_slider(page, index)
         entry = entries[index]
-        assert page.inner_text("#wer") == f"{entry['wer']:.2f} %"
+        assert page.inner_text("#rate") == f"{entry['wer']:.2f} %"
         assert page.inner_text("#mean-layer") == f"{entry['mean_layer']:.2f}"
         assert page.inner_text("#cost") == f"{100 * entry['macs_per_s'] / exits[-1]['macs_per_s']:.1f} %"
         stops = [row.inner_text() for row in page.query_selector_all("#exits tbody td:last-child")]
@@ -248,3 +249,29 @@ def test_a_phone_shows_it_without_scrolling_sideways_and_controls_have_labels(pa
     assert page.eval_on_selector_all("h1", "found => found.map((one) => one.textContent)") == [
         "Early exits of " + page.title()[15:]
     ]
+
+
+def test_characters_are_marked_and_arabic_runs_from_right_to_left(tmp_path, browser):
+    texts = [("مرحبا كتاب", "مرحبا كتب"), ("你好天气", "你天汽")]
+    exits = [{"layer": layer, "errors": {"S": 1, "D": 0, "I": 0}, "scores": {"entropy": 0.4}} for layer in (2, 4)]
+    rows = [
+        {
+            **{"id": f"u{number}", "audio_filepath": "x.wav", "speaker": None, "duration": 1.0, "num_words": 2},
+            **{"reference": said, "exits": [exits[0] | {"hypothesis": heard}, exits[1] | {"hypothesis": said}]},
+        }
+        for number, (said, heard) in enumerate(texts)
+    ]
+    folder, lines = tmp_path / "run" / "eval" / "test", counted_in_characters(rows)
+    folder.mkdir(parents=True)
+    write_utterances(folder / "utterances.jsonl", lines)
+    write_exits(folder, lines, test_set="test", decoding="greedy", params=None)
+    write_run_page(tmp_path / "run", tmp_path / "run" / "report.html")
+    opened = browser.new_page()
+    opened.goto((tmp_path / "run" / "report.html").as_uri())
+    opened.wait_for_selector("#utterances tbody tr")
+    opened.select_option("#shown-exit", "0")
+    blocks = opened.query_selector_all("#utterances td.text > div[dir=auto]")
+    assert [one.evaluate("block => getComputedStyle(block).direction") for one in blocks] == ["rtl", "ltr"]
+    marks = [one.evaluate("block => [...block.children].map((mark) => mark.lastChild.textContent)") for one in blocks]
+    assert marks == [["ا"], ["好", "气", "汽"]]
+    assert opened.inner_text("#outcome dt") == "CER" and "2 utterances, 14 characters" in opened.inner_text("#facts")
