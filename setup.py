@@ -46,6 +46,7 @@ EXTRAS = {
     "onnx": ["onnx>=1.18", "onnxscript>=0.4"],  # to export; the exported model needs only speechbrain_ee_runtime
     "ssl": ["transformers>=4.50"],
     "report": ["plotly>=6.0"],
+    "lhotse": ["lhotse>=1.24"],  # to read its cut manifests
     "tensorboard": ["tensorboard>=2.17"],
 }
 EXTRAS["dev"] = [
@@ -55,6 +56,7 @@ EXTRAS["dev"] = [
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
     *EXTRAS["report"],
+    *EXTRAS["lhotse"],
     *EXTRAS["ssl"],
     *EXTRAS["lm"],
     *EXTRAS["onnx"],
