@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -54,6 +54,47 @@ def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
     try:
         yield
     finally:
+        lock.release()
+
+
+@contextmanager
+def only_process(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold a lock while a process writes results, so that no other process writes them; remove the file at the end.
+
+    Arguments
+    ---------
+    path : Path
+        The lock file, in an existing folder.
+    doing : str
+        What the holder of the lock does, for the message.
+
+    Raises
+    ------
+    ValueError
+        If another process has the lock.
+    OSError
+        If the file cannot be created, or the file system has no locks.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.lock"
+    >>> with only_process(path, doing="writing a"), only_process(path, doing="writing a"):
+    ...     pass
+    Traceback (most recent call last):
+    ValueError: another process is writing a: wait for it to end, or give another --out
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        raise OSError(f"{path.parent} is on a file system without locks: give another --out") from None
+    except Timeout:
+        raise ValueError(f"another process is {doing}: wait for it to end, or give another --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove an open file
+            path.unlink()  # while the lock is held: another process creates a new file
         lock.release()
 
 

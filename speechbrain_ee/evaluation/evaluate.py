@@ -12,22 +12,22 @@ from tqdm import tqdm
 
 from ee_runtime.errors import one_line
 from ee_runtime.transcriber import Transcriber
-from speechbrain_ee.code_version import code_version
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import check_durations
 from speechbrain_ee.evaluation.batch import evaluate_batch
-from speechbrain_ee.evaluation.partial_results import PartialResults, only_process
+from speechbrain_ee.evaluation.partial_results import PartialResults
 from speechbrain_ee.evaluation.real_time_factor import real_time_factors
 from speechbrain_ee.evaluation.tables import write_exits
-from speechbrain_ee.files import size_and_time
+from speechbrain_ee.files import only_process
+from speechbrain_ee.inference.settings import result_settings
 from speechbrain_ee.lobes.state_dicts import modules_digest
 from speechbrain_ee.model.folder import PARTS
 from speechbrain_ee.replay.utterances import write_utterances
 
 logger = get_logger(__name__)
 
-LIBRARIES = ("torch", "speechbrain", "transformers", "soxr", "onnxruntime")  # scores depend on their versions
+LOCK = ".evaluating.lock"
 
 
 def evaluate(
@@ -77,7 +77,7 @@ def evaluate(
     utterances = check_durations(utterances)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with only_process(out_dir):
+    with only_process(out_dir / LOCK, doing=f"evaluating into {out_dir}"):
         partial = PartialResults(out_dir, _key(asr))
         lines, failed = _all_lines(asr, utterances, partial, test_set=test_set, batch_seconds=batch_seconds)
         evaluated = [utterance for utterance in utterances if utterance.id in lines]
@@ -104,16 +104,9 @@ def evaluate(
 
 def _key(asr: Transcriber) -> str:
     """Hash all that the results depend on, except the utterances: model, decoding, precision and code."""
-    model = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
-    code = code_version("**/*.py", libraries=LIBRARIES)
-    facts = json.dumps([model, _plain(vars(asr.decoder)), asr.decoder.name, str(asr.precision), code])
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
-
-def _plain(settings: Mapping) -> dict:
-    """Return the numbers, texts and files among a decoder's settings, with size and time of each file."""
-    plain = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, Path))}
-    return {name: [str(value), *size_and_time(str(value))] for name, value in plain.items()}
+    settings = result_settings(asr)
+    settings["model"] = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
 def _all_lines(

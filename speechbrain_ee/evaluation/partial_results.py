@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from speechbrain_ee.files import size_and_time
 from speechbrain_ee.replay.utterances import json_line, parse_line
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
     from speechbrain_ee.corpora.manifest import Utterance
 
 SYNC_S = 10.0  # at most this much work is lost if the machine is switched off
-LOCK = ".evaluating.lock"
 
 
 class PartialResults:
@@ -90,32 +86,6 @@ class PartialResults:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-
-
-@contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Lock a folder, so that no other process evaluates into it.
-
-    Raises
-    ------
-    ValueError
-        If another process has the lock.
-    """
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except NotImplementedError:
-        raise OSError(f"{folder} is on a file system without locks: give a folder on another one with --out") from None
-    except Timeout:
-        raise ValueError(
-            f"another process is evaluating into {folder}: wait for it to end, or give another folder with --out"
-        ) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows does not remove an open file
-            (folder / LOCK).unlink()  # while the lock is held: another process creates a new file
-        lock.release()
 
 
 def _parse(text: str) -> dict | None:

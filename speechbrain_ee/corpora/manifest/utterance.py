@@ -4,6 +4,7 @@
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Utterance:
     audio_filepath : Path
         Absolute path of the audio file.
     duration : float
-        Seconds, > 0.
+        Seconds, > 0; 0 if the manifest has none and need not have one.
     text : str
         Transcript; may be empty.
     speaker : str | None
@@ -46,7 +47,7 @@ class Utterance:
     speaker: str | None = None
 
 
-def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
+def utterance_from_row(row: dict, root: Path, where: str, required: Sequence[str] = REQUIRED) -> Utterance:
     """Check one row of a manifest and make an utterance of it.
 
     Arguments
@@ -57,6 +58,8 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
         Folder of relative audio paths.
     where : str
         File and line, for error messages.
+    required : Sequence[str]
+        Keys that the row must have.
 
     Returns
     -------
@@ -68,9 +71,10 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
     ManifestError
         If a value is missing or invalid, or the row is a part of a longer file.
     """
-    for key in REQUIRED:
+    for key in required:
         if row[key] is None:
-            raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} for every utterance")
+            raise ManifestError(f"{where} has no {key}: give {', '.join(required)} for every utterance")
+    row = row | {key: missing for key, missing in (("text", ""), ("duration", 0.0)) if row[key] is None}
     for key in PARTS:
         if row.get(key) not in (None, "", 0):
             raise ManifestError(
@@ -87,7 +91,7 @@ def utterance_from_row(row: dict, root: Path, where: str) -> Utterance:
     return Utterance(
         id=names["id"] or "",
         audio_filepath=audio,
-        duration=_duration(row["duration"], where),
+        duration=_duration(row["duration"], where) if "duration" in required or row["duration"] else 0.0,
         text=row["text"],
         speaker=names["speaker"],
     )

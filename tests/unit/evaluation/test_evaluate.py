@@ -16,10 +16,10 @@ from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.evaluation.batch import evaluate_batch
-from speechbrain_ee.evaluation.evaluate import _key, evaluate
-from speechbrain_ee.evaluation.partial_results import only_process
+from speechbrain_ee.evaluation.evaluate import LOCK, _key, evaluate
 from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_factors
 from speechbrain_ee.evaluation.tables import exits_table
+from speechbrain_ee.files import only_process
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters
 from speechbrain_ee.replay.replay import replay, static_wer
@@ -202,7 +202,7 @@ def test_results_of_another_model_decoding_or_code_are_not_continued(asr, uttera
     stopped(asr, utterances, tmp_path / "out", 0)
     asr.mods.heads.heads[0][1].bias.data -= 1.0
     with monkeypatch.context() as patch:
-        patch.setattr("speechbrain_ee.evaluation.evaluate.code_version", lambda *_, **__: "another")
+        patch.setattr("speechbrain_ee.inference.settings.code_version", lambda *_, **__: "another")
         stopped(asr, utterances, tmp_path / "out", 0)
     assert len(list((tmp_path / "out").glob("utterances.part-*"))) == 4
     changed = [replace(utterances[2], text="the hat"), *utterances[:2], *utterances[3:]]
@@ -271,7 +271,8 @@ def test_where_everything_fails_nothing_is_written(asr, utterances, tmp_path):
 
 def test_two_evaluations_into_one_folder_are_refused(asr, utterances, tmp_path):
     (tmp_path / "out").mkdir()
-    with only_process(tmp_path / "out"), pytest.raises(ValueError, match="another process is evaluating into .*--out"):
+    lock = only_process(tmp_path / "out" / LOCK, doing="evaluating into a folder")
+    with lock, pytest.raises(ValueError, match="another process is evaluating into .*--out"):
         evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
     evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
 
@@ -281,8 +282,8 @@ def test_a_folder_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypat
         raise NotImplementedError("no locks")
 
     monkeypatch.setattr("filelock.FileLock._acquire", without)
-    with pytest.raises(OSError, match="is on a file system without locks: give a folder on another one"):
-        with only_process(tmp_path):
+    with pytest.raises(OSError, match="is on a file system without locks: give another --out"):
+        with only_process(tmp_path / LOCK, doing="writing"):
             pass
 
 
