@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbrain_ee.files import size_and_time
+from speechbrain_ee.files import AppendedLines, size_and_time
 from speechbrain_ee.replay.utterances import json_line, parse_line
 
 if TYPE_CHECKING:
     from speechbrain_ee.corpora.manifest import Utterance
-
-SYNC_S = 10.0  # at most this much work is lost if the machine is switched off
 
 
 class PartialResults:
@@ -47,8 +43,7 @@ class PartialResults:
 
     def __init__(self, folder: Path, key: str):
         self.path = folder / f"utterances.part-{key}.jsonl"
-        self._file = None
-        self._synced = time.monotonic()
+        self._lines = AppendedLines(self.path)
 
     def of(self, utterances: Sequence[Utterance]) -> dict[str, dict]:
         """Return the lines of these utterances, by id."""
@@ -66,11 +61,7 @@ class PartialResults:
     def append(self, utterances: Sequence[Utterance], lines: Sequence[dict]) -> None:
         """Append the lines of a batch."""
         rows = zip(utterances, lines, strict=True)
-        self._file.write("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows).encode())
-        self._file.flush()
-        if time.monotonic() - self._synced > SYNC_S:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        self._lines.append("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows))
 
     def remove(self) -> None:
         """Remove the partial results of all evaluations in the folder."""
@@ -78,14 +69,11 @@ class PartialResults:
             path.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialResults:
-        self._file = open(self.path, "ab")  # noqa: SIM115, closed in __exit__
-        self._file.write(b"\n" if self._file.tell() else b"")  # ends a line that was cut off
+        self._lines.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def __exit__(self, *error) -> None:
+        self._lines.__exit__(*error)
 
 
 def _parse(text: str) -> dict | None:

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transcribe one batch of files, in any process: how its model is opened, and one row per file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ee_runtime.errors import one_line
+from ee_runtime.export_folder import ExportError
+from ee_runtime.output import file_error, without_nan, word_rows
+from ee_runtime.policies import Capped, Policy, RunningBudget, TokenBucket
+from ee_runtime.transcriber import Transcriber
+from ee_runtime.transcript import Transcript, join_transcripts
+from speechbrain_ee.corpora.batching import run_batch
+from speechbrain_ee.inference.open_model import needs_torch, open_model
+from speechbrain_ee.inference.settings import result_settings
+from speechbrain_ee.startup import prepare_process
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The arguments of :func:`~speechbrain_ee.inference.open_model.open_model`, which travel to other processes.
+
+    Paths are made absolute, since a process on another machine starts in another folder.
+
+    Example
+    -------
+    >>> ModelOptions("user/model").source, os.path.isabs(ModelOptions(".").source)
+    ('user/model', True)
+    """
+
+    source: str
+    revision: str | None = None
+    runtime: str | None = None
+    policy: Policy | None = None
+    calibration_file: Path | None = None
+    decoding: str = "greedy"
+    decoder_options: dict = field(default_factory=dict)
+    run_opts: dict = field(default_factory=dict)
+    threads: int | None = None
+
+    def __post_init__(self):
+        options = {name: _absolute(value) if name == "lm" else value for name, value in self.decoder_options.items()}
+        source = os.path.abspath(self.source) if Path(self.source).is_dir() else self.source
+        paths = {"source": source, "calibration_file": _absolute(self.calibration_file), "decoder_options": options}
+        for name, value in paths.items():
+            object.__setattr__(self, name, value)
+
+    def open(self) -> Transcriber:
+        """Open the model; sets the threads of this process, if torch has not been imported yet."""
+        if needs_torch(self.source, self.runtime):
+            prepare_process(self.threads)
+        return open_model(**vars(self))
+
+
+@dataclass(frozen=True)
+class TranscribeWork:
+    """What a process needs to transcribe batches.
+
+    Arguments
+    ---------
+    options : ModelOptions
+        The model.
+    limits : dict
+        ``max_layer`` and ``budget`` of :meth:`~ee_runtime.transcriber.Transcriber.transcribe_waveforms`.
+    expected : dict | None
+        Model and code of the first process, which those of every other process must equal.
+    """
+
+    options: ModelOptions
+    limits: dict = field(default_factory=dict)
+    expected: dict | None = None
+
+    def expecting(self, settings: Mapping) -> TranscribeWork:
+        """Return the work for processes that must have the model and the code of these settings."""
+        return replace(self, expected={name: settings[name] for name in ("model", "code")})
+
+    def open(self) -> TranscribeBatch:
+        """Open the model.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be opened, model or code are not as expected, or texts would depend on the order of the
+            files or on a clock.
+        """
+        model = self.options.open()
+        found = result_settings(model) if self.expected else {}
+        for name, value in (self.expected or {}).items():
+            if found[name] != value:
+                raise ValueError(f"a process has another {name} than the first: install and copy the same everywhere")
+        model.check_limits(**self.limits)
+        _check_policy(model.policy)
+        return TranscribeBatch(model, self.limits)
+
+
+class ReadFile(NamedTuple):
+    """A file in memory, as parts (samples,) of at most 30 s."""
+
+    path: str
+    parts: list[np.ndarray]
+
+
+class TranscribeBatch:
+    """Transcribes batches of files.
+
+    Arguments
+    ---------
+    model : Transcriber
+        The model.
+    limits : mapping
+        See :class:`TranscribeWork`.
+    """
+
+    def __init__(self, model: Transcriber, limits: Mapping):
+        self.model, self.limits = model, dict(limits)
+
+    def __call__(self, paths: Sequence[str]) -> list[dict]:
+        """Transcribe files as one batch; a file alone is read part by part, and may be of any length.
+
+        A file that cannot be read leaves the batch. If the batch then fails, its files are run one by one.
+
+        Returns
+        -------
+        list of dict
+            Of each file ``duration``, ``text``, ``exit_layer``, ``score``, ``macs``, ``words`` and ``expected_wer``,
+            or ``error``.
+        """
+        if len(paths) == 1:
+            results = run_batch(self._alone, paths)
+        else:
+            read = {path: run_batch(self._read, [path])[0] for path in paths}
+            usable = [path for path in paths if isinstance(read[path], ReadFile)]
+            done = run_batch(self._together, [read[path] for path in usable]) if usable else []
+            results = list((read | dict(zip(usable, done, strict=True))).values())
+        return [self._row(*pair) for pair in zip(paths, results, strict=True)]
+
+    def _read(self, paths: Sequence[str]) -> list[ReadFile]:
+        return [ReadFile(path, list(self.model.read_parts(path))) for path in paths]
+
+    def _alone(self, paths: Sequence[str]) -> list[tuple[Transcript, float]]:
+        (path,) = paths
+        counted = _Counted(self.model.read_parts(path))
+        result = self.model.transcribe_parts(counted, **self.limits)
+        return [(result, counted.samples / self.model.sample_rate)]
+
+    def _together(self, files: Sequence[ReadFile]) -> list[tuple[Transcript, float]]:
+        waveforms = [part for file in files for part in file.parts]
+        transcripts = iter(self.model.transcribe_waveforms(waveforms, **self.limits))
+        results = []
+        for file in files:
+            seconds = [len(part) / self.model.sample_rate for part in file.parts]
+            own = [next(transcripts) for _ in file.parts]
+            results.append((own[0] if len(own) == 1 else join_transcripts(own, seconds), sum(seconds)))
+        return results
+
+    def _row(self, path: str, result: tuple[Transcript, float] | Exception) -> dict:
+        if isinstance(result, ExportError):  # of the model, and not of the file
+            raise result
+        if isinstance(result, Exception):
+            return {"error": one_line(file_error(Path(path), result))}
+        transcript, seconds = result
+        row = {"duration": round(seconds, 4), "text": transcript.text, "exit_layer": transcript.exit_layer}
+        # Rounded, so that the number of threads does not show.
+        row |= {"score": _rounded(transcript.policy_value, 4), "macs": transcript.macs}
+        return without_nan(row | {"words": word_rows(transcript), "expected_wer": _rounded(transcript.expected_wer, 2)})
+
+
+class _Counted:
+    """Counts the samples of the parts that are taken from it."""
+
+    def __init__(self, parts: Iterable[np.ndarray]):
+        self.parts, self.samples = parts, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for part in self.parts:
+            self.samples += len(part)
+            yield part
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _absolute(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(os.path.abspath(path))
+
+
+def _check_policy(policy: Policy) -> None:
+    """Check that what a policy decides does not depend on the order of the files or on a clock."""
+    while policy is not None:
+        has_deadline = isinstance(policy, Capped) and policy.limits["deadline_ms"] is not None
+        if has_deadline or isinstance(policy, RunningBudget | TokenBucket):
+            name = "a deadline" if has_deadline else f"the policy {policy.name}"
+            raise ValueError(
+                f"with {name}, texts would depend on the order of the files and on the load: give --full, --layer, "
+                "--entropy, --max-layer or --budget"
+            )
+        policy = getattr(policy, "policy", None)
