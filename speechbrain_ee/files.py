@@ -89,6 +89,7 @@ def only_process(path: Path, *, doing: str) -> Iterator[None]:
     """
     lock = FileLock(path, timeout=0)
     try:
+        open(path, "ab").close()  # a lock file that cannot be written would look like one that another process holds
         lock.acquire()
     except NotImplementedError:
         raise OSError(f"{path.parent} is on a file system without locks: give another --out") from None
