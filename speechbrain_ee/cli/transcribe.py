@@ -138,8 +138,15 @@ def transcribe(
         return
     if not files:
         raise typer.BadParameter("give audio files, or --manifest and --out")
-    if out is not None:
-        raise typer.BadParameter("--out is for --manifest; the texts of files go to standard output")
+    for name, is_given in {
+        "--out": out is not None,
+        "--data-root": data_root is not None,
+        "--processes": processes is not None,
+        "--engine": engine is not BulkEngine.local,
+        "--address": address is not None,
+    }.items():
+        if is_given:
+            raise typer.BadParameter(f"{name} is for --manifest; FILE arguments are transcribed one by one")
     from speechbrain_ee.inference.open_model import needs_torch, open_model
 
     runtime_name = runtime and runtime.value

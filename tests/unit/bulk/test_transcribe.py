@@ -180,7 +180,7 @@ def test_a_broken_file_has_an_error_and_is_tried_again(transcribe, manifest, who
         assert line.startswith("speechbrain-ee: error: audio ") and "05.wav" in line
         broken = lines(out)[5]
         assert list(broken) == ["id", "audio_filepath", "speaker", "error"] and "05.wav" in broken["error"]
-    assert decoded[-1] == ["05.wav"] and len(decoded) == NUM_BATCHES + 1
+    assert decoded[-2:] == [["05.wav"]] * 2 and len(decoded) == NUM_BATCHES + 2, "alone, once in each run"
     (manifest.parent / "05.wav").write_bytes(good)
     assert transcribe(out).transcribed == 1
     expected = [json.loads(line) for line in whole.splitlines()]
