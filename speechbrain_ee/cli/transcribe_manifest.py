@@ -63,7 +63,9 @@ def transcribe_to_file(
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
-    rate = f": {summary.audio_s / summary.seconds:.0f} h of audio per hour" if summary.transcribed else ""
+    rate = ""
+    if summary.transcribed:
+        rate = f" in {summary.seconds:.1f} s: {summary.audio_s / summary.seconds:.0f} h of audio per hour"
     failed = f", {summary.failed} failed (run the same command again to retry)" if summary.failed else ""
     print(f"{out}: {len(utterances)} files, {summary.transcribed} transcribed now{rate}{failed}", file=sys.stderr)
     return not summary.failed

@@ -42,7 +42,7 @@ def test_a_manifest_becomes_a_file_of_texts(command, tmp_path):
     assert (status, out) == (0, "")
     assert [line["id"] for line in texts(tmp_path)] == [f"{number:02}" for number in range(12)]
     assert "h of audio per hour" in err
-    assert f"{tmp_path}/texts.jsonl: 12 files, 12 transcribed now: " in err.splitlines()[-1]
+    assert f"{tmp_path}/texts.jsonl: 12 files, 12 transcribed now in 0." in err.splitlines()[-1]
     status, _, err = command()
     assert status == 0
     assert "12 of 12 files are done: transcribing only the others" in err
