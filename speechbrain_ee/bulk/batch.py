@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transcribe one batch of files, in any process: how its model is opened, and one row per file."""
+"""Transcribe one batch of files, in any process: one row per file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,46 +16,8 @@ from ee_runtime.output import file_error, without_nan, word_rows
 from ee_runtime.policies import Capped, Policy, RunningBudget, TokenBucket
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.transcript import Transcript, join_transcripts
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.corpora.batching import run_batch
-from speechbrain_ee.inference.open_model import needs_torch, open_model
-from speechbrain_ee.inference.settings import result_settings
-from speechbrain_ee.startup import prepare_process
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The arguments of :func:`~speechbrain_ee.inference.open_model.open_model`, which travel to other processes.
-
-    Paths are made absolute, since a process on another machine starts in another folder.
-
-    Example
-    -------
-    >>> ModelOptions("user/model").source, os.path.isabs(ModelOptions(".").source)
-    ('user/model', True)
-    """
-
-    source: str
-    revision: str | None = None
-    runtime: str | None = None
-    policy: Policy | None = None
-    calibration_file: Path | None = None
-    decoding: str = "greedy"
-    decoder_options: dict = field(default_factory=dict)
-    run_opts: dict = field(default_factory=dict)
-    threads: int | None = None
-
-    def __post_init__(self):
-        options = {name: _absolute(value) if name == "lm" else value for name, value in self.decoder_options.items()}
-        source = os.path.abspath(self.source) if Path(self.source).is_dir() else self.source
-        paths = {"source": source, "calibration_file": _absolute(self.calibration_file), "decoder_options": options}
-        for name, value in paths.items():
-            object.__setattr__(self, name, value)
-
-    def open(self) -> Transcriber:
-        """Open the model; sets the threads of this process, if torch has not been imported yet."""
-        if needs_torch(self.source, self.runtime):
-            prepare_process(self.threads)
-        return open_model(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -69,17 +30,14 @@ class TranscribeWork:
         The model.
     limits : dict
         ``max_layer`` and ``budget`` of :meth:`~ee_runtime.transcriber.Transcriber.transcribe_waveforms`.
-    expected : dict | None
-        Model and code of the first process, which those of every other process must equal.
     """
 
     options: ModelOptions
     limits: dict = field(default_factory=dict)
-    expected: dict | None = None
 
     def expecting(self, settings: Mapping) -> TranscribeWork:
-        """Return the work for processes that must have the model and the code of these settings."""
-        return replace(self, expected={name: settings[name] for name in ("model", "code")})
+        """See :meth:`ModelOptions.expecting`."""
+        return replace(self, options=self.options.expecting(settings))
 
     def open(self) -> TranscribeBatch:
         """Open the model.
@@ -87,14 +45,9 @@ class TranscribeWork:
         Raises
         ------
         ValueError
-            If the model cannot be opened, model or code are not as expected, or texts would depend on the order of the
-            files or on a clock.
+            If the model cannot be opened, or texts would depend on the order of the files or on a clock.
         """
         model = self.options.open()
-        found = result_settings(model) if self.expected else {}
-        for name, value in (self.expected or {}).items():
-            if found[name] != value:
-                raise ValueError(f"a process has another {name} than the first: install and copy the same everywhere")
         model.check_limits(**self.limits)
         _check_policy(model.policy)
         return TranscribeBatch(model, self.limits)
@@ -186,10 +139,6 @@ class _Counted:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def _absolute(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(os.path.abspath(path))
 
 
 def _check_policy(policy: Policy) -> None:

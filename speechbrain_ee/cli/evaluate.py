@@ -8,6 +8,14 @@ from typing import Annotated
 import typer
 
 from ee_runtime.errors import print_error
+from speechbrain_ee.cli.engines import (
+    AddressOption,
+    BulkEngine,
+    EngineOption,
+    ProcessesOption,
+    bulk_engine,
+    threads_of,
+)
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -55,6 +63,9 @@ def evaluate(
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
     revision: RevisionOption = None,
+    processes: ProcessesOption = None,
+    engine: EngineOption = BulkEngine.local,
+    address: AddressOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -65,14 +76,16 @@ def evaluate(
     cannot be evaluated, an error names it, the tables leave it out, and the exit status is 1. Repair the recording and
     run the same command again; only the missing utterances are then evaluated.
     """
+    threads = threads_of(engine, processes, address, threads)
     prepare_process(threads)
     from ee_runtime.policies import FixedExit
+    from speechbrain_ee.bulk.model_options import ModelOptions
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import read_manifest
+    from speechbrain_ee.evaluation.batch import EvaluateWork
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
     from speechbrain_ee.evaluation.tables import exits_table, missing_line
-    from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
@@ -93,7 +106,7 @@ def evaluate(
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
     # All manifests are read before the first one is evaluated, which can take hours.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
-    asr = open_model(
+    options = ModelOptions(
         model,
         revision=revision,
         policy=FixedExit(),
@@ -102,12 +115,14 @@ def evaluate(
         run_opts=device_options(device),
         threads=threads,
     )
+    asr = options.open()
+    how = {"engine": bulk_engine(engine, processes, address, threads, device), "work": EvaluateWork(options)}
     failed = False
     for path, utterances in zip(manifest, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or results_folder(model, revision) / "eval" / (path.stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=path.stem)
+            exits = run_evaluation(asr, utterances, folder, test_set=path.stem, **how)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ee_runtime.output import policy_of_options, transcribe_files
+from speechbrain_ee.cli.engines import AddressOption, BulkEngine, EngineOption, ProcessesOption
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -22,7 +23,7 @@ from speechbrain_ee.cli.options import (
     WordBonusOption,
     device_options,
 )
-from speechbrain_ee.cli.transcribe_manifest import BulkEngine, transcribe_to_file
+from speechbrain_ee.cli.transcribe_manifest import transcribe_to_file
 from speechbrain_ee.startup import prepare_process
 
 
@@ -48,19 +49,12 @@ def transcribe(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of relative audio paths of --manifest; default: its own folder.")
     ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes for --manifest; default: 1, or with --engine ray one per --threads CPUs."),
-    ] = None,
+    processes: ProcessesOption = None,
     batch_seconds: Annotated[
         float, typer.Option(min=0.1, help="Seconds of audio in a batch of --manifest, padding included.")
     ] = 100.0,
-    engine: Annotated[
-        BulkEngine, typer.Option(help="What runs --manifest: processes of this machine, or a Ray cluster.")
-    ] = BulkEngine.local,
-    address: Annotated[
-        str | None, typer.Option(help="Ray cluster, such as auto or HOST:6379; default: Ray on this machine only.")
-    ] = None,
+    engine: EngineOption = BulkEngine.local,
+    address: AddressOption = None,
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
     entropy: Annotated[
         float | None,

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_ee.bulk.batch import ModelOptions, TranscribeWork
+from speechbrain_ee.bulk.batch import TranscribeWork
 from speechbrain_ee.bulk.engines import Processes
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.bulk.transcribe import transcribe_manifest
 from speechbrain_ee.corpora.manifest import read_manifest
 

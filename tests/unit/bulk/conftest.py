@@ -5,7 +5,8 @@ import pytest
 from runtime.bench.tiny_export import write_export
 from unit.bulk.cases import BATCH_SECONDS, read, write_manifest
 
-from speechbrain_ee.bulk.batch import ModelOptions, TranscribeBatch, TranscribeWork
+from speechbrain_ee.bulk.batch import TranscribeBatch, TranscribeWork
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.bulk.transcribe import transcribe_manifest
 
 

@@ -21,8 +21,9 @@ from unit.models import make_asr
 from ee_runtime.calibration.file import write_calibration
 from ee_runtime.policies import FixedExit, RunningBudget, ScoreThreshold
 from ee_runtime.runtime import EarlyExitRuntime
-from speechbrain_ee.bulk.batch import ModelOptions, TranscribeBatch, TranscribeWork
+from speechbrain_ee.bulk.batch import TranscribeBatch, TranscribeWork
 from speechbrain_ee.bulk.engines import Processes
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.files import only_process
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.model.folder import save_model
@@ -165,7 +166,7 @@ def test_a_killed_process_is_one_line_and_the_next_run_resumes(transcribe, whole
 
 
 def test_a_model_in_another_process_must_be_the_same(transcribe, out, work):
-    other = Killing(work.options, expected={"model": "another"})
+    other = work.expecting({"model": "another", "code": "1"})
     with pytest.raises(ValueError, match="a process has another model than the first"):
         other.open()
 

@@ -10,10 +10,9 @@ import pytest
 from runtime.bench.tiny_export import write_export
 from unit.bulk.cases import write_manifest
 
-from ee_runtime.threads import available_cpus
+from ee_runtime.threads import available_cpus, default_threads
 from speechbrain_ee.bulk.batch import TranscribeBatch
 from speechbrain_ee.cli import app as cli
-from speechbrain_ee.cli import transcribe_manifest
 
 
 @pytest.fixture
@@ -139,4 +138,4 @@ def test_processes_share_the_cpus(command, tmp_path, monkeypatch, given, process
     monkeypatch.setattr("speechbrain_ee.bulk.transcribe.transcribe_manifest", noting)
     command("--processes", processes, *(["--threads", given] if given else []))
     assert found["threads"] == expected
-    assert transcribe_manifest.default_threads(2) == max(1, available_cpus() // 2)
+    assert default_threads(2) == max(1, available_cpus() // 2)

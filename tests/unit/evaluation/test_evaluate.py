@@ -13,15 +13,18 @@ from unit.models import make_asr, make_joint_heads
 from ee_runtime.calibration.file import write_calibration
 from ee_runtime.policies import FixedExit, Policy
 from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION
+from speechbrain_ee.bulk.engines import Processes
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.evaluation.batch import evaluate_batch
+from speechbrain_ee.evaluation.batch import EvaluateWork, evaluate_batch
 from speechbrain_ee.evaluation.evaluate import LOCK, _key, evaluate
 from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_factors
 from speechbrain_ee.evaluation.tables import exits_table
 from speechbrain_ee.files import only_process
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters
+from speechbrain_ee.model.folder import save_model
 from speechbrain_ee.replay.replay import replay, static_wer
 from speechbrain_ee.replay.utterances import read_utterances
 
@@ -403,3 +406,22 @@ def test_where_only_some_exits_have_a_decoder_everything_that_follows_works(tmp_
         found = calibrate(cache, score=score, target={"mean_cost": 0.8})
         assert found["score"] == score
         write_calibration(tmp_path, found)  # plain JSON
+
+
+def test_two_processes_evaluate_as_one(asr, utterances, tmp_path):
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    options = ModelOptions(str(tmp_path / "model"), policy=FixedExit(), threads=1)
+    broken = [*utterances, replace(utterances[0], id="nan", audio_filepath=write_nan(tmp_path))]
+    found = []
+    for name, engine in (("one", None), ("two", Processes(2))):
+        out = tmp_path / name
+        how = {"engine": engine, "work": EvaluateWork(options), "batch_seconds": 1.0}
+        found.append(evaluate(options.open(), broken, out, test_set="tiny", rtf_seconds=0, **how))
+    assert found[0] == found[1] and list(found[0]["missing"]) == ["nan"]
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+
+
+def write_nan(folder):
+    path = folder / "nan.wav"
+    soundfile.write(path, [0.1, float("nan")] * 4000, RATE, subtype="FLOAT")
+    return path
