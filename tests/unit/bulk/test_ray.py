@@ -26,18 +26,22 @@ def start(*arguments):
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1", *arguments]
     options = ["--object-store-memory=100000000", "--disable-usage-stats"]
     node = subprocess.Popen([*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert any(b"Ray runtime started" in line for line in node.stdout), "the node ended"
+    assert any(b"Ray runtime started" in line for line in node.stdout), f"the node {arguments} ended"
     return node
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={tmp_path_factory.mktemp('ray')}"]
-    nodes = [start(*head), start(f"--address=127.0.0.1:{PORT}")]
-    yield RayCluster(address=f"127.0.0.1:{PORT}")
-    for node in reversed(nodes):
-        node.terminate()
-        node.wait(timeout=100)
+    nodes = []
+    try:
+        for arguments in (head, [f"--address=127.0.0.1:{PORT}"]):
+            nodes.append(start(*arguments))
+        yield RayCluster(address=f"127.0.0.1:{PORT}")
+    finally:
+        for node in reversed(nodes):
+            node.terminate()
+            node.wait(timeout=100)
 
 
 @dataclass(frozen=True)
