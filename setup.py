@@ -45,6 +45,7 @@ EXTRAS = {
     "lm": ["ufal.kenlm>=26.4", "pygtrie>=2.5", FLASHLIGHT],  # the package kenlm has no wheels and needs a compiler
     "onnx": ["onnx>=1.18", "onnxscript>=0.4"],  # to export; the exported model needs only speechbrain_ee_runtime
     "ssl": ["transformers>=4.50"],
+    "ray": ["ray[data]>=2.60"],  # to transcribe on several machines
     "report": ["plotly>=6.0"],
     "lhotse": ["lhotse>=1.24"],  # to read its cut manifests
     "tensorboard": ["tensorboard>=2.17"],

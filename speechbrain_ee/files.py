@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks between processes, replaced files, and full disks."""
+"""Locks between processes, files that grow line by line, replaced files, and full disks."""
+
+from __future__ import annotations
 
 import errno
 import logging
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,6 +18,7 @@ from filelock import FileLock, Timeout
 logger = logging.getLogger(__name__)
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+SYNC_S = 10.0  # at most this much work is lost if the machine is switched off
 TORCH_WRITER = "PytorchStreamWriter|inline_container"  # in the messages of torch.save
 
 
@@ -55,6 +59,109 @@ def locked(path: Path, *, waiting_for: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def only_process(path: Path, *, doing: str) -> Iterator[None]:
+    """Hold a lock while a process writes results, so that no other process writes them; remove the file at the end.
+
+    Arguments
+    ---------
+    path : Path
+        The lock file, in an existing folder.
+    doing : str
+        What the holder of the lock does, for the message.
+
+    Raises
+    ------
+    ValueError
+        If another process has the lock.
+    OSError
+        If the file cannot be created, or the file system has no locks.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.lock"
+    >>> with only_process(path, doing="writing a"), only_process(path, doing="writing a"):
+    ...     pass
+    Traceback (most recent call last):
+    ValueError: another process is writing a: wait for it to end, or give another --out
+    """
+    lock = FileLock(path, timeout=0)
+    try:
+        open(path, "ab").close()  # a lock file that cannot be written would look like one that another process holds
+        lock.acquire()
+    except NotImplementedError:
+        raise OSError(f"{path.parent} is on a file system without locks: give another --out") from None
+    except Timeout:
+        raise ValueError(f"another process is {doing}: wait for it to end, or give another --out") from None
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove an open file
+            path.unlink()  # while the lock is held: another process creates a new file
+        lock.release()
+
+
+class AppendedLines:
+    r"""Appends lines to a file, which a killed process leaves complete except perhaps for the last line.
+
+    Arguments
+    ---------
+    path : Path
+        The file; it is created if missing.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the file is not writable; the message names the file.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a"
+    >>> _ = path.write_text("one\ntw")  # cut off
+    >>> with AppendedLines(path) as lines:
+    ...     lines.append("three\n")
+    >>> path.read_text().split()
+    ['one', 'tw', 'three']
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._file = path, None
+        self._synced = time.monotonic()
+
+    def append(self, text: str) -> None:
+        """Append text, which ends in a line end."""
+        try:
+            self._file.write(text.encode())
+            self._file.flush()
+            if time.monotonic() - self._synced > SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+        except OSError as error:
+            raise self._named(error) from None
+
+    def __enter__(self) -> AppendedLines:
+        try:
+            self._file = open(self.path, "ab")  # noqa: SIM115, closed in __exit__
+        except OSError as error:
+            raise self._named(error) from None
+        self._file.write(b"\n" if self._file.tell() else b"")  # ends a line that was cut off
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            if kind is None:  # else the first error is raised
+                raise self._named(error) from None
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"cannot write {self.path}: {error.strerror}")
 
 
 def size_and_time(path: str | Path) -> list[int]:

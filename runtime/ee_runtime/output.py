@@ -59,7 +59,7 @@ def transcribe_files(
             raise
         except (ValueError, OSError, RuntimeError, MemoryError) as error:  # continue with the other files
             logger.debug("%s failed", printable(file), exc_info=True)
-            print_error(program, _of_file(file, error))
+            print_error(program, file_error(file, error))
             all_done = False
             continue
         seconds = round(time.perf_counter() - begin, 4)
@@ -77,11 +77,11 @@ def policy_of_options(layer: int | None, entropy: float | None, full: bool) -> P
 def _row(file: Path, result: Transcript, seconds: float) -> dict:
     row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
     row |= {"macs": result.macs, "seconds": seconds}
-    row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+    row |= {"words": word_rows(result), "expected_wer": result.expected_wer}
     return row if result.expected_cer is None else row | {"expected_cer": result.expected_cer}
 
 
-def _of_file(file: Path, error: Exception) -> Exception:
+def file_error(file: Path, error: Exception) -> Exception:
     """Return an error that names the file; errors of reading it do already."""
     if isinstance(error, AudioError):
         return error
@@ -91,22 +91,27 @@ def _of_file(file: Path, error: Exception) -> Exception:
     return ValueError(f"{name}: {text or type(error).__name__}")
 
 
+def word_rows(result: Transcript) -> list[dict]:
+    """Return the words of a transcript for JSON, with times and confidences to three decimals."""
+    return [_rounded(word) for word in result.words]
+
+
 def _json_line(row: dict) -> str:
     """Return a row as JSON without NaN and infinity, and with escapes if standard output cannot show a character."""
-    line = json.dumps(_without_nan(row), ensure_ascii=False, allow_nan=False)
+    line = json.dumps(without_nan(row), ensure_ascii=False, allow_nan=False)
     try:
         line.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        return json.dumps(_without_nan(row), allow_nan=False)
+        return json.dumps(without_nan(row), allow_nan=False)
     return line
 
 
-def _without_nan(value):
+def without_nan(value):
     """Replace NaN and infinity, which are not JSON, by null."""
     if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
+        return {name: without_nan(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -33,10 +33,14 @@ def available_cpus(cgroup: Path = CGROUP) -> int:
     return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
 
 
-def default_threads() -> int:
-    """Return the threads to use if none are given: ``OMP_NUM_THREADS``, or else :func:`available_cpus`."""
+def default_threads(num_processes: int = 1) -> int:
+    """Return the threads to use in each process if none are given.
+
+    They are ``OMP_NUM_THREADS``, or else the share of each process of :func:`available_cpus`, at least 1.
+    """
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # a list is for nested loops
-    return int(given) if given.isascii() and given.isdigit() and int(given) > 0 else available_cpus()
+    is_given = given.isascii() and given.isdigit() and int(given) > 0
+    return int(given) if is_given else max(1, available_cpus() // num_processes)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -154,7 +154,11 @@ class Transcriber(ABC):
         is that of every four parts together, without the time to read them. The file is read block by block, so memory
         does not grow with its length.
         """
-        parts, results, seconds = self.read_parts(path, excerpt=excerpt), [], []
+        return self.transcribe_parts(self.read_parts(path, excerpt=excerpt), policy=policy, **limits)
+
+    def transcribe_parts(self, parts: Iterable[np.ndarray], *, policy: Policy | None = None, **limits) -> Transcript:
+        """Transcribe the parts of one recording, four at a time, see :meth:`transcribe_file`."""
+        parts, results, seconds = iter(parts), [], []
         while together := list(islice(parts, CHUNKS_AT_ONCE)):
             results += self.transcribe_waveforms(together, policy=policy, **limits)
             seconds += [len(part) / self.sample_rate for part in together]

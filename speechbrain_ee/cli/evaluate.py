@@ -8,6 +8,14 @@ from typing import Annotated
 import typer
 
 from ee_runtime.errors import print_error
+from speechbrain_ee.cli.engines import (
+    AddressOption,
+    BulkEngine,
+    EngineOption,
+    ProcessesOption,
+    bulk_engine,
+    threads_of,
+)
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -64,6 +72,9 @@ def evaluate(
     lm_weight: LMWeightOption = None,
     word_bonus: WordBonusOption = None,
     revision: RevisionOption = None,
+    processes: ProcessesOption = None,
+    engine: EngineOption = BulkEngine.local,
+    address: AddressOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> None:
@@ -74,15 +85,17 @@ def evaluate(
     cannot be evaluated, an error names it, the tables leave it out, and the exit status is 1. Repair the recording and
     run the same command again; only the missing utterances are then evaluated.
     """
+    threads = threads_of(engine, processes, address, threads)
     prepare_process(threads)
     from ee_runtime.policies import FixedExit
     from ee_runtime.text.error_units import error_unit as unit_by_name
+    from speechbrain_ee.bulk.model_options import ModelOptions
     from speechbrain_ee.calibration.shift import shift_warning
     from speechbrain_ee.corpora.checks import unwritable_warning
     from speechbrain_ee.corpora.manifest import manifest_name, read_manifest
+    from speechbrain_ee.evaluation.batch import EvaluateWork
     from speechbrain_ee.evaluation.evaluate import evaluate as run_evaluation
     from speechbrain_ee.evaluation.tables import exits_table, missing_line, set_size
-    from speechbrain_ee.inference.open_model import open_model
     from speechbrain_ee.replay.utterances import read_utterances
 
     if out is not None and len(manifest) > 1:
@@ -103,7 +116,7 @@ def evaluate(
                 raise typer.BadParameter(f"{name} needs --decoding beam, lexicon or rescore")
     # All manifests are read before the first one is evaluated, which can take hours.
     test_sets = [read_manifest(path, data_root=data_root) for path in manifest]
-    asr = open_model(
+    options = ModelOptions(
         model,
         revision=revision,
         policy=FixedExit(),
@@ -112,13 +125,15 @@ def evaluate(
         run_opts=device_options(device),
         threads=threads,
     )
+    asr = options.open()
     unit = asr.error_unit if error_unit is None else unit_by_name(error_unit.value)
+    how = {"engine": bulk_engine(engine, processes, address, threads, device), "work": EvaluateWork(options)}
     failed = False
     for stem, utterances in zip(stems, test_sets, strict=True):
         suffix = ("" if decoding is Decoding.greedy else f"-{decoding.value}") + ("" if lm is None else "-lm")
         folder = out or results_folder(model, revision) / "eval" / (stem + suffix)
         try:
-            exits = run_evaluation(asr, utterances, folder, test_set=stem, error_unit=unit)
+            exits = run_evaluation(asr, utterances, folder, test_set=stem, error_unit=unit, **how)
         except KeyboardInterrupt:
             print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
             raise typer.Exit(130) from None

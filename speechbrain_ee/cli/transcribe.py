@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ee_runtime.output import policy_of_options, transcribe_files
+from speechbrain_ee.cli.engines import AddressOption, BulkEngine, EngineOption, ProcessesOption
 from speechbrain_ee.cli.options import (
     PROGRAM,
     BeamSizeOption,
@@ -22,12 +23,38 @@ from speechbrain_ee.cli.options import (
     WordBonusOption,
     device_options,
 )
+from speechbrain_ee.cli.transcribe_manifest import transcribe_to_file
 from speechbrain_ee.startup import prepare_process
 
 
 def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Audio files (wav, flac, ogg, mp3, ...) or /dev/stdin.")],
     model: ModelOption,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Audio files (wav, flac, ogg, mp3, ...) or /dev/stdin.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of files: JSON lines, SpeechBrain CSV or JSON; texts and durations are not needed. Needs "
+            "--out."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines with the text of each file of --manifest, in its order. Run the same command again to "
+            "resume."
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of relative audio paths of --manifest; default: its own folder.")
+    ] = None,
+    processes: ProcessesOption = None,
+    batch_seconds: Annotated[
+        float, typer.Option(min=0.1, help="Seconds of audio in a batch of --manifest, padding included.")
+    ] = 100.0,
+    engine: EngineOption = BulkEngine.local,
+    address: AddressOption = None,
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
     entropy: Annotated[
         float | None,
@@ -65,7 +92,8 @@ def transcribe(
 ) -> None:
     """Transcribe audio files.
 
-    The command prints one line FILE<tab>TEXT per file. The exit policy decides at which exit each file stops. --layer,
+    The command prints one line FILE<tab>TEXT per file. With --manifest, it transcribes many files in batches and writes
+    --out. The exit policy decides at which exit each file stops. --layer,
     --entropy and --full set the policy. The default is the policy of calibration.json, or full depth if the model has
     no calibration.json.
     """
@@ -74,6 +102,45 @@ def transcribe(
     policy = policy_of_options(layer, entropy, full)
     limits = {"max_layer": max_layer, "budget": budget, "deadline_ms": deadline_ms}
     language_model = {"lm": lm, "lm_weight": lm_weight, "word_bonus": word_bonus}
+    if manifest is not None:
+        _refuse_for_manifest({"FILE": files, "--json": as_json, "--deadline-ms": deadline_ms is not None})
+        if out is None:
+            raise typer.BadParameter("--manifest needs --out, the file of texts")
+        done = transcribe_to_file(
+            manifest,
+            out,
+            data_root=data_root,
+            limits={"max_layer": max_layer, "budget": budget},
+            processes=processes,
+            batch_seconds=batch_seconds,
+            engine=engine,
+            address=address,
+            model={
+                "source": model,
+                "revision": revision,
+                "runtime": runtime and runtime.value,
+                "policy": policy,
+                "calibration_file": calibration,
+                "decoding": decoding.value,
+                "decoder_options": {"beam_size": beam_size} | language_model,
+                "threads": threads,
+            },
+            device=device,
+        )
+        if not done:
+            raise typer.Exit(1)
+        return
+    if not files:
+        raise typer.BadParameter("give audio files, or --manifest and --out")
+    for name, is_given in {
+        "--out": out is not None,
+        "--data-root": data_root is not None,
+        "--processes": processes is not None,
+        "--engine": engine is not BulkEngine.local,
+        "--address": address is not None,
+    }.items():
+        if is_given:
+            raise typer.BadParameter(f"{name} is for --manifest; FILE arguments are transcribed one by one")
     from speechbrain_ee.inference.open_model import needs_torch, open_model
 
     runtime_name = runtime and runtime.value
@@ -92,3 +159,9 @@ def transcribe(
     )
     if not transcribe_files(asr, files, limits=limits, as_json=as_json, program=PROGRAM):
         raise typer.Exit(1)
+
+
+def _refuse_for_manifest(options: dict[str, object]) -> None:
+    for name, is_given in options.items():
+        if is_given:
+            raise typer.BadParameter(f"{name} cannot be used with --manifest: leave one of them out")

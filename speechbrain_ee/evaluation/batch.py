@@ -1,16 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run every exit on one batch of utterances, and make its lines of ``utterances.jsonl``."""
+"""Run every exit on one batch of utterances, and make its lines of ``utterances.jsonl``, in any process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
 from ee_runtime.backend import ExitOutput
+from ee_runtime.errors import one_line
 from ee_runtime.policies.scores import COMPUTED
 from ee_runtime.transcriber import CHUNKS_AT_ONCE, Transcriber
+from speechbrain_ee.bulk.model_options import ModelOptions
+from speechbrain_ee.corpora.batching import run_batch
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.text.metrics import char_errors, num_chars, word_errors
+
+
+@dataclass(frozen=True)
+class EvaluateWork:
+    """What another process needs to evaluate batches, see :class:`~speechbrain_ee.bulk.engines.Work`."""
+
+    options: ModelOptions
+
+    def expecting(self, settings: Mapping) -> "EvaluateWork":
+        """See :meth:`~speechbrain_ee.bulk.model_options.ModelOptions.expecting`."""
+        return replace(self, options=self.options.expecting(settings))
+
+    def open(self) -> "EvaluateBatch":
+        """Open the model."""
+        return EvaluateBatch(self.options.open())
+
+
+class EvaluateBatch:
+    """Evaluates batches of utterances that :func:`as_task` has made plain."""
+
+    def __init__(self, model: Transcriber):
+        self.model = model
+
+    def __call__(self, task: Sequence[dict]) -> list[dict]:
+        """Return the line of each utterance, or ``{"error": message}`` if it fails by itself."""
+        batch = [Utterance(**row | {"audio_filepath": Path(row["audio_filepath"])}) for row in task]
+        results = run_batch(partial(evaluate_batch, self.model), batch)
+        return [{"error": one_line(one)} if isinstance(one, Exception) else one for one in results]
+
+
+def as_task(batch: Sequence[Utterance]) -> list[dict]:
+    """Return a batch as plain values, which other processes take."""
+    return [vars(one) | {"audio_filepath": str(one.audio_filepath)} for one in batch]
 
 
 def evaluate_batch(model: Transcriber, batch: Sequence[Utterance]) -> list[dict]:

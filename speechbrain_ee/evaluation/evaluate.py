@@ -3,32 +3,31 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial as partial_function
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
-from ee_runtime.errors import one_line
 from ee_runtime.text.error_units import ErrorUnit, counted_in
 from ee_runtime.transcriber import Transcriber
-from speechbrain_ee.code_version import code_version
-from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
+from speechbrain_ee.bulk.engines import Engine
+from speechbrain_ee.corpora.batching import length_batches, padded_seconds
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.recordings import check_durations
-from speechbrain_ee.evaluation.batch import evaluate_batch
-from speechbrain_ee.evaluation.partial_results import PartialResults, only_process
+from speechbrain_ee.evaluation.batch import EvaluateBatch, EvaluateWork, as_task
+from speechbrain_ee.evaluation.partial_results import PartialResults
 from speechbrain_ee.evaluation.real_time_factor import real_time_factors
 from speechbrain_ee.evaluation.tables import write_exits
-from speechbrain_ee.files import size_and_time
+from speechbrain_ee.files import only_process
+from speechbrain_ee.inference.settings import result_settings
 from speechbrain_ee.lobes.state_dicts import modules_digest
 from speechbrain_ee.model.folder import PARTS
 from speechbrain_ee.replay.utterances import write_utterances
 
 logger = get_logger(__name__)
 
-LIBRARIES = ("torch", "speechbrain", "transformers", "soxr", "onnxruntime")  # scores depend on their versions
+LOCK = ".evaluating.lock"
 
 
 def evaluate(
@@ -40,6 +39,8 @@ def evaluate(
     error_unit: ErrorUnit | None = None,
     batch_seconds: float = 100.0,
     rtf_seconds: float = 20.0,
+    engine: Engine | None = None,
+    work: EvaluateWork | None = None,
 ) -> dict:
     """Run every exit over a test set once, and write utterances, tables and plots.
 
@@ -64,6 +65,10 @@ def evaluate(
         Seconds of audio in a batch, padding included.
     rtf_seconds : float
         Seconds of audio for the measurement of the real-time factor; 0 skips it.
+    engine : Engine | None
+        What runs the batches; None means this process.
+    work : EvaluateWork | None
+        Needed by an engine: how other processes open the same model and decoder.
 
     Returns
     -------
@@ -81,9 +86,12 @@ def evaluate(
     utterances = check_durations(utterances)
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    with only_process(out_dir):
+    with only_process(out_dir / LOCK, doing=f"evaluating into {out_dir}"):
         partial = PartialResults(out_dir, _key(asr))
-        lines, failed = _all_lines(asr, utterances, partial, test_set=test_set, batch_seconds=batch_seconds)
+        run = _here(asr) if engine is None else _with(engine, work.expecting(result_settings(asr)))
+        seconds = padded_seconds([one.duration for one in utterances], asr.min_seconds)
+        batches = [[utterances[index] for index in batch] for batch in length_batches(seconds, batch_seconds)]
+        lines, failed = _all_lines(run, batches, partial, test_set=test_set)
         evaluated = [utterance for utterance in utterances if utterance.id in lines]
         if not evaluated:
             raise ValueError(f"{test_set}: no utterance could be evaluated ({_first(failed)})")
@@ -99,7 +107,7 @@ def evaluate(
             rtf=rtf and rtf["rtf"],
             rtf_machine=rtf and rtf["machine"],
             model=asr.fingerprint,
-            missing={identity: one_line(error) for identity, error in failed.items()},
+            missing=failed,
         )
         if not failed:
             partial.remove()
@@ -108,48 +116,49 @@ def evaluate(
 
 def _key(asr: Transcriber) -> str:
     """Hash all that the results depend on, except the utterances: model, decoding, precision and code."""
-    model = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
-    code = code_version("**/*.py", libraries=LIBRARIES)
-    facts = json.dumps([model, _plain(vars(asr.decoder)), asr.decoder.name, str(asr.precision), code])
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+    settings = result_settings(asr)
+    settings["model"] = asr.fingerprint or modules_digest([asr.mods[name] for name in PARTS])
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
-def _plain(settings: Mapping) -> dict:
-    """Return the numbers, texts and files among a decoder's settings, with size and time of each file."""
-    plain = {name: value for name, value in settings.items() if isinstance(value, (int, float, str, Path))}
-    return {name: [str(value), *size_and_time(str(value))] for name, value in plain.items()}
+Run = Callable[[Sequence], Iterator[tuple[int, list[dict]]]]
+
+
+def _here(asr: Transcriber) -> Run:
+    function = EvaluateBatch(asr)
+    return lambda tasks: ((position, function(task)) for position, task in enumerate(tasks))
+
+
+def _with(engine: Engine, work: EvaluateWork) -> Run:
+    return lambda tasks: engine(work, tasks)
 
 
 def _all_lines(
-    asr: Transcriber, utterances: Sequence[Utterance], partial: PartialResults, *, test_set: str, batch_seconds: float
-) -> tuple[dict[str, dict], dict[str, Exception]]:
+    run: Run, batches: Sequence[Sequence[Utterance]], partial: PartialResults, *, test_set: str
+) -> tuple[dict[str, dict], dict[str, str]]:
     """Return lines of ``utterances.jsonl`` by id, and the errors of the utterances that failed."""
+    utterances = [one for batch in batches for one in batch]
     lines = partial.of(utterances)
-    failed: dict[str, Exception] = {}
+    failed: dict[str, str] = {}
     if lines:
         logger.warning(
             "%s: %d of %d utterances are already in %s: running only the others",
             *(test_set, len(lines), len(utterances), partial.path),
         )
-    seconds = padded_seconds([one.duration for one in utterances], asr.min_seconds)
-    with partial, tqdm(total=len(utterances), desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
-        for indices in length_batches(seconds, batch_seconds):
-            batch = [utterances[index] for index in indices]
-            # A batch is always run as a whole, so that an interruption does not change scores.
-            if any(one.id not in lines for one in batch):
-                results = run_batch(partial_function(evaluate_batch, asr), batch)
-                failed |= {one.id: line for one, line in zip(batch, results, strict=True) if _is_error(line)}
-                done = [pair for pair in zip(batch, results, strict=True) if not _is_error(pair[1])]
-                partial.append([one for one, _ in done], [line for _, line in done])
-                lines |= {one.id: line for one, line in done}
-            bar.update(len(batch))
+    # A batch is always run as a whole, so that an interruption does not change scores.
+    missing = [batch for batch in batches if any(one.id not in lines for one in batch)]
+    done = len(utterances) - sum(map(len, missing))
+    with partial, tqdm(total=len(utterances), initial=done, desc=f"evaluate {test_set}", delay=2, leave=False) as bar:
+        for position, results in run([as_task(batch) for batch in missing]):
+            pairs = list(zip(missing[position], results, strict=True))
+            failed |= {one.id: line["error"] for one, line in pairs if "error" in line}
+            evaluated = {one: line for one, line in pairs if "error" not in line}
+            partial.append(list(evaluated), list(evaluated.values()))
+            lines |= {one.id: line for one, line in evaluated.items()}
+            bar.update(len(pairs))
     return {identity: line for identity, line in lines.items() if identity not in failed}, failed
 
 
-def _is_error(result: dict | Exception) -> bool:
-    return isinstance(result, Exception)
-
-
-def _first(failed: Mapping[str, Exception]) -> str:
+def _first(failed: Mapping[str, str]) -> str:
     identity, error = next(iter(failed.items()))
-    return f"first: {identity}: {one_line(error)}"
+    return f"first: {identity}: {error}"

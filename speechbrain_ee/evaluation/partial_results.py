@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from speechbrain_ee.corpora.recordings import source_facts
+from speechbrain_ee.files import AppendedLines
 from speechbrain_ee.replay.utterances import json_line, parse_line
 
 if TYPE_CHECKING:
     from speechbrain_ee.corpora.manifest import Utterance
-
-SYNC_S = 10.0  # at most this much work is lost if the machine is switched off
-LOCK = ".evaluating.lock"
 
 
 class PartialResults:
@@ -51,8 +44,7 @@ class PartialResults:
 
     def __init__(self, folder: Path, key: str):
         self.path = folder / f"utterances.part-{key}.jsonl"
-        self._file = None
-        self._synced = time.monotonic()
+        self._lines = AppendedLines(self.path)
 
     def of(self, utterances: Sequence[Utterance]) -> dict[str, dict]:
         """Return the lines of these utterances, by id."""
@@ -70,11 +62,7 @@ class PartialResults:
     def append(self, utterances: Sequence[Utterance], lines: Sequence[dict]) -> None:
         """Append the lines of a batch."""
         rows = zip(utterances, lines, strict=True)
-        self._file.write("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows).encode())
-        self._file.flush()
-        if time.monotonic() - self._synced > SYNC_S:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        self._lines.append("".join(json_line(line | {"file": _facts(one)["file"]}) + "\n" for one, line in rows))
 
     def remove(self) -> None:
         """Remove the partial results of all evaluations in the folder."""
@@ -82,40 +70,11 @@ class PartialResults:
             path.unlink(missing_ok=True)
 
     def __enter__(self) -> PartialResults:
-        self._file = open(self.path, "ab")  # noqa: SIM115, closed in __exit__
-        self._file.write(b"\n" if self._file.tell() else b"")  # ends a line that was cut off
+        self._lines.__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-
-@contextmanager
-def only_process(folder: Path) -> Iterator[None]:
-    """Lock a folder, so that no other process evaluates into it.
-
-    Raises
-    ------
-    ValueError
-        If another process has the lock.
-    """
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except NotImplementedError:
-        raise OSError(f"{folder} is on a file system without locks: give a folder on another one with --out") from None
-    except Timeout:
-        raise ValueError(
-            f"another process is evaluating into {folder}: wait for it to end, or give another folder with --out"
-        ) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # Windows does not remove an open file
-            (folder / LOCK).unlink()  # while the lock is held: another process creates a new file
-        lock.release()
+    def __exit__(self, *error) -> None:
+        self._lines.__exit__(*error)
 
 
 def _parse(text: str) -> dict | None:

@@ -3,17 +3,17 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest.text import AMBIGUOUS, EXCERPT, NAMES, ManifestError
 
 DELIMITERS = (",", ";", "\t")
-CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}  # required
+CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "text": "wrd"}
 
 
-def csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
-    r"""Yield the position of each utterance and its values by column.
+def csv_rows(path: Path, text: str, required: Collection[str] = tuple(CSV_COLUMNS)) -> Iterator[tuple[str, dict]]:
+    r"""Yield the position of each utterance and its values by column; ``required`` and the id must have columns.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict]]:
     header = next((number for number, line in enumerate(lines) if line.strip()), None)
     if header is None:
         return
-    delimiter, columns = _header(path, lines[header])
+    delimiter, columns = _header(path, lines[header], {"id", *required})
     # Line ends are kept to detect a field that spans lines; strict: text after a closing quotation mark is an error.
     reader = csv.reader(
         (f"{line}\n" for line in lines[header + 1 :]), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -64,7 +64,7 @@ def _csv_reason(error: csv.Error) -> str:
     return "text after a closing quotation mark" if "expected after" in reason else reason
 
 
-def _header(path: Path, line: str) -> tuple[str, list[str]]:
+def _header(path: Path, line: str, required: Collection[str]) -> tuple[str, list[str]]:
     """Return the delimiter that gives the most required columns, and the columns."""
     tried = {}
     for delimiter in DELIMITERS:
@@ -75,7 +75,7 @@ def _header(path: Path, line: str) -> tuple[str, list[str]]:
         tried[delimiter] = columns, lacking
     delimiter = min(tried, key=lambda one: len(tried[one][1]))
     columns, lacking = tried[delimiter]
-    if lacking:
+    if lacking := [column for key, column in CSV_COLUMNS.items() if column in lacking and key in required]:
         raise ManifestError(
             f"{path} has no column {', '.join(lacking)}: its first line must name ID,duration,wav,spk_id,wrd"
         )

@@ -3,7 +3,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from speechbrain_ee.corpora.manifest.excerpts import file_info
 from speechbrain_ee.corpora.manifest.json_rows import json_rows
 from speechbrain_ee.corpora.manifest.lhotse_cuts import is_lhotse, lhotse_rows
 from speechbrain_ee.corpora.manifest.text import NAMES, ManifestError, read_text
-from speechbrain_ee.corpora.manifest.utterance import Utterance, utterance_from_row
+from speechbrain_ee.corpora.manifest.utterance import REQUIRED, Utterance, utterance_from_row
 
 CSV_SUFFIXES = (".csv", ".tsv")
 
 
-def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> list[Utterance]:
+def read_manifest(
+    path: str | Path, *, data_root: str | Path | None = None, required: Sequence[str] = REQUIRED
+) -> list[Utterance]:
     """Read a manifest: SpeechBrain CSV (``.csv``, ``.tsv``), else JSON lines, SpeechBrain JSON or lhotse cuts.
 
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
@@ -36,6 +38,8 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     data_root : str | Path | None
         Folder of relative audio paths, which also replaces ``{data_root}`` and ``$data_root`` at their beginning. None
         means the manifest's folder.
+    required : Sequence[str]
+        Keys that every row must have; a missing text is empty and a missing duration is 0.
 
     Returns
     -------
@@ -61,8 +65,8 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
         raise ManifestError(f"data_root {data_root} is not a folder: give the folder of the manifest's audio paths")
     root = Path(os.path.abspath(path.parent if data_root is None else data_root))
     utterances, without_id, info = [], [], file_info()
-    for where, row in _read_rows(path):
-        utterances.append(utterance_from_row(row, root, f"{path}, {where}", info))
+    for where, row in _read_rows(path, required):
+        utterances.append(utterance_from_row(row, root, f"{path}, {where}", info, required))
         if not utterances[-1].id:
             without_id.append((len(utterances) - 1, row["audio_filepath"]))
     if not utterances:
@@ -72,13 +76,13 @@ def read_manifest(path: str | Path, *, data_root: str | Path | None = None) -> l
     return utterances
 
 
-def _read_rows(path: Path) -> Iterator[tuple[str, dict]]:
+def _read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict]]:
     """Yield the position of each row ("line 3") and its values by the names of :data:`NAMES`."""
     if is_lhotse(path):
         yield from lhotse_rows(path)
         return
     text = read_text(path)
-    rows = csv_rows(path, text) if path.suffix.lower() in CSV_SUFFIXES else json_rows(path, text)
+    rows = csv_rows(path, text, required) if path.suffix.lower() in CSV_SUFFIXES else json_rows(path, text)
     for where, row in rows:
         yield where, _renamed(row)
 

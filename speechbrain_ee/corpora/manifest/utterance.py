@@ -4,6 +4,7 @@
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Utterance:
     audio_filepath : Path
         Absolute path of the audio file.
     duration : float
-        Seconds, > 0.
+        Seconds, > 0; 0 if the manifest has none and need not have one.
     text : str
         Transcript; may be empty. It is converted to Unicode NFC.
     speaker : str | None
@@ -67,7 +68,9 @@ class Utterance:
         object.__setattr__(self, "text", normal_form(self.text))
 
 
-def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utterance:
+def utterance_from_row(
+    row: dict, root: Path, where: str, info: FileInfo, required: Sequence[str] = REQUIRED
+) -> Utterance:
     """Check one row of a manifest and make an utterance of it.
 
     Arguments
@@ -80,6 +83,8 @@ def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utt
         File and line, for error messages.
     info : FileInfo
         Facts of audio files, for rows in samples or without the end of a part.
+    required : Sequence[str]
+        Keys that the row must have.
 
     Returns
     -------
@@ -92,9 +97,11 @@ def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utt
         If a value is missing or invalid.
     """
     is_part = any(row.get(key) not in (None, "") for key in ("offset", "start", "stop"))
-    for key in REQUIRED:
+    for key in required:
         if row[key] is None and not (is_part and key == "duration"):
-            raise ManifestError(f"{where} has no {key}: give {', '.join(REQUIRED)} for every utterance")
+            raise ManifestError(f"{where} has no {key}: give {', '.join(required)} for every utterance")
+    if row["text"] is None:
+        row = row | {"text": ""}
     for key in ("audio_filepath", "text"):
         if not isinstance(row[key], str) or (key == "audio_filepath" and not row[key].strip()):
             raise ManifestError(f"{where} has {key} {shortened(row[key])}: it must be a string")
@@ -107,7 +114,7 @@ def utterance_from_row(row: dict, root: Path, where: str, info: FileInfo) -> Utt
     return Utterance(
         id=names["id"] or "",
         audio_filepath=audio,
-        duration=duration,
+        duration=duration or 0.0,  # 0 if it need not be given
         text=row["text"],
         speaker=names["speaker"],
         offset=offset,

@@ -237,7 +237,7 @@ def test_evaluate_interrupted_by_ctrl_c_says_how_to_resume(run, monkeypatch, mod
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("speechbrain_ee.evaluation.evaluate.evaluate_batch", interrupted)
+    monkeypatch.setattr("speechbrain_ee.evaluation.batch.evaluate_batch", interrupted)
     status, _, err = run("evaluate", model, "--manifest", manifest(tmp_path / "test.jsonl", audio))
     assert status == 130
     assert "speechbrain-ee: interrupted: run the same command again to resume\n" in err and "Traceback" not in err

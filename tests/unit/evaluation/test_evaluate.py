@@ -14,15 +14,19 @@ from unit.models import make_asr, make_joint_heads
 from ee_runtime.calibration.file import write_calibration
 from ee_runtime.policies import FixedExit, Policy
 from ee_runtime.policies.scores import COMPUTED, FROM_ATTENTION
+from speechbrain_ee.bulk.engines import Processes
+from speechbrain_ee.bulk.model_options import ModelOptions
 from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.evaluation.batch import evaluate_batch
-from speechbrain_ee.evaluation.evaluate import _key, evaluate
-from speechbrain_ee.evaluation.partial_results import PartialResults, only_process
+from speechbrain_ee.evaluation.batch import EvaluateWork, evaluate_batch
+from speechbrain_ee.evaluation.evaluate import LOCK, _key, evaluate
+from speechbrain_ee.evaluation.partial_results import PartialResults
 from speechbrain_ee.evaluation.real_time_factor import _beginning, real_time_factors
 from speechbrain_ee.evaluation.tables import exits_table
+from speechbrain_ee.files import only_process
 from speechbrain_ee.lobes import WhisperLogMel
 from speechbrain_ee.lobes.cost import exit_macs, exit_parameters
+from speechbrain_ee.model.folder import save_model
 from speechbrain_ee.replay.replay import replay, static_wer
 from speechbrain_ee.replay.utterances import read_utterances
 
@@ -205,7 +209,7 @@ def test_results_of_another_model_decoding_or_code_are_not_continued(asr, uttera
     stopped(asr, utterances, tmp_path / "out", 0)
     asr.mods.heads.heads[0][1].bias.data -= 1.0
     with monkeypatch.context() as patch:
-        patch.setattr("speechbrain_ee.evaluation.evaluate.code_version", lambda *_, **__: "another")
+        patch.setattr("speechbrain_ee.inference.settings.code_version", lambda *_, **__: "another")
         stopped(asr, utterances, tmp_path / "out", 0)
     assert len(list((tmp_path / "out").glob("utterances.part-*"))) == 4
     changed = [replace(utterances[2], text="the hat"), *utterances[:2], *utterances[3:]]
@@ -274,7 +278,8 @@ def test_where_everything_fails_nothing_is_written(asr, utterances, tmp_path):
 
 def test_two_evaluations_into_one_folder_are_refused(asr, utterances, tmp_path):
     (tmp_path / "out").mkdir()
-    with only_process(tmp_path / "out"), pytest.raises(ValueError, match="another process is evaluating into .*--out"):
+    lock = only_process(tmp_path / "out" / LOCK, doing="evaluating into a folder")
+    with lock, pytest.raises(ValueError, match="another process is evaluating into .*--out"):
         evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
     evaluate(asr, utterances, tmp_path / "out", test_set="tiny", rtf_seconds=0)
 
@@ -284,8 +289,8 @@ def test_a_folder_on_a_file_system_without_locks_is_one_line(tmp_path, monkeypat
         raise NotImplementedError("no locks")
 
     monkeypatch.setattr("filelock.FileLock._acquire", without)
-    with pytest.raises(OSError, match="is on a file system without locks: give a folder on another one"):
-        with only_process(tmp_path):
+    with pytest.raises(OSError, match="is on a file system without locks: give another --out"):
+        with only_process(tmp_path / LOCK, doing="writing"):
             pass
 
 
@@ -447,3 +452,22 @@ def test_a_line_of_another_part_is_computed_again(parts, tmp_path):
 def test_the_real_time_factor_is_measured_on_the_part(parts):
     found = _beginning(parts[2], RATE, 100 * RATE)
     assert len(found) == round(SECONDS[2] * RATE) and 0.5 not in found
+
+
+def test_two_processes_evaluate_as_one(asr, utterances, tmp_path):
+    save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
+    options = ModelOptions(str(tmp_path / "model"), policy=FixedExit(), threads=1)
+    broken = [*utterances, replace(utterances[0], id="nan", audio_filepath=write_nan(tmp_path))]
+    found = []
+    for name, engine in (("one", None), ("two", Processes(2))):
+        out = tmp_path / name
+        how = {"engine": engine, "work": EvaluateWork(options), "batch_seconds": 1.0}
+        found.append(evaluate(options.open(), broken, out, test_set="tiny", rtf_seconds=0, **how))
+    assert found[0] == found[1] and list(found[0]["missing"]) == ["nan"]
+    assert lines(tmp_path / "one") == lines(tmp_path / "two")
+
+
+def write_nan(folder):
+    path = folder / "nan.wav"
+    soundfile.write(path, [0.1, float("nan")] * 4000, RATE, subtype="FLOAT")
+    return path

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What runs batches: an engine takes work and tasks, and yields the position and the result of each task."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+TASKS_PER_PROCESS = 2  # that are sent ahead, so that no process waits
+
+
+class Work(Protocol):
+    """Says how a process is made ready; small, since it is pickled."""
+
+    def open(self) -> Callable[[Any], Any]:
+        """Return the function of a task; tasks and results are plain values that JSON can hold."""
+
+
+Engine = Callable[[Work, Sequence], Iterator[tuple[int, Any]]]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Runs tasks in processes on this machine, each with its own model.
+
+    Results come in the order in which they are done. The processes end if this one is killed.
+
+    Arguments
+    ---------
+    number : int
+        Processes.
+
+    Example
+    -------
+    >>> from speechbrain_ee.bulk.engines import Processes
+    >>> list(Processes(2)(None, []))
+    []
+    """
+
+    number: int
+
+    def __call__(self, work: Work, tasks: Sequence) -> Iterator[tuple[int, Any]]:
+        """Run the tasks.
+
+        Yields
+        ------
+        tuple
+            Position and result of each task.
+
+        Raises
+        ------
+        ValueError
+            If a process was killed.
+        """
+        context = multiprocessing.get_context("spawn")  # a fork would copy threads of torch in any state
+        pool = ProcessPoolExecutor(
+            max(1, min(self.number, len(tasks))), mp_context=context, initializer=_prepare, initargs=(work,)
+        )
+        try:
+            yield from self._results(pool, tasks)
+        except BrokenProcessPool:
+            raise ValueError(
+                "one of the processes was killed, perhaps for a lack of memory: run the same command again to resume, "
+                "with fewer --processes or a smaller --batch-seconds"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _results(self, pool: ProcessPoolExecutor, tasks: Sequence) -> Iterator[tuple[int, Any]]:
+        running: dict[Future, int] = {}
+        for position, task in enumerate(tasks):
+            if len(running) >= TASKS_PER_PROCESS * self.number:
+                yield from _done(running)
+            running[pool.submit(_run, task)] = position
+        while running:
+            yield from _done(running)
+
+
+def _done(running: dict[Future, int]) -> Iterator[tuple[int, Any]]:
+    """Wait for at least one task, and take those that are done out of ``running``."""
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        yield running.pop(future), future.result()
+
+
+_work: Work | None = None
+_function: Callable[[Any], Any] | None = None
+
+
+def _prepare(work: Work) -> None:
+    """Prepare a new process: it ends at once with Ctrl-C, and with the process that started it."""
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _run(task: Any) -> Any:
+    global _function
+    if _function is None:  # here, so that an error reaches the process that waits for the result
+        _function = _work.open()
+    return _function(task)

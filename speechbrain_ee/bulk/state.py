@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a run: its settings, its batches and their results, in ``<out>.state``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ee_runtime.audio import AudioError, audio_duration
+from ee_runtime.files import write_whole
+from speechbrain_ee.bulk.batch import as_file
+from speechbrain_ee.corpora.batching import length_batches, padded_seconds
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.files import AppendedLines, size_and_time
+
+
+class State:
+    """Results by position in the manifest, written batch by batch.
+
+    The first line of the file has the settings of the run and the length of each file in seconds, null for a file that
+    could not be read. Batches follow from these lengths, so that a resumed run has the same batches. Every other line
+    is one batch; a kill leaves a batch complete or not at all.
+
+    Arguments
+    ---------
+    out : Path
+        The file of texts; the state is in ``<out>.state``.
+    settings : mapping
+        All that the texts depend on except the audio, as plain values.
+    utterances : sequence of Utterance
+        The manifest.
+
+    Raises
+    ------
+    ValueError
+        If the state is of other settings or of another manifest, or is broken, or ``out`` has no state.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> utterances = [Utterance("a", folder / "a.wav", 0.0, "")]
+    >>> state = State(folder / "texts.jsonl", {"policy": "full"}, utterances)
+    >>> state.batches(batch_seconds=100.0), state.alone()
+    ([], [0])
+    >>> with state:
+    ...     state.append([0], [{"text": "the cat"}])
+    >>> State(folder / "texts.jsonl", {"policy": "full"}, utterances).row(0)
+    {'text': 'the cat'}
+    """
+
+    def __init__(self, out: Path, settings: Mapping, utterances: Sequence[Utterance]):
+        self.path = out.with_name(out.name + ".state")
+        self.out, self.utterances = out, utterances
+        self._rows: dict[int, dict] = {}
+        self._files: dict[int, list[int]] = {}
+        self._lines = AppendedLines(self.path)
+        settings = json.loads(json.dumps(dict(settings) | {"manifest": _digest(utterances)}))
+        if self.path.exists():
+            self._read(settings)
+        elif out.exists():
+            raise ValueError(f"{out} exists, but not {self.path.name}, to resume it: remove it or give another --out")
+        else:
+            self.seconds = _lengths(utterances)
+            self._write(settings)
+
+    def row(self, position: int) -> dict | None:
+        """Return the result of a file; None if it has none, or the file has changed since."""
+        if self._files.get(position) != size_and_time(self.utterances[position].audio_filepath):
+            return None
+        return self._rows[position]
+
+    def is_done(self, position: int) -> bool:
+        """Whether a file has a text."""
+        return "error" not in (self.row(position) or {"error": ""})
+
+    def batches(self, *, batch_seconds: float, min_seconds: float = 0.0) -> list[list[int]]:
+        """Return the batches that have not been run, as positions, see :func:`length_batches`.
+
+        A batch is always run as a whole, so that an interruption does not change texts.
+        """
+        known = [position for position, seconds in enumerate(self.seconds) if seconds is not None]
+        padded = padded_seconds([self.seconds[position] for position in known], min_seconds)
+        batches = [[known[index] for index in batch] for batch in length_batches(padded, batch_seconds)]
+        return [batch for batch in batches if any(position not in self._rows for position in batch)]
+
+    def alone(self) -> list[int]:
+        """Return the files that are run alone: unreadable ones, and those that failed or changed since a batch."""
+        return [
+            position
+            for position, seconds in enumerate(self.seconds)
+            if (seconds is None or position in self._rows) and not self.is_done(position)
+        ]
+
+    def append(self, positions: Sequence[int], rows: Sequence[dict]) -> None:
+        """Append the results of a batch."""
+        files = [size_and_time(self.utterances[position].audio_filepath) for position in positions]
+        batch = list(zip(positions, files, rows, strict=True))
+        self._lines.append(json.dumps({"batch": batch}, ensure_ascii=False) + "\n")
+        self._take(batch)
+
+    def write_out(self) -> None:
+        """Write a line per file in the order of the manifest."""
+        lines = []
+        for position, one in enumerate(self.utterances):
+            row = {"id": one.id, "audio_filepath": str(one.audio_filepath)}
+            row |= {} if one.speaker is None else {"speaker": one.speaker}
+            row |= {} if one.offset is None else {"offset": one.offset}
+            row |= {} if one.channel is None else {"channel_selector": one.channel}
+            lines.append(json.dumps(row | self._rows[position], ensure_ascii=False) + "\n")
+        write_whole(self.out, "".join(lines).encode())
+
+    def __enter__(self) -> State:
+        self._lines.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._lines.__exit__(*error)
+
+    def _take(self, batch: Sequence) -> None:
+        for position, file, row in batch:
+            self._rows[position], self._files[position] = row, file
+
+    def _write(self, settings: Mapping) -> None:
+        header = {"settings": settings, "seconds": self.seconds}
+        write_whole(self.path, (json.dumps(header, ensure_ascii=False) + "\n").encode())
+
+    def _read(self, settings: Mapping) -> None:
+        first, *lines = self.path.read_bytes().decode("utf-8", "replace").split("\n")
+        header = _parsed(first, "settings")
+        if header is None:
+            raise ValueError(f"{self.path} is broken: remove it and {self.out.name}, or give another --out")
+        earlier = header["settings"]
+        if names := [name for name in settings if earlier.get(name) != settings[name]]:
+            raise ValueError(
+                f"{self.path} has texts of another {' and '.join(names)}: give the same as before or another --out, or "
+                f"remove it and {self.out.name}"
+            )
+        self.seconds = header["seconds"]
+        for line in filter(None, (_parsed(line, "batch") for line in lines)):
+            self._take(line["batch"])
+
+
+def _parsed(line: str, key: str) -> dict | None:
+    """Return an object with a key; None if the line was cut off."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and key in value else None
+
+
+def _digest(utterances: Sequence[Utterance]) -> str:
+    rows = json.dumps([[one.id, as_file(one), one.speaker] for one in utterances])
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+
+
+def _lengths(utterances: Sequence[Utterance]) -> list[float | None]:
+    """Return the length of each file in seconds; None if its header cannot be read."""
+    lengths = []
+    for one in tqdm(utterances, desc="audio headers", delay=2, leave=False):
+        try:
+            whole = audio_duration(one.audio_filepath)
+            lengths.append(whole if one.offset is None else one.duration)
+        except AudioError:
+            lengths.append(None)
+    return lengths

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transcribe the files of a manifest into one file of texts; a run that was stopped resumes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from ee_runtime.errors import print_error
+from speechbrain_ee.bulk.batch import TranscribeBatch, TranscribeWork, as_file
+from speechbrain_ee.bulk.engines import Engine
+from speechbrain_ee.bulk.state import State
+from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.files import only_process
+from speechbrain_ee.inference.settings import result_settings
+
+
+class Summary(NamedTuple):
+    """What a call of :func:`transcribe_manifest` did.
+
+    Arguments
+    ---------
+    transcribed : int
+        Files that it transcribed.
+    failed : int
+        Files without a text.
+    audio_s : float
+        Seconds of audio that it transcribed.
+    seconds : float
+        Time that it took, without the start of the model.
+    """
+
+    transcribed: int
+    failed: int
+    audio_s: float
+    seconds: float
+
+
+def transcribe_manifest(
+    work: TranscribeWork,
+    utterances: Sequence[Utterance],
+    out: str | Path,
+    *,
+    batch_seconds: float = 100.0,
+    engine: Engine | None = None,
+    program: str = "transcribe",
+) -> Summary:
+    """Transcribe files, and write one JSON object per line in the order of the manifest.
+
+    Each batch is written to ``<out>.state`` when it is done. The same call resumes after an interruption: finished
+    files are not decoded again, and ``out`` equals that of an uninterrupted call. Files that failed have a line with
+    ``error``; the next call tries them again, and files that have changed.
+
+    Arguments
+    ---------
+    work : TranscribeWork
+        Model and limits.
+    utterances : sequence of Utterance
+        The files; texts and durations are ignored.
+    out : str or Path
+        The file of texts; its folder is created if missing.
+    batch_seconds : float
+        Seconds of audio in a batch, padding included.
+    engine : Engine | None
+        What runs the batches; None means this process.
+    program : str
+        Start of error lines.
+
+    Returns
+    -------
+    Summary
+        Counts and times.
+
+    Raises
+    ------
+    ValueError
+        If an earlier call into ``out`` had other settings or another manifest, another process is writing it, or the
+        model cannot be opened.
+    OSError
+        If a file cannot be written.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: give a file as --out")
+    if not batch_seconds > 0:
+        raise ValueError(f"batch_seconds={batch_seconds}: give a number of seconds above 0")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(out.with_name(out.name + ".lock"), doing=f"writing {out}"):
+        function = work.open()
+        settings = _settings(function, batch_seconds)
+        state = State(out, settings, utterances)
+        min_seconds = function.model.min_seconds
+        if engine is None:
+
+            def engine(_, tasks):
+                return ((position, function(task)) for position, task in enumerate(tasks))
+
+        else:
+            del function  # the processes have their own
+        summary = _run(engine, work.expecting(settings), state, batch_seconds, min_seconds, program)
+        if summary.transcribed or not out.exists() or summary.failed:
+            state.write_out()
+    return summary
+
+
+def _settings(function: TranscribeBatch, batch_seconds: float) -> dict:
+    """Return all that texts depend on, except the audio."""
+    model, limits = function.model, {name: limit for name, limit in function.limits.items() if limit is not None}
+    settings = result_settings(model) | {"runtime": type(model).__name__}
+    return settings | {"policy": model.policy.to_dict() | limits, "batch_seconds": batch_seconds}
+
+
+def _run(
+    engine: Engine, work: TranscribeWork, state: State, batch_seconds: float, min_seconds: float, program: str
+) -> Summary:
+    """Run all missing batches, and the files that are run alone."""
+    batches = state.batches(batch_seconds=batch_seconds, min_seconds=min_seconds)
+    batches += [[position] for position in state.alone()]
+    num_files = len(state.utterances)
+    done = num_files - sum(map(len, batches))
+    if done:
+        print(f"{state.out}: {done} of {num_files} files are done: transcribing only the others", file=sys.stderr)
+    tasks = [[as_file(state.utterances[position]) for position in batch] for batch in batches]
+    transcribed, failed, audio_s, begin = 0, 0, 0.0, time.monotonic()
+    with state, tqdm(total=num_files, initial=done, desc="transcribe", unit="file", file=sys.stderr) as bar:
+        for position, rows in engine(work, tasks):
+            state.append(batches[position], rows)
+            for row in rows:
+                if "error" in row:
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        print_error(program, ValueError(row["error"]))
+            failed += sum("error" in row for row in rows)
+            transcribed += sum("error" not in row for row in rows)
+            audio_s += sum(row.get("duration", 0.0) for row in rows)
+            bar.set_postfix_str(f"{audio_s / (time.monotonic() - begin):.0f} h of audio per hour", refresh=False)
+            bar.update(len(rows))
+    return Summary(transcribed, failed, audio_s, time.monotonic() - begin)
