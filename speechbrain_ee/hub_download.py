@@ -26,6 +26,28 @@ def may_be_on_hub(source: str | Path) -> bool:
     return not Path(source).is_dir() and is_hub_name(source) and not Path(source).parent.is_dir()
 
 
+def check_name(name: str) -> str:
+    """Check that a name has the form ``user/name``; return it.
+
+    Raises
+    ------
+    HubError
+        If it has another form, or characters that the Hub refuses.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        if name.count("/") != 1:
+            raise HFValidationError
+    except HFValidationError:
+        raise HubError(
+            f"{name!r} is not a name on the Hub: give user/name, with letters, digits, -, _ and . (at most 96)"
+        ) from None
+    return name
+
+
 def check_no_revision(source: str | Path, revision: str | None) -> None:
     """Check that no revision is given for a model that is not on the Hub."""
     if revision is not None:

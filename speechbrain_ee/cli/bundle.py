@@ -2,6 +2,7 @@
 """The command ``speechbrain-ee bundle``: make the folder that is published."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def bundle(
         raise typer.BadParameter("--int8 quantises ONNX graphs: give --onnx too")
     datasets = dict(_name_and_licence(one) for one in dataset or [])
     prepare_process()
+    if onnx and find_spec("onnxscript") is None:
+        raise ImportError("--onnx needs onnx and onnxscript: pip install -e '.[onnx]'")
     from speechbrain_ee.hub.bundle import make_bundle
     from speechbrain_ee.hub.card import CardFacts
 
@@ -68,6 +71,8 @@ def bundle(
         onnx=("int8" if int8 else "fp32") if onnx else None,
         license_file=license_file,
     )
+    if hub_name is None:
+        print(f"warning: the examples of the model card are for {author.hub_name}: give --hub-name", file=sys.stderr)
     for missing in author.lacks():
         print(f"warning: the model card does not say {missing}", file=sys.stderr)
     if isinstance(made.stock, str):
@@ -75,7 +80,7 @@ def bundle(
     sets = ", ".join(made.sets) or "none"
     size = sum(made.sizes.values()) / 1e6
     print(f"{out}: {len(made.sizes)} files, {size:.1f} MB, results of: {sets}", file=sys.stderr)
-    print(f"{out}: publish with {PROGRAM} push {out} USER/NAME", file=sys.stderr)
+    print(f"{out}: publish with {PROGRAM} push {out} {author.hub_name}", file=sys.stderr)
 
 
 def _name_and_licence(text: str) -> tuple[str, str | None]:

@@ -22,11 +22,13 @@ def push(
     is transferred. The command prints the address of the commit.
     """
     from speechbrain_ee.hub.contents import check_contents
-    from speechbrain_ee.hub.push import check_name
+    from speechbrain_ee.hub.push import check_card
     from speechbrain_ee.hub.push import push as publish
+    from speechbrain_ee.hub_download import check_name
 
     check_name(name)
     sizes = check_contents(folder)
+    check_card(folder, name)
     for file, size in sizes.items():
         print(f"{size:>12,}  {file}", file=sys.stderr)
     print(f"{sum(sizes.values()):>12,}  bytes in {len(sizes)} files for {name}", file=sys.stderr)

@@ -12,7 +12,7 @@ from ee_runtime.calibration.file import write_calibration
 from ee_runtime.files import parse_json, read_bytes, write_whole
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.hub.card import CARD_FILE, CardFacts, ModelFacts, model_card
-from speechbrain_ee.hub.contents import check_contents, check_private, private_words, write_contents
+from speechbrain_ee.hub.contents import ContentsError, check_contents, check_private, private_words, write_contents
 from speechbrain_ee.hub.stock import NotStock, write_stock
 from speechbrain_ee.hub_download import ONNX_FOLDER
 from speechbrain_ee.inference.asr import EarlyExitASR
@@ -176,8 +176,11 @@ def _check_out(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()):
         try:
             check_contents(out)
-        except ValueError as error:
-            raise ValueError(f"{out} is not replaced: {error}; or give another --out") from None
+        except ContentsError as error:
+            raise ValueError(
+                f"{out} is not replaced, because {error.what}: give another --out, or remove the folder if you do not "
+                "need it"
+            ) from None
 
 
 @contextmanager

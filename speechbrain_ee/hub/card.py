@@ -13,9 +13,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ee_runtime.calibration.summary import summary
 from speechbrain_ee.evaluation.tables import exits_markdown, set_size
+from speechbrain_ee.hub_download import check_name
 
 CARD_FILE = "README.md"
 TASK = "automatic-speech-recognition"
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
 HUB_DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)  # other names are in the text only
 FAMILIES = {
     "ConformerExitEncoder": "Conformer",
@@ -44,6 +46,11 @@ class CardFacts:
         the form ``name`` or ``user/name``.
     license : str
         Identifier of the model's licence on the Hub, such as ``apache-2.0``.
+
+    Raises
+    ------
+    ValueError
+        If the name or the code of a language is none.
     """
 
     hub_name: str
@@ -51,6 +58,12 @@ class CardFacts:
     languages: Sequence[str] = ()
     datasets: Mapping[str, str | None] = field(default_factory=dict)
     license: str = "apache-2.0"
+
+    def __post_init__(self):
+        check_name(self.hub_name)
+        for one in self.languages:
+            if not LANGUAGE.fullmatch(one):
+                raise ValueError(f"language {one!r}: give a code of two or three letters, such as en or cmn")
 
     @property
     def name(self) -> str:

@@ -16,7 +16,24 @@ from speechbrain_ee.model.fingerprint import file_digest
 CONTENTS_FILE = "bundle.json"
 FORMAT = 1
 MAX_BYTES = 2**20
+AGAIN = "make the bundle again"
 MAX_NAMED = 5  # files in an error
+
+
+class ContentsError(ValueError):
+    """A folder is not an unchanged bundle.
+
+    Arguments
+    ---------
+    what : str
+        What is wrong.
+    remedy : str
+        What to do.
+    """
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}: {remedy}")
+        self.what = what
 
 
 def write_contents(folder: str | Path) -> dict:
@@ -51,20 +68,21 @@ def check_contents(folder: str | Path) -> dict[str, int]:
 
     Raises
     ------
-    ValueError
+    ContentsError
         If the folder is not a bundle, a file is missing, changed, a link, or not listed.
     """
     folder = Path(folder)
     listed = _read(folder)
     there = set(_files(folder)) - {CONTENTS_FILE}
     if extra := sorted(there - set(listed)):
-        raise ValueError(f"{folder} has files that do not belong to the bundle: {_named(extra)}: remove them")
+        raise ContentsError(f"{folder} has files that do not belong to the bundle: {_named(extra)}", "remove them")
     if missing := sorted(set(listed) - there):
-        raise ValueError(f"{folder} lacks files of the bundle: {_named(missing)}: make the bundle again")
+        raise ContentsError(f"{folder} lacks files of the bundle: {_named(missing)}", AGAIN)
     if changed := sorted(name for name, facts in listed.items() if _facts(folder / name) != facts):
-        raise ValueError(
-            f"{folder} has files that changed after the bundle was made: {_named(changed)}: make the bundle again, or "
-            "restore them; texts of the model card are set by options of speechbrain-ee bundle"
+        raise ContentsError(
+            f"{folder} has files that changed after the bundle was made: {_named(changed)}",
+            "restore them, or make the bundle again in another folder; options of speechbrain-ee bundle set what the "
+            "model card says",
         )
     sizes = {name: facts["bytes"] for name, facts in listed.items()}
     return sizes | {CONTENTS_FILE: (folder / CONTENTS_FILE).stat().st_size}
@@ -103,7 +121,7 @@ def _files(folder: Path) -> list[str]:
             path = Path(place) / name
             if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 what = "a symbolic link" if path.is_symlink() else "no regular file"
-                raise ValueError(f"{path} is {what}: a bundle has regular files only, remove it")
+                raise ContentsError(f"{path} is {what}", "a bundle has regular files only, remove it")
         names += [(Path(place) / name).relative_to(folder).as_posix() for name in files]
     return sorted(names)
 
@@ -118,16 +136,15 @@ def _read(folder: Path) -> dict[str, dict]:
     try:
         contents = parse_json(read_bytes(path, max_bytes=MAX_BYTES))
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(
-            f"{folder} is no bundle, since it has no {CONTENTS_FILE}: make one with speechbrain-ee bundle"
-        ) from None
+        what = f"{folder} is no bundle, since it has no {CONTENTS_FILE}"
+        raise ContentsError(what, "give a folder that speechbrain-ee bundle made") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}: make the bundle again") from None
+        raise ContentsError(f"{path}: {getattr(error, 'strerror', None) or error}", AGAIN) from None
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
-        raise ValueError(f"{path} is not of format {FORMAT}: make the bundle again with this version of speechbrain_ee")
+        raise ContentsError(f"{path} is not of format {FORMAT}", f"{AGAIN} with this version of speechbrain_ee")
     files = contents.get("files")
     if not isinstance(files, dict) or not files:
-        raise ValueError(f"{path} lists no files: make the bundle again")
+        raise ContentsError(f"{path} lists no files", AGAIN)
     return files
 
 

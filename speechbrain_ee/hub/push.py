@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish a bundle on the HuggingFace Hub, in one commit, with huggingface_hub's client."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from ee_runtime.files import parse_json
+from speechbrain_ee.hub.card import CARD_FILE
 from speechbrain_ee.hub.contents import CONTENTS_FILE, check_contents
+from speechbrain_ee.hub_download import check_name
 from speechbrain_ee.hub_errors import HubError, hub_errors
 
 
@@ -25,26 +28,21 @@ class Pushed(NamedTuple):
     removed: list[str]
 
 
-def check_name(name: str) -> str:
-    """Check that a name has the form ``user/name``; return it.
+def check_card(folder: str | Path, name: str) -> None:
+    """Check that the examples of the model card are for this name.
 
     Raises
     ------
     HubError
-        If it has another form, or characters that the Hub refuses.
+        If they are for another name.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(name)
-        if name.count("/") != 1:
-            raise HFValidationError
-    except HFValidationError:
+    text = (Path(folder) / CARD_FILE).read_text("utf-8")
+    named = set(re.findall(r'from_hparams\("([^"]+)"\)', text)) - {name}
+    if named:
         raise HubError(
-            f"{name!r} is not a name on the Hub: give user/name, with letters, digits, -, _ and . (at most 96)"
-        ) from None
-    return name
+            f"the examples of the model card are for {', '.join(sorted(named))}, not for {name}: make the bundle again "
+            f"with --hub-name {name}"
+        )
 
 
 def push(folder: str | Path, name: str, *, private: bool = False) -> Pushed:
@@ -73,12 +71,14 @@ def push(folder: str | Path, name: str, *, private: bool = False) -> Pushed:
     ValueError
         If the folder is not an unchanged bundle.
     HubError
-        If the token is missing or has no permission, ``private`` is asked of a public model, or the transfer fails.
+        If the model card is for another name, the token is missing or has no permission, ``private`` is asked of a
+        public model, or the transfer fails.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     sizes = check_contents(folder)
     check_name(name)
+    check_card(folder, name)
     api = HfApi()
     with hub_errors(name):
         api.create_repo(name, private=private or None, exist_ok=True)

@@ -109,13 +109,13 @@ def test_an_unchanged_bundle_is_replaced_and_everything_else_stays(run, tmp_path
     assert "Exit layer 1 of" in (out / "hyperparams.yaml").read_text()
     before = files_of(out)
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="out is not replaced: .* do not belong to the bundle: notes.txt"):
+    with pytest.raises(ValueError, match="out is not replaced, .* do not belong to the bundle: notes.txt: give"):
         make_bundle(run, out, author=AUTHOR)
     (out / "notes.txt").unlink()
     (out / "README.md").write_text("my own words")
-    with pytest.raises(ValueError, match="out is not replaced: .* changed after the bundle was made: README.md"):
+    with pytest.raises(ValueError, match="out is not replaced, .* changed after the bundle was made: README.md: give"):
         make_bundle(run, out, author=AUTHOR)
-    with pytest.raises(ValueError, match="run is not replaced: .*run is no bundle"):
+    with pytest.raises(ValueError, match="run is not replaced, .*run is no bundle, since it has no bundle.json: give"):
         make_bundle(run, run, author=AUTHOR)
     assert files_of(out) == before | {"README.md": b"my own words"}
 
@@ -178,7 +178,8 @@ def test_the_command(run, tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "does not say the language (--language en)" in done.stderr
     assert "the licence of user/data (--dataset user/data=LICENCE)" in done.stderr
-    assert "results of: dev, test" in done.stderr and "speechbrain-ee push tiny USER/NAME" in done.stderr
+    assert "results of: dev, test" in done.stderr and "speechbrain-ee push tiny USER/tiny" in done.stderr
+    assert "the examples of the model card are for USER/tiny: give --hub-name" in done.stderr
     assert 'EncoderASR.from_hparams("USER/tiny")' in (tmp_path / "tiny" / "README.md").read_text()
     for arguments in (["--int8"], ["--dataset", "=mit"]):
         assert CliRunner().invoke(app, ["bundle", str(run), "--out", "other", *arguments]).exit_code == 2

@@ -97,6 +97,12 @@ def test_sections_say_what_is_there_and_only_that(author, model, said, not_said)
     assert ModelCard(text).data.to_dict()["library_name"] == "speechbrain"
 
 
+@pytest.mark.parametrize("wrong", [{"hub_name": "name"}, {"hub_name": "a b/c"}, {"languages": ["english"]}])
+def test_a_wrong_name_or_language_is_refused(wrong):
+    with pytest.raises(ValueError, match="is not a name on the Hub|give a code of two or three letters"):
+        replace(AUTHOR, **wrong)
+
+
 def test_attention_decoders_are_mentioned():
     text = model_card(AUTHOR, facts(config=CONFIG | {"heads": {"class": "JointHeads"}}))
     assert "hybrid CTC/attention exits" in text and "- ctc-attention" in text

@@ -11,6 +11,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from speechbrain_ee.cli.app import app
+from speechbrain_ee.hub.bundle import make_bundle
+from speechbrain_ee.hub.card import CardFacts
 from speechbrain_ee.hub.push import push
 from speechbrain_ee.hub_errors import HubError
 from speechbrain_ee.inference.asr import EarlyExitASR
@@ -133,8 +135,16 @@ def test_without_a_token_nothing_is_sent(hub, bundle, monkeypatch):
     assert uploads(hub) == []
 
 
-def test_the_place_of_another_user_is_refused(hub, bundle):
-    assert "the Hub refuses this (status 403)" in push_error(bundle, "stranger/tiny")
+def test_the_place_of_another_user_is_refused(hub, run_folder, tmp_path):
+    make_bundle(run_folder, tmp_path / "out", author=CardFacts(hub_name="stranger/tiny"))
+    assert "the Hub refuses this (status 403)" in push_error(tmp_path / "out", "stranger/tiny")
+
+
+def test_the_examples_of_the_card_must_be_for_the_name(hub, bundle):
+    told = push_error(bundle, "user/other")
+    assert "are for user/tiny, not for user/other: make the bundle again with --hub-name user/other" in told
+    dry = CliRunner().invoke(app, ["push", str(bundle), "user/other", "--dry-run"])
+    assert dry.exit_code == 1 and hub.asked == []
 
 
 def test_a_public_model_does_not_become_private_in_silence(hub, bundle):
