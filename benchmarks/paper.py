@@ -18,7 +18,6 @@ was interrupted continues from its checkpoint. If a step fails, the other models
 """
 
 import argparse
-import os
 import shlex
 import signal
 import subprocess
@@ -29,7 +28,7 @@ from pathlib import Path
 from ee_runtime.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_RECIPE = Path(os.path.relpath(ROOT / "recipes" / "LibriSpeech"))
+DEFAULT_RECIPE = ROOT / "recipes" / "LibriSpeech"
 SMALL = shlex.split(
     "--token_type char --vocab_size 31 --number_of_epochs 10 --lr 0.001 --warmup_steps 500 --max_batch_seconds 30 "
     "--max_batch_size 32 --num_buckets 20 --num_workers 0 --cache_audio True --average_checkpoints 3"
@@ -190,6 +189,7 @@ def plan(name: str, corpus: Corpus, args: argparse.Namespace, given: list[str]) 
     model = MODELS[name]
     yaml = corpus.recipe / "hparams" / model.yaml
     yaml = yaml if yaml.is_file() else DEFAULT_RECIPE / "hparams" / model.yaml
+    yaml = yaml.relative_to(Path.cwd()) if yaml.is_relative_to(Path.cwd()) else yaml
     own = [*SMALL, *model.small] if args.small else model.options
     if name in args.sources or is_random(name, args):
         own = [*own, "--source", args.sources.get(name, str(tiny_source(name, args)))]
