@@ -47,6 +47,7 @@ EXTRAS = {
     "ssl": ["transformers>=4.50"],
     "report": ["plotly>=6.0"],
     "tensorboard": ["tensorboard>=2.17"],
+    "sweep": ["optuna>=4.0"],  # only benchmarks/sweep.py; 4.0 has the storage in a file
 }
 EXTRAS["dev"] = [
     "pytest>=8.2",
@@ -54,6 +55,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["sweep"],
     *EXTRAS["report"],
     *EXTRAS["ssl"],
     *EXTRAS["lm"],

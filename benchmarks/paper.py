@@ -210,7 +210,7 @@ def plan(name: str, corpus: Corpus, args: argparse.Namespace, given: list[str]) 
         words += [] if device is None else ["--device", device]
         done = [folder / "exits" / "eval" / f"{test.stem}-beam" / "exits.json" for test in corpus.tests]
         steps.append(Step(name, folder / "exits", words, done))
-    for depth in args.depths or exit_layers:
+    for depth in exit_layers if args.depths is None else args.depths:
         if depth not in exit_layers:
             raise ValueError(f"--depths {depth}: {name} has exits at {', '.join(map(str, exit_layers))}")
         twin = ["--num_layers", str(depth), "--exit_layers", f"[{depth}]"]
