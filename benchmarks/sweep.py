@@ -103,7 +103,10 @@ def open_study(out: Path, settings: dict, seed: int):
     study.set_user_attr("settings", settings)
     # Without the number of trials, a resumed sampler would repeat its first random draws.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=NUM_RANDOM_TRIALS)
-    study.pruner = optuna.pruners.MedianPruner(n_startup_trials=NUM_UNPRUNED_TRIALS, n_warmup_steps=NUM_UNPRUNED_EPOCHS)
+    # Optuna counts steps from 0, and epochs are counted from 1.
+    study.pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=NUM_UNPRUNED_TRIALS, n_warmup_steps=NUM_UNPRUNED_EPOCHS + 1
+    )
     return study
 
 

@@ -139,7 +139,7 @@ def test_the_published_figures_are_complete_and_those_of_the_recipe():
         ("| model of the authors, in the paper", "b", "six"),
         ("| single-exit twins of the authors", "b", "one"),
     ):
-        (cells,) = [row.split(" | ")[2:] for row in rows if row.startswith(start)]
+        (cells,) = [row.split("|")[3:-1] for row in rows if row.startswith(start)]
         (one,) = [
             one
             for one in FIGURES["systems"]
@@ -147,7 +147,7 @@ def test_the_published_figures_are_complete_and_those_of_the_recipe():
         ]
         for layer, cell in zip(("2", "4", "6", "8", "10", "12"), cells, strict=True):
             clean, other = (one["wer"][test].get(layer) for test in ("test-clean", "test-other"))
-            assert cell.strip(" |") == ("" if clean is None else f"{clean} / {other}")
+            assert cell.strip() == ("" if clean is None else f"{clean} / {other}")
 
 
 def write_evaluation(folder, layers, utterances=None):
