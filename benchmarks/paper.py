@@ -24,11 +24,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ee_runtime.errors import one_line_errors
 
-ROOT = Path(__file__).resolve().parent.parent
-DEFAULT_RECIPE = ROOT / "recipes" / "LibriSpeech"
+if TYPE_CHECKING:
+    from paper_corpus import Corpus
+
 SMALL = shlex.split(
     "--token_type char --vocab_size 31 --number_of_epochs 10 --lr 0.001 --warmup_steps 500 --max_batch_seconds 30 "
     "--max_batch_size 32 --num_buckets 20 --num_workers 0 --cache_audio True --average_checkpoints 3"
@@ -79,46 +81,6 @@ MODELS = {
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A corpus: its recipe, and its manifests."""
-
-    name: str
-    recipe: Path
-    data: Path
-    train: list[Path]
-    dev: Path
-    tests: list[Path]
-
-    def options(self, out: Path) -> list[str]:
-        """Return the options of train.py that choose the data."""
-        tests = ", ".join(map(str, self.tests))
-        return [
-            *("--data_folder", str(self.data), "--train_manifest", str(self.train_manifest(out))),
-            *("--valid_manifest", str(self.dev), "--test_manifests", f"[{tests}]"),
-        ]
-
-    def train_manifest(self, out: Path) -> Path:
-        """Return the manifest to train on: the only one, or the one that joins several."""
-        return self.train[0] if len(self.train) == 1 else out / "train.jsonl"
-
-    def prepare(self, out: Path) -> None:
-        """Check that the manifests exist, and join those for training if there are several.
-
-        Raises
-        ------
-        ValueError
-            If a manifest is missing, or two test sets have the same name.
-        """
-        from speechbrain_ee.corpora.manifest import read_manifest, write_manifest
-
-        if missing := [str(one) for one in [*self.train, self.dev, *self.tests] if not one.is_file()]:
-            raise ValueError(f"{', '.join(missing)} missing: prepare the corpus {self.name}, or give another --data")
-        if len(self.train) > 1:
-            joined = [one for path in self.train for one in read_manifest(path)]
-            write_manifest(self.train_manifest(out), joined)
-
-
-@dataclass(frozen=True)
 class Step:
     """A command of the experiment.
 
@@ -145,36 +107,7 @@ class Step:
         return all(path.exists() for path in self.results)
 
 
-def recipe_corpus(recipe: Path, data: Path) -> Corpus:
-    """Return the corpus of a recipe, with the manifests that its yaml names.
-
-    Raises
-    ------
-    ValueError
-        If the folder is not a recipe.
-    """
-    yaml = recipe / "hparams" / MODELS["conformer_ctc"].yaml
-    if not yaml.is_file():
-        raise ValueError(f"--corpus {recipe}: there is no {yaml}; give a folder such as recipes/LibriSpeech")
-    settings = read_settings(yaml, ["--data_folder", str(data)])
-    paths = {name: settings[f"{name}_manifest"] for name in ("train", "valid")}
-    tests = [Path(one) for one in settings["test_manifests"]]
-    return Corpus(recipe.resolve().name, recipe, data, [Path(paths["train"])], Path(paths["valid"]), tests)
-
-
-def read_settings(yaml: Path, options: list[str]) -> dict:
-    """Return the values of a yaml with options of train.py, without building its objects."""
-    from hyperpyyaml import resolve_references
-    from ruamel.yaml import YAML
-
-    from speechbrain_ee.training.command_line import parse_arguments
-
-    path, _, settings = parse_arguments([str(yaml), *options])
-    with open(path, encoding="utf-8") as file:
-        return YAML(typ="rt").load(resolve_references(file, settings))
-
-
-def plan(name: str, corpus: Corpus, args: argparse.Namespace, given: list[str]) -> list[Step]:
+def plan(name: str, corpus: "Corpus", args: argparse.Namespace, given: list[str]) -> list[Step]:
     """Return the steps of one model: exits, their evaluation with a beam, and twins.
 
     Raises
@@ -182,6 +115,7 @@ def plan(name: str, corpus: Corpus, args: argparse.Namespace, given: list[str]) 
     ValueError
         If an option does not exist, or a twin has a depth at which the model has no exit.
     """
+    from paper_corpus import DEFAULT_RECIPE, read_settings
     from twins import without
 
     from speechbrain_ee.training.command_line import parse_arguments
@@ -259,8 +193,10 @@ def run(step: Step) -> None:
         raise ValueError(f"evaluate ended with status {status} in {step.folder}: see its message above")
 
 
-def parse(argv: list[str]) -> tuple[argparse.Namespace, Corpus, list[str]]:
+def parse(argv: list[str]) -> tuple[argparse.Namespace, "Corpus", list[str]]:
     """Parse the command line; returns the arguments, the corpus and the options of train.py."""
+    from paper_corpus import DEFAULT_RECIPE, Corpus, recipe_corpus
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="recipe of the corpus, such as recipes/LibriSpeech")
     parser.add_argument("--data", type=Path, default=Path(), help="folder of the manifests")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ee_runtime.files import write_whole
 
 if TYPE_CHECKING:
-    from paper import Corpus
+    from paper_corpus import Corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = Path(__file__).with_name("paper_figures.json")
