@@ -164,7 +164,7 @@ def sweep(hparams: str, space: Space, given: list[str], *, trials: int, out: Pat
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         while len(study.get_trials(states=ended)) < trials:
             _next_trial(study, space, hparams, given, yaml, out, lock)
-            publish(study, out, command)
+            publish(study, out, command, with_plot=False)
         return publish(study, out, command)
 
 

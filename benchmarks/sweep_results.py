@@ -64,9 +64,10 @@ def plot(results: dict, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def publish(study, out: Path, command: str) -> dict:
+def publish(study, out: Path, command: str, *, with_plot: bool = True) -> dict:
     """Write OUT/sweep.json and OUT/sweep.png."""
     results = {"command": command, "settings": study.user_attrs["settings"]} | results_of(study)
     write_whole(out / "sweep.json", (json.dumps(results, indent=1) + "\n").encode())
-    plot(results, out / "sweep.png")
+    if with_plot:
+        plot(results, out / "sweep.png")
     return results

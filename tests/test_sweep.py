@@ -2,16 +2,14 @@
 """The sweep: what it tries, when it stops a trial, and how it resumes."""
 
 import json
-import shlex
-import subprocess
-import sys
 
 import pytest
-from recipes.tiny import ROOT, arguments, write_corpus
+from recipes.tiny import ROOT
 
 from benchmarks import sweep as sweep_module
 from benchmarks.sweep import Space, open_study, overrides
 from benchmarks.sweep_results import markdown, results_of
+from speechbrain_ee.training.logs import TrainLogs
 
 pytest.importorskip("optuna", reason="the extra [sweep] is not installed")
 
@@ -129,19 +127,11 @@ def open_study_of(tmp_path):
     return open_study(tmp_path / "out", {"hparams": YAML, "options": GIVEN, "space": sweep_module.asdict(SPACE)}, 0)
 
 
-def test_the_real_training_script_is_swept(tmp_path):
-    corpus = write_corpus(tmp_path / "corpus")
-    swept = {"exit_layers": "[1, 2, 3]", "num_layers": None, "lr": None, "number_of_epochs": 1, "warmup_steps": 1}
-    yaml, *given = arguments(corpus, tmp_path / "unused", **swept)
-    at = given.index("--output_folder")
-    del given[at : at + 2]
-    command = [sys.executable, str(ROOT / "benchmarks" / "sweep.py"), yaml, "--layers", "2", "--trials", "1"]
-    command += ["--out", str(tmp_path / "out"), "--", *given]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    (one,) = json.loads((tmp_path / "out" / "sweep.json").read_text("utf-8"))["trials"]
-    assert one["state"] == "complete" and len(one["dev_wers"]) == 1
-    finish = ended.stdout.strip().splitlines()[-1]
-    words = shlex.split(finish)
-    assert words[:2] == ["python", "train.py"] and words.count("--exit_layers") == 1
-    assert words[words.index("--output_folder") + 1] == str(tmp_path / "out" / "trial_0")
+def test_the_log_and_the_error_are_those_of_the_training_script(tmp_path):
+    from benchmarks.sweep_trial import DIVERGED, dev_wers
+
+    for epoch, wer in ((1, 50.0), (2, 25.125)):
+        wers = {"wer_1": 99.0, "loss_1": 1.0, "wer_12": wer, "loss_12": 1.0}
+        TrainLogs(folder=tmp_path).log_stats({"epoch": epoch, "lr": 1e-3}, {"loss": 2.0}, {"loss": 1.0} | wers)
+    assert dev_wers(tmp_path / "train_log.txt", 12) == [50.0, 25.125]
+    assert DIVERGED in (ROOT / "speechbrain_ee" / "training" / "brain.py").read_text("utf-8")
