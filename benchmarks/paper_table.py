@@ -103,7 +103,7 @@ def markdown(results: dict) -> str:
     lines += [*_layers_table(rows), ""]
     used = sorted({one["source"] for one in systems})
     lines += [
-        f"({key}) {source['sources'][key]['table']}. Decoding: {source['sources'][key]['decoding']}." for key in used
+        f"* ({key}): {source['sources'][key]['table']}. Decoding: {source['sources'][key]['decoding']}." for key in used
     ]
     return "\n".join([*lines, "", *_rules_table(results, source["rules"])]) + "\n"
 
@@ -169,7 +169,7 @@ def _rules_table(results: dict, published: dict) -> list[str]:
     for *names, rule, wers in rows:
         cells = ["" if wers.get(layer) is None else f"{wers[layer]:.2f}" for layer in layers]
         lines.append("| " + " | ".join([*names, rule.replace("_", " "), *cells]) + " |")
-    return [*lines, "", f"(f) {published['source']}."]
+    return [*lines, "", f"* (f): {published['source']}."]
 
 
 def plot(results: dict, path: Path) -> None:

@@ -179,7 +179,7 @@ def test_the_table_has_ours_beside_the_papers(tmp_path):
         ours[1].startswith("| Conformer-CTC | ours | one | greedy | test-clean |") and "| 15.0 [5.0, 25.0] |" in ours[1]
     )
     assert ours[1].endswith("| 2.5 [0.8, 4.2] |"), "the twins are sorted by layer"
-    assert "| Conformer-CTC | paper | 6 | (a) | LibriSpeech test-other | " in page and '(a) "Results on' in page
+    assert "| Conformer-CTC | paper | 6 | (a) | LibriSpeech test-other | " in page and '(a): "Results on' in page
     assert "not comparable" not in page and (tmp_path / "paper.png").exists()
     entropy = [line for line in page.splitlines() if "| entropy |" in line]
     assert len(entropy) == 2 and "| paper (f) | greedy | LibriSpeech test-clean |" in entropy[1]
