@@ -49,6 +49,7 @@ EXTRAS = {
     "report": ["plotly>=6.0"],
     "lhotse": ["lhotse>=1.24"],  # to read its cut manifests
     "tensorboard": ["tensorboard>=2.17"],
+    "sweep": ["optuna>=4.0"],  # only benchmarks/sweep.py; 4.0 has the storage in a file
 }
 EXTRAS["dev"] = [
     "pytest>=8.2",
@@ -56,6 +57,7 @@ EXTRAS["dev"] = [
     "pytest-xdist>=3.6",
     *EXTRAS["synth"],
     *EXTRAS["tensorboard"],
+    *EXTRAS["sweep"],
     *EXTRAS["report"],
     *EXTRAS["lhotse"],
     *EXTRAS["ssl"],

@@ -18,23 +18,58 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ee_runtime.errors import one_line_errors
 from ee_runtime.threads import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def train_command(hparams: str, folder: Path, overrides: list[str]) -> list[str]:
+    """Return the command that trains into a folder."""
+    return [sys.executable, str(ROOT / "train.py"), hparams, "--output_folder", str(folder), *overrides]
+
+
 def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> float:
-    """Train into a folder unless this is done; returns the minutes that the training took."""
+    """Train into a folder unless this is done.
+
+    Arguments
+    ---------
+    hparams : str
+        The yaml.
+    folder : Path
+        Run folder; an interrupted run in it is resumed.
+    overrides : list[str]
+        Options of train.py.
+    jobs : int
+        Number of models that are trained at a time. With more than one, the output goes to ``<folder>.log``.
+
+    Returns
+    -------
+    float
+        The minutes that the training took, without what it did before an interruption.
+
+    Raises
+    ------
+    ValueError
+        If the training fails, or another process trains in the folder.
+    """
+    from run_lock import run_lock
+
     record = folder / "minutes.json"
     if not record.exists():
         begin = time.monotonic()
-        command = [sys.executable, str(ROOT / "train.py"), hparams, "--output_folder", str(folder), *overrides]
-        if jobs == 1:
-            subprocess.run(command, check=True)
-        else:
-            threads = {"OMP_NUM_THREADS": str(max(1, available_cpus() // jobs))}
-            with open(f"{folder}.log", "ab") as log:
-                subprocess.run(command, check=True, env=os.environ | threads, stdout=log, stderr=subprocess.STDOUT)
+        command = train_command(hparams, folder, overrides)
+        with run_lock(folder) as lock:
+            if jobs == 1:
+                status = subprocess.run(command, pass_fds=[lock]).returncode
+            else:
+                threads = {"OMP_NUM_THREADS": str(max(1, available_cpus() // jobs))}
+                with open(f"{folder}.log", "ab") as log:
+                    output = {"stdout": log, "stderr": subprocess.STDOUT, "env": os.environ | threads}
+                    status = subprocess.run(command, pass_fds=[lock], **output).returncode
+        if status:
+            where = "see its message above" if jobs == 1 else f"see {folder}.log"
+            raise ValueError(f"train.py ended with status {status} in {folder}: {where}; the same command resumes")
         record.write_text(json.dumps((time.monotonic() - begin) / 60), "utf-8")
     return json.loads(record.read_text("utf-8"))
 
@@ -81,4 +116,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors("twins.py"):
+        main()

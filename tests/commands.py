@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 OURS = ("examples/", "hparams/", "recipes/", "tests/", "benchmarks/", "speechbrain_ee/")
 DEVICE_PARSERS = {cli.PROGRAM: cli.make_parser, bench_cli.PROGRAM: bench_cli.make_parser}
 TRAIN_SCRIPTS = ("train.py", "recipes/LibriSpeech/train_lm.py")  # their first argument is a yaml
+PAPER_YAML = "recipes/LibriSpeech/hparams/conformer_ee.yaml"
 PROGRAMS = ("python", "python3", "torchrun", "pip", "make", PROGRAM, *DEVICE_PARSERS)
 
 
@@ -75,8 +76,8 @@ def _python(words: list[str]) -> None:
             raise BadCommand(f"{words[0]} does not exist")
         own, _, overrides = _cut(words[1:])
         _parse(_parser_of(ROOT / words[0]), own)
-        if overrides:  # words after `--` are options of train.py, whose yaml is the first argument
-            _train([own[0], *overrides])
+        if overrides:  # words after `--` are options of train.py, whose yaml is the first argument, or of paper.py
+            _train([own[0] if own[0].endswith(".yaml") else PAPER_YAML, *overrides])
 
 
 def _cut(words: list[str]) -> tuple[list[str], list[str], list[str]]:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a sweep: its trials as JSON, as a Markdown table and as a plot."""
+
+import json
+from pathlib import Path
+
+from ee_runtime.files import write_whole
+
+
+def results_of(study) -> dict:
+    """Return parameters, state and dev WER per epoch of every trial that ended, and the number of the best one."""
+    trials = []
+    for trial in study.trials:
+        if trial.state.name in ("COMPLETE", "PRUNED"):
+            state = "diverged" if trial.user_attrs.get("diverged") else trial.state.name.lower()
+            wers = [round(wer, 4) for _, wer in sorted(trial.intermediate_values.items())]
+            one = {"trial": trial.number, "folder": trial.user_attrs["folder"], "state": state, "params": trial.params}
+            trials.append(one | {"options": trial.user_attrs["options"], "dev_wers": wers})
+    complete = [one for one in trials if one["state"] == "complete"]
+    best = min(complete, key=lambda one: one["dev_wers"][-1])["trial"] if complete else None
+    return {"best": best, "trials": trials}
+
+
+def markdown(results: dict) -> str:
+    """Return a table of the trials, the best first, the pruned ones last."""
+    lines = [
+        "| trial | layers | learning rate | power of the exit weights | epochs | dev WER % at the last exit |",
+        "|---|---|---|---|---|---|",
+    ]
+
+    def order(one: dict) -> tuple:
+        return one["state"] != "complete", -len(one["dev_wers"]), one["dev_wers"][-1:]
+
+    for one in sorted(results["trials"], key=order):
+        params, wers = one["params"], one["dev_wers"]
+        wer = f"{wers[-1]:.2f}" if wers else ""
+        cells = [one["trial"], params["layers"], f"{params['lr']:.2g}", f"{params['weight_power']:.2f}", len(wers)]
+        cells.append(f"**{wer}**" if one["trial"] == results["best"] else wer)
+        cells[-1] += "" if one["state"] == "complete" else f" ({one['state']})"
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def plot(results: dict, path: Path) -> None:
+    """Plot dev WER over epochs, and dev WER over each parameter; pruned trials are dashed lines and crosses."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    curves, *panels = figure.subplots(2, 2).flat
+    for one in results["trials"]:
+        wers, is_complete = one["dev_wers"], one["state"] == "complete"
+        color = f"C{sorted({other['params']['layers'] for other in results['trials']}).index(one['params']['layers'])}"
+        curves.plot(range(1, len(wers) + 1), wers, ".-" if is_complete else ".:", color=color)
+        for axes, name in zip(panels, ("lr", "layers", "weight_power"), strict=True):
+            axes.plot(one["params"][name], wers[-1] if wers else None, "o" if is_complete else "x", color=color)
+    curves.set(xlabel="epoch", ylabel="dev WER % at the last exit", title="a line per trial; dotted: pruned")
+    labels = ("learning rate", "layers", "power of the exit weights")
+    for axes, label in zip(panels, labels, strict=True):
+        axes.set(xlabel=label, ylabel="dev WER %", title="circle: last epoch; cross: pruned earlier")
+    panels[0].set_xscale("log")
+    panels[1].set_xticks(sorted({one["params"]["layers"] for one in results["trials"]}))
+    for axes in (curves, *panels):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+def publish(study, out: Path, command: str, *, with_plot: bool = True) -> dict:
+    """Write OUT/sweep.json and OUT/sweep.png."""
+    results = {"command": command, "settings": study.user_attrs["settings"]} | results_of(study)
+    write_whole(out / "sweep.json", (json.dumps(results, indent=1) + "\n").encode())
+    if with_plot:
+        plot(results, out / "sweep.png")
+    return results
