@@ -44,7 +44,7 @@ from speechbrain_ee.training.data import (
     read_manifests,
 )
 from speechbrain_ee.training.hparams import check_precision, check_settings, load_hparams, write_hparams
-from speechbrain_ee.training.processes import leave_group_as_main
+from speechbrain_ee.training.processes import leave_group_as_main, seed_process
 from speechbrain_ee.training.resume import check_same_data, check_same_run
 from speechbrain_ee.training.warm_start import load_checkpoint_encoder, load_initial
 
@@ -73,6 +73,7 @@ def main(argv: list[str]) -> None:
     train_loader, valid_loader = make_data(hparams, run_opts, train, evaluation_sets["dev"])
 
     brain = make_brain(hparams, run_opts, train_loader)
+    seed_process(hparams["seed"])
     if not brain.test_only:
         brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
     if leave_group_as_main():

@@ -9,6 +9,7 @@ import torch
 
 from speechbrain_ee.lobes.padding import check_lengths
 from speechbrain_ee.text.metrics import word_errors
+from speechbrain_ee.training.processes import mean_of_processes
 from speechbrain_ee.training.schedulers import give_lr_factor, load_schedule
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,12 @@ class ExitBrain(sb.Brain):
         return self.modules.heads(states, lengths, *batch.tokens)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Sum the losses of the exits; outside training, also count word errors."""
+        """Sum the losses of the exits, weighted by the batch's part of the step; outside training, count word errors."""
         loss, per_exit = self.hparams.loss(predictions, *batch.tokens)
-        if stage != sb.Stage.TRAIN:
+        if stage == sb.Stage.TRAIN:
+            loader = self.train_loader
+            loss = loss * self.hparams.loss.part_factor(loader.share(self.step), loader.num_parts)
+        else:
             self._count_errors(predictions, batch)
             for losses, exit_loss in zip(self.losses, per_exit, strict=True):
                 losses += [] if exit_loss is None else [float(exit_loss)]
@@ -109,6 +113,10 @@ class ExitBrain(sb.Brain):
 
     def _wer(self, errors) -> float:
         return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(words for _, words in errors))
+
+    def fit_batch(self, batch):
+        """Train on a batch; return the mean of the losses of all processes, which is the same on each of them."""
+        return mean_of_processes(super().fit_batch(batch), self.device)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Update the learning rate after every optimizer step."""

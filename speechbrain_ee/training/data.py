@@ -153,7 +153,8 @@ def make_loaders(
     valid_data = SpeechDataset(valid, tokenizer, read=readers[1], **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
     batches["min_seconds"] = features.min_seconds
+    per_step = hparams.get("grad_accumulation_factor", 1)
     return (
-        make_loader(train_data, shuffle=True, seed=hparams["seed"], **batches),
-        make_loader(valid_data, shuffle=False, shard=False, **batches),
+        make_loader(train_data, shuffle=True, seed=hparams["seed"], batches_per_step=per_step, **batches),
+        make_loader(valid_data, shuffle=False, **batches),
     )

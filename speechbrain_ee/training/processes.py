@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that one process of a distributed run does while the others wait."""
+"""Processes of a distributed run: work in turn, their own random numbers, means over all of them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, get_rank, if_main_process
+from speechbrain.utils.seed import seed_everything
 
+from speechbrain_ee.corpora.dataset import stable_seed
 from speechbrain_ee.files import locked
 
 
@@ -32,6 +34,48 @@ def in_turn(function: Callable[[], object], lock_file: str | Path) -> None:
     with locked(Path(lock_file), waiting_for="the files that it prepares"):
         function()
     ddp_barrier()
+
+
+def seed_process(seed: int) -> None:
+    """Give every process but the main one its own random numbers, for dropout and augmentation.
+
+    SpeechBrain gives all processes the same seed, so that they would draw the same dropout and the same masks. The main
+    process keeps the random numbers of a training with one process.
+
+    Arguments
+    ---------
+    seed : int
+        Seed of the run.
+    """
+    if not if_main_process():
+        seed_everything(stable_seed("process", seed, get_rank()) % 2**32, verbose=False)
+
+
+def mean_of_processes(value: torch.Tensor, device: str) -> torch.Tensor:
+    """Return the mean of a scalar over all processes; every process must call this.
+
+    Arguments
+    ---------
+    value : torch.Tensor
+        Scalar of this process, on the CPU.
+    device : str
+        Device of the training, on which NCCL exchanges tensors.
+
+    Returns
+    -------
+    torch.Tensor
+        The mean, on the CPU; the value itself without a distributed run.
+
+    Example
+    -------
+    >>> mean_of_processes(torch.tensor(3.0), "cpu")
+    tensor(3.)
+    """
+    if not torch.distributed.is_initialized():
+        return value
+    total = value.to(device, copy=True)
+    torch.distributed.all_reduce(total)
+    return total.cpu() / torch.distributed.get_world_size()
 
 
 def leave_group_as_main() -> bool:
