@@ -67,8 +67,8 @@ def make_loader(
     dataset : SpeechDataset
         The utterances.
     max_batch_seconds : float
-        Upper limit of the audio in a batch of one process, including padding and before speed perturbation; a longer utterance is a
-        batch by itself.
+        Upper limit of the audio in a batch of one process, including padding and before speed perturbation; a longer
+        utterance is a batch by itself.
     max_batch_size : int | None
         Upper limit of the number of utterances in a batch of one process; None for no limit.
     min_seconds : float

@@ -113,7 +113,7 @@ class BatchSampler(DynamicBatchSampler):
         if largest < self.num_parts:
             raise ValueError(
                 f"{self._num_processes} processes with grad_accumulation_factor={self._parts_per_process} need "
-                f"{self.num_parts} utterances per optimizer step, but the largest batch of similar length has {largest}: "
+                f"{self.num_parts} utterances per optimizer step, but there are at most {largest} of similar length: "
                 "lower grad_accumulation_factor or num_buckets, or start fewer processes"
             )
 

@@ -63,7 +63,7 @@ class ExitBrain(sb.Brain):
         return self.modules.heads(states, lengths, *batch.tokens)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Sum the losses of the exits, weighted by the batch's part of the step; outside training, count word errors."""
+        """Sum the losses of the exits; weigh them by the share of the optimizer step, or count word errors."""
         loss, per_exit = self.hparams.loss(predictions, *batch.tokens)
         if stage == sb.Stage.TRAIN:
             loader = self.train_loader
