@@ -1,15 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes of a distributed run: work in turn, their own random numbers, means over all of them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speechbrain.utils.distributed import ddp_barrier, get_rank, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, get_local_rank, get_rank, if_main_process
 from speechbrain.utils.seed import seed_everything
 
 from speechbrain_ee.corpora.dataset import stable_seed
 from speechbrain_ee.files import locked
+
+
+def check_processes(device: str | None, backend: str) -> None:
+    """Check that each process of a distributed run has a device of its own, or trains on the CPU.
+
+    Arguments
+    ---------
+    device : str | None
+        The run option ``--device``.
+    backend : str
+        The run option ``--distributed_backend``; SpeechBrain's default is nccl, which needs a GPU per process.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer GPUs than processes, or one device was given for several processes.
+
+    Example
+    -------
+    >>> check_processes("cuda", "nccl")  # a single process may use any device
+    """
+    rank, num_processes = get_local_rank(), int(os.environ.get("WORLD_SIZE", 1))
+    if rank is None or backend == "gloo" or num_processes == 1:
+        return
+    on_cpu = "--device cpu --distributed_backend gloo"
+    found = torch.cuda.device_count()
+    if rank >= found:
+        raise ValueError(f"process {rank} has no GPU, torch finds {found}: start one process per GPU, or add {on_cpu}")
+    if device is not None:
+        raise ValueError(
+            f"--device {device} is one device for {num_processes} processes: leave it out, or add {on_cpu}"
+        )
 
 
 def in_turn(function: Callable[[], object], lock_file: str | Path) -> None:
