@@ -70,8 +70,8 @@ class ExitBrain(sb.Brain):
             loss = loss * self.hparams.loss.part_factor(loader.share(self.step), loader.num_parts)
         else:
             self._count_errors(predictions, batch)
-            for losses, exit_loss in zip(self.losses, per_exit, strict=True):
-                losses += [] if exit_loss is None else [float(exit_loss)]
+            for losses, one in zip([self.summed_losses, *self.losses], [loss, *per_exit], strict=True):
+                losses += [] if one is None else [float(one)] * len(batch.id)  # means over utterances, not over batches
         return loss
 
     def _count_errors(self, outputs, batch):
@@ -86,19 +86,21 @@ class ExitBrain(sb.Brain):
             self.ids_of_step = []
         self.errors = [[] for _ in self.hparams.exit_layers]
         self.losses = [[] for _ in self.hparams.exit_layers]
+        self.summed_losses = []
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log statistics; after validation, save a checkpoint and keep the best ones."""
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": float(stage_loss)}
             return
-        if not math.isfinite(stage_loss):  # checked before a checkpoint is written
+        loss = sum(self.summed_losses) / len(self.summed_losses)
+        if not math.isfinite(loss):  # checked before a checkpoint is written
             raise ValueError(
-                f"the validation loss is {float(stage_loss)} after epoch {epoch}: lower --lr and run the "
+                f"the validation loss is {loss} after epoch {epoch}: lower --lr and run the "
                 "command again, which resumes from the last checkpoint"
             )
         wers = [self._wer(errors) for errors in self.errors]
-        stats = {"loss": float(stage_loss)}
+        stats = {"loss": loss}
         for layer, wer, losses in zip(self.hparams.exit_layers, wers, self.losses, strict=True):
             stats |= {f"wer_{layer}": wer} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
         self.hparams.train_logger.log_stats(
