@@ -28,7 +28,16 @@ from speechbrain_ee.lobes import ConformerExitEncoder, CTCHeads, LogMel
 from speechbrain_ee.training.losses import ExitCTCLoss
 
 EXIT_LAYERS = [1, 2, 3, 4, 5, 6]
-DEMO = {"n_mels": 40, "num_layers": 6, "d_model": 96, "nhead": 4, "d_ffn": 384, "kernel_size": 7, "channels": [32, 32]}
+DEMO = {
+    "n_mels": 40,
+    "num_layers": 6,
+    "d_model": 96,
+    "nhead": 4,
+    "d_ffn": 384,
+    "kernel_size": 7,
+    "dropout": 0.0,
+    "channels": [32, 32],
+}
 VOCAB_SIZE = 31
 LONGEST_S = (0.8, 1.2, 1.5, 1.7, 1.9, 2.1, 2.3, 2.5, 2.8, 3.1)  # the longest utterance of each batch
 MAX_BATCH_SECONDS, MAX_BATCH_SIZE = 20.0, 16
