@@ -44,8 +44,8 @@ from speechbrain_ee.training.data import (
     read_manifests,
 )
 from speechbrain_ee.training.hparams import check_settings, load_hparams, write_hparams
-from speechbrain_ee.training.processes import leave_group_as_main
-from speechbrain_ee.training.resume import check_same_data, check_same_run
+from speechbrain_ee.training.processes import check_processes, leave_group_as_main, seed_process
+from speechbrain_ee.training.resume import check_same_data, check_same_processes, check_same_run
 from speechbrain_ee.training.warm_start import load_checkpoint_encoder, load_initial
 
 
@@ -53,6 +53,7 @@ def main(argv: list[str]) -> None:
     """Run the whole recipe."""
     hparams_file, run_opts, settings = parse_arguments(argv)
     check_device(run_opts.device)
+    check_processes(run_opts.device, run_opts.distributed_backend)
     ddp_init_group(run_opts)
     hparams = load_hparams(hparams_file, settings)
     check_settings(hparams, run_opts)
@@ -64,9 +65,11 @@ def main(argv: list[str]) -> None:
 
     prepare_corpus(hparams)
     train, evaluation_sets = read_manifests(hparams)
-    is_resumed = hparams["checkpointer"].find_checkpoint() is not None
+    newest = hparams["checkpointer"].find_checkpoint()
+    if not run_opts.test_only:
+        check_same_processes(newest, hparams["number_of_epochs"])
     sets = {"train": train, "dev": evaluation_sets["dev"]}
-    run_on_main(check_same_data, [hparams["output_folder"], sets], {"is_resumed": is_resumed})
+    run_on_main(check_same_data, [hparams["output_folder"], sets], {"is_resumed": newest is not None})
     speeds = [1.0] if caches_states(hparams, run_opts) else hparams["speeds"]
     aligned, total_steps = check_data(hparams, train, evaluation_sets["dev"], speeds=speeds)  # gets the tokenizer
     hparams["valid_decoder"] = hparams["valid_decoder"](tokenizer=hparams["tokenizer"])
@@ -74,6 +77,7 @@ def main(argv: list[str]) -> None:
     train_loader, valid_loader = make_data(hparams, run_opts, aligned, evaluation_sets["dev"])
 
     brain = make_brain(hparams, run_opts, train_loader, total_steps=total_steps)
+    seed_process(hparams["seed"])
     if not brain.test_only:
         brain.fit(hparams["epoch_counter"], train_loader, valid_loader)
     if leave_group_as_main():

@@ -9,7 +9,7 @@ import torch
 from unit.cases import many
 from unit.models import make_asr
 
-from benchmarks import demo, promise, replay, side_by_side
+from benchmarks import demo, promise, replay, side_by_side, two_processes
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
@@ -232,3 +232,19 @@ def test_a_page_without_the_markers_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the page has <!-- results: docs/results/demo/exits.json --> 0 times"):
         demo.renew(demo_run(tmp_path / "run"), tmp_path)
     assert not (tmp_path / "docs").exists()
+
+
+def test_the_difference_of_one_and_two_processes_stands_beside_that_of_two_seeds():
+    last = {"one-1": 10.0, "two-1": 11.0, "one-2": 14.0, "two-2": 12.0}
+    runs = {name: {"epochs": {"train loss": [99.0, value]}} for name, value in last.items()}
+    assert two_processes.differences(runs, "train loss") == {
+        "one": 12.0,
+        "two": 11.5,
+        "between_ways": 1.5,  # of 1 for the first seed and 2 for the second
+        "between_seeds": 2.5,  # of 4 on one process and 1 on two
+    }
+
+
+def test_the_largest_difference_of_steps_is_relative():
+    one, two = [2.0] * 49 + [4.0, 10.0], [2.0] * 49 + [4.002, 9.0]
+    assert two_processes.exact_difference(one, two) == {"steps": 51, "first_50": 0.0005, "all": 0.1}

@@ -1,94 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data loaders with padded batches that resume exactly."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataloader import SaveableDataLoader
-from speechbrain.dataio.sampler import DynamicBatchSampler
 
-from speechbrain_ee.corpora.batching import length_batches, padded_seconds
+from speechbrain_ee.corpora.batching import padded_seconds
 from speechbrain_ee.corpora.dataset import SpeechDataset, stable_seed
+from speechbrain_ee.corpora.sampler import BatchSampler
 from speechbrain_ee.lobes.padding import pad_batch
-
-
-def shard_batches(batches: Sequence, rank: int, world_size: int, *, drop_last: bool) -> list:
-    """Return the share of one process; all processes get the same number of batches.
-
-    Arguments
-    ---------
-    batches : Sequence
-        The same on every process.
-    rank : int
-        0..world_size - 1.
-    world_size : int
-        Number of processes.
-    drop_last : bool
-        Leave out the remainder of the division; otherwise repeat the first batches.
-
-    Returns
-    -------
-    list
-        Every ``world_size``-th batch, starting at ``rank``.
-
-    Example
-    -------
-    >>> [shard_batches("abc", rank, 2, drop_last=False) for rank in (0, 1)]
-    [['a', 'c'], ['b', 'a']]
-    """
-    if drop_last:
-        count = len(batches) // world_size * world_size
-    else:
-        count = -(-len(batches) // world_size) * world_size
-    return [batches[position % len(batches)] for position in range(rank, count, world_size)]
-
-
-class BatchSampler(DynamicBatchSampler):
-    """SpeechBrain's dynamic batches as a function of seed and epoch, optionally sharded over processes.
-
-    The stock sampler reshuffles whenever it is exhausted, so its batches depend on how often it ran. This sampler
-    reshuffles in ``set_epoch`` only. Without shuffling it returns the batches of
-    :func:`~speechbrain_ee.corpora.batching.length_batches`.
-
-    Arguments
-    ---------
-    *args, **kwargs
-        As of ``DynamicBatchSampler``.
-    shard : bool
-        Whether the processes of a distributed run share the batches; otherwise each takes all of them.
-
-    Example
-    -------
-    >>> sampler = BatchSampler(range(3), 4.0, bucket_boundaries=[2.0], lengths_list=[1, 2, 9])
-    >>> sorted(map(sorted, sampler))  # 9 s is a batch by itself, although longer than 4 s and than every bucket
-    [[0, 1], [2]]
-    """
-
-    def __init__(self, *args, shard: bool = False, **kwargs):
-        self._shard = shard
-        super().__init__(*args, **kwargs)
-
-    def _generate_batches(self) -> None:
-        if self._shuffle_ex:
-            super()._generate_batches()
-            return
-        seconds = [self._ex_lengths[str(index)] for index in range(len(self._dataset))]
-        size = None if np.isinf(self._max_batch_ex) else self._max_batch_ex
-        self._batches = length_batches(seconds, self._max_batch_length, max_batch_size=size)
-
-    def _share(self) -> list[list[int]]:
-        if not (self._shard and torch.distributed.is_initialized()):
-            return self._batches
-        rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return shard_batches(self._batches, rank, world_size, drop_last=self._drop_last)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._share())
-
-    def __len__(self) -> int:
-        return len(self._share())
 
 
 class SpeechLoader(SaveableDataLoader):
@@ -106,6 +29,15 @@ class SpeechLoader(SaveableDataLoader):
         self.batch_sampler.set_epoch(epoch)
         self.generator.manual_seed(stable_seed("loader", epoch))
 
+    def share(self, number: int) -> float:
+        """Return the share of a batch in the utterances of its optimizer step; the first batch has number 1."""
+        return self.batch_sampler.parts[number - 1].share
+
+    @property
+    def num_parts(self) -> int:
+        """Number of batches of an optimizer step, over all processes."""
+        return self.batch_sampler.num_parts
+
 
 def make_loader(
     dataset: SpeechDataset,
@@ -118,13 +50,14 @@ def make_loader(
     seed: int = 0,
     num_workers: int = 0,
     drop_last: bool = False,
-    shard: bool | None = None,
+    batches_per_step: int = 1,
     pin_memory: bool = False,
 ) -> SpeechLoader:
     """Make a data loader of padded batches of utterances of similar length.
 
     Buckets hold equal numbers of utterances (quantiles of the durations). The batches of an epoch depend on (seed,
-    epoch) alone, and the global random generators are not used.
+    epoch) alone, and the global random generators are not used. In a distributed run, the processes share the shuffled
+    batches, see :class:`~speechbrain_ee.corpora.sampler.BatchSampler`; each process evaluates all utterances.
 
     Lengths in a batch are integers: ``batch.sig`` is (waveforms, samples of each), ``batch.tokens`` is (tokens, number
     of each). SpeechBrain's own batches have relative lengths.
@@ -134,10 +67,10 @@ def make_loader(
     dataset : SpeechDataset
         The utterances.
     max_batch_seconds : float
-        Upper limit of the audio in a batch, including padding and before speed perturbation; a longer utterance is a
-        batch by itself.
+        Upper limit of the audio in a batch of one process, including padding and before speed perturbation; a longer
+        utterance is a batch by itself.
     max_batch_size : int | None
-        Upper limit of the number of utterances in a batch; None for no limit.
+        Upper limit of the number of utterances in a batch of one process; None for no limit.
     min_seconds : float
         Features of shorter utterances are padded to this length, see :attr:`Features.min_seconds`.
     num_buckets : int
@@ -150,9 +83,8 @@ def make_loader(
         Processes that read audio; 0 reads in the training process.
     drop_last : bool
         Leave out the incomplete batch of each bucket; without shuffling all utterances are kept.
-    shard : bool | None
-        In a distributed run, whether the processes share the batches, see :func:`shard_batches`. None means as
-        ``shuffle``, so that each process evaluates all utterances.
+    batches_per_step : int
+        Batches per optimizer step in each process (gradient accumulation); unused without shuffling.
     pin_memory : bool
         Pin memory for faster transfers to a GPU.
 
@@ -164,7 +96,7 @@ def make_loader(
     Raises
     ------
     ValueError
-        If a limit is not above 0, or ``drop_last`` leaves no batch.
+        If a limit is not above 0, ``drop_last`` leaves no batch, or no step has an utterance for each process.
 
     Example
     -------
@@ -187,7 +119,7 @@ def make_loader(
         shuffle=shuffle,
         seed=seed,
         drop_last=drop_last,
-        shard=shard,
+        batches_per_step=batches_per_step,
     )
     if len(sampler) == 0:
         raise ValueError(f"drop_last leaves no batch of {len(dataset)} utterances: set drop_last to False")
@@ -211,7 +143,7 @@ def make_sampler(
     shuffle: bool,
     seed: int = 0,
     drop_last: bool = False,
-    shard: bool | None = None,
+    batches_per_step: int = 1,
 ) -> BatchSampler:
     """Make the sampler of :func:`make_loader`, whose length is known without reading audio.
 
@@ -219,7 +151,7 @@ def make_sampler(
     ---------
     seconds : Sequence[float]
         Length of each utterance, see :func:`~speechbrain_ee.corpora.batching.padded_seconds`.
-    max_batch_seconds, max_batch_size, num_buckets, shuffle, seed, drop_last, shard
+    max_batch_seconds, max_batch_size, num_buckets, shuffle, seed, drop_last, batches_per_step
         See :func:`make_loader`.
 
     Returns
@@ -247,8 +179,15 @@ def make_sampler(
         # The stock sampler uses seed + epoch: hashing the seed keeps the epochs of two seeds apart.
         seed=stable_seed("batches", seed) >> 8,
         drop_last=drop_last,
-        shard=shuffle if shard is None else shard,
+        **(_place() | {"parts_per_process": batches_per_step} if shuffle else {}),
     )
+
+
+def _place() -> dict[str, int]:
+    """Return the rank of this process and the number of processes."""
+    if not torch.distributed.is_initialized():
+        return {"rank": 0, "num_processes": 1}
+    return {"rank": torch.distributed.get_rank(), "num_processes": torch.distributed.get_world_size()}
 
 
 def _collate(examples: list[dict]) -> PaddedBatch:

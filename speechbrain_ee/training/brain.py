@@ -10,6 +10,7 @@ import torch
 from ee_runtime.text.error_units import WORD, unit_of
 from speechbrain_ee.lobes.padding import check_lengths
 from speechbrain_ee.text.metrics import char_errors, num_chars, word_errors
+from speechbrain_ee.training.processes import mean_of_processes
 from speechbrain_ee.training.schedulers import give_lr_factor, load_schedule
 
 logger = logging.getLogger(__name__)
@@ -46,12 +47,15 @@ class ExitBrain(sb.Brain):
         return self.modules.heads(states, lengths, *batch.tokens)
 
     def compute_objectives(self, predictions, batch, stage):
-        """Sum the losses of the exits; outside training, also count errors."""
+        """Sum the losses of the exits; weigh them by the share of the optimizer step, or count errors."""
         loss, per_exit = self.hparams.loss(predictions, *batch.tokens)
-        if stage != sb.Stage.TRAIN:
+        if stage == sb.Stage.TRAIN:
+            loader = self.train_loader
+            loss = loss * self.hparams.loss.part_factor(loader.share(self.step), loader.num_parts)
+        else:
             self._count_errors(predictions, batch)
-            for losses, exit_loss in zip(self.losses, per_exit, strict=True):
-                losses += [] if exit_loss is None else [float(exit_loss)]
+            for losses, one in zip([self.summed_losses, *self.losses], [loss, *per_exit], strict=True):
+                losses += [] if one is None else [float(one)] * len(batch.id)  # means over utterances, not over batches
         return loss
 
     def _count_errors(self, outputs, batch):
@@ -67,19 +71,21 @@ class ExitBrain(sb.Brain):
             self.ids_of_step = []
         self.errors = [[] for _ in self.hparams.exit_layers]
         self.losses = [[] for _ in self.hparams.exit_layers]
+        self.summed_losses = []
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log statistics; after validation, save a checkpoint and keep the best ones."""
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": float(stage_loss)}
             return
-        if not math.isfinite(stage_loss):  # checked before a checkpoint is written
+        loss = sum(self.summed_losses) / len(self.summed_losses)
+        if not math.isfinite(loss):  # checked before a checkpoint is written
             raise ValueError(
-                f"the validation loss is {float(stage_loss)} after epoch {epoch}: lower --lr and run the "
+                f"the validation loss is {loss} after epoch {epoch}: lower --lr and run the "
                 "command again, which resumes from the last checkpoint"
             )
         key, rates = self.unit.key, [self._rate(errors) for errors in self.errors]
-        stats = {"loss": float(stage_loss)}
+        stats = {"loss": loss}
         for layer, rate, losses in zip(self.hparams.exit_layers, rates, self.losses, strict=True):
             stats |= {f"{key}_{layer}": rate} | ({f"loss_{layer}": sum(losses) / len(losses)} if losses else {})
         self.hparams.train_logger.log_stats(
@@ -99,6 +105,10 @@ class ExitBrain(sb.Brain):
 
     def _rate(self, errors) -> float:
         return 100 * sum(sum(counts.values()) for counts, _ in errors) / max(1, sum(length for _, length in errors))
+
+    def fit_batch(self, batch):
+        """Train on a batch; return the mean of the losses of all processes, which is the same on each of them."""
+        return mean_of_processes(super().fit_batch(batch), self.device)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Update the learning rate after every optimizer step."""

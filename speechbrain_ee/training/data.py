@@ -185,18 +185,13 @@ def count_steps(hparams: dict, train: list[Utterance]) -> int:
     Raises
     ------
     ValueError
-        If gradients are accumulated over more batches than an epoch has.
+        If an optimizer step would have more batches than utterances of similar length.
     """
     seconds = padded_seconds([one.duration for one in train], hparams["features"].min_seconds)
     options = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "seed")}
-    num_batches = len(make_sampler(seconds, shuffle=True, **options))
-    factor = hparams.get("grad_accumulation_factor", 1)
-    if num_batches < factor:
-        raise ValueError(
-            f"grad_accumulation_factor={factor} is larger than the number of batches per epoch ({num_batches}), so no "
-            "optimizer step would be taken: lower it or max_batch_seconds"
-        )
-    return num_batches // factor * hparams["number_of_epochs"]
+    per_step = hparams.get("grad_accumulation_factor", 1)
+    num_batches = len(make_sampler(seconds, shuffle=True, batches_per_step=per_step, **options))
+    return num_batches // per_step * hparams["number_of_epochs"]
 
 
 def make_loaders(
@@ -228,7 +223,8 @@ def make_loaders(
     valid_data = SpeechDataset(valid, tokenizer, read=readers[1], **common)
     batches = {key: hparams[key] for key in ("max_batch_seconds", "max_batch_size", "num_buckets", "num_workers")}
     batches["min_seconds"] = features.min_seconds
+    per_step = hparams.get("grad_accumulation_factor", 1)
     return (
-        make_loader(train_data, shuffle=True, seed=hparams["seed"], **batches),
-        make_loader(valid_data, shuffle=False, shard=False, **batches),
+        make_loader(train_data, shuffle=True, seed=hparams["seed"], batches_per_step=per_step, **batches),
+        make_loader(valid_data, shuffle=False, **batches),
     )

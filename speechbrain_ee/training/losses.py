@@ -179,6 +179,32 @@ class ExitCTCLoss:
         )
         return self._reduce(losses, token_lengths)
 
+    def part_factor(self, share: float, num_parts: int) -> float:
+        """Return the factor with which the loss of a part of a step is multiplied.
+
+        The parts of an optimizer step may have different numbers of utterances. SpeechBrain and DDP take the mean of
+        the gradients of all parts. With this factor, that mean is the gradient of the loss of all utterances together.
+
+        Arguments
+        ---------
+        share : float
+            Number of utterances of the part / number of utterances of the step.
+        num_parts : int
+            Number of parts: processes times ``grad_accumulation_factor``.
+
+        Returns
+        -------
+        float
+            ``num_parts * share``; with the reduction ``sum``, ``num_parts`` for every part that has a share.
+
+        Example
+        -------
+        >>> loss = ExitCTCLoss(exit_layers=[1])
+        >>> [loss.part_factor(share, 2) for share in (0.75, 0.25)]
+        [1.5, 0.5]
+        """
+        return num_parts * (share if self.reduction != "sum" else float(share > 0))
+
     def _reduce(self, losses: torch.Tensor, token_lengths: torch.Tensor) -> torch.Tensor:
         """Reduce the losses of utterances, (batch,), to a scalar."""
         if self.reduction == "mean":

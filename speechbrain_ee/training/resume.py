@@ -9,9 +9,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
+import torch
 from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import TaggedScalar
+from speechbrain.utils.checkpoints import Checkpoint
 
 from ee_runtime.files import write_whole
 from ee_runtime.text.error_units import WORD
@@ -92,6 +94,34 @@ def check_same_run(folder: str | Path, path: str, settings: dict | None = None) 
         raise ValueError(
             f"{folder} contains a run with other settings ({was}{', ...' if len(differing) > 5 else ''}): "
             "give another --output_folder or the same settings, or remove the folder"
+        )
+
+
+def check_same_processes(checkpoint: Checkpoint | None, num_epochs: int) -> None:
+    """Check that training is resumed on as many processes as it began with; a finished run needs only one.
+
+    The batches of an epoch and the learning rates depend on the number of processes.
+
+    Arguments
+    ---------
+    checkpoint : Checkpoint | None
+        The newest checkpoint; it has a random state per process.
+    num_epochs : int
+        Number of epochs to train.
+
+    Raises
+    ------
+    ValueError
+        If the number differs and there are steps left to train.
+    """
+    if checkpoint is None or checkpoint.meta.get("epoch", 0) >= num_epochs:
+        return
+    before = 1 + len(list(checkpoint.path.glob("rng.ckpt.rank*")))
+    now = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if before != now:
+        raise ValueError(
+            f"{checkpoint.path} was saved with {before} processes, and this command has {now}: give the same number "
+            f"(torchrun --nproc_per_node={before} on one machine), or another --output_folder"
         )
 
 

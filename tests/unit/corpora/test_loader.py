@@ -11,7 +11,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 from unit.corpora.speech import TEXTS, augmented, fake, write_noise
 
 from speechbrain_ee.corpora.dataset import SpeechDataset
-from speechbrain_ee.corpora.loader import make_loader, shard_batches
+from speechbrain_ee.corpora.loader import make_loader
 from speechbrain_ee.text.tokenizer import Tokenizer
 
 
@@ -195,26 +195,6 @@ def test_law_7_resumed_loader_gives_exactly_the_rest(tmp_path, utterances, token
         assert torch.equal(got.tokens.data, expected.tokens.data)
     resumed.set_epoch(6)
     assert sorted(sum(ids_of(resumed), [])) == [utterance.id for utterance in utterances]
-
-
-def test_processes_share_the_batches_equally():
-    batches = [f"b{i}" for i in range(7)]
-    shares = [shard_batches(batches, rank, 3, drop_last=False) for rank in range(3)]
-    assert shares == [["b0", "b3", "b6"], ["b1", "b4", "b0"], ["b2", "b5", "b1"]]
-    shares = [shard_batches(batches, rank, 3, drop_last=True) for rank in range(3)]
-    assert shares == [["b0", "b3"], ["b1", "b4"], ["b2", "b5"]]
-    assert [shard_batches(["b0"], rank, 3, drop_last=False) for rank in range(3)] == [["b0"]] * 3
-
-
-def test_loader_shards_in_training_and_not_in_evaluation(tokenizer, monkeypatch):
-    options = {"max_batch_seconds": 2.0, "max_batch_size": 2}
-    whole = batch_ids(fake([1.0] * 10), tokenizer, **options)
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
-    assert batch_ids(fake([1.0] * 10), tokenizer, **options) == [whole[1], whole[3], whole[0]]
-    evaluation = batch_ids(fake([1.0] * 10), tokenizer, shuffle=False, **options)
-    assert len(evaluation) == 5
 
 
 def test_drop_last_and_bad_limits(tokenizer):
