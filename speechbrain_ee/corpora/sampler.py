@@ -112,9 +112,9 @@ class BatchSampler(DynamicBatchSampler):
         largest = max(map(len, self._batches), default=self.num_parts)
         if largest < self.num_parts:
             raise ValueError(
-                f"{self._num_processes} processes with grad_accumulation_factor={self._parts_per_process} need "
-                f"{self.num_parts} utterances per optimizer step, but there are at most {largest} of similar length: "
-                "lower grad_accumulation_factor or num_buckets, or start fewer processes"
+                f"an optimizer step needs {self.num_parts} utterances (grad_accumulation_factor="
+                f"{self._parts_per_process} times {self._num_processes} processes), but there are at most {largest} of "
+                "similar length: lower grad_accumulation_factor or num_buckets, or start fewer processes"
             )
 
     def _generate_batches(self) -> None:

@@ -384,7 +384,10 @@ def assert_one_line(ended, *parts):
         (
             "grad_accumulation_factor",
             "1000",
-            ["grad_accumulation_factor=1000 is larger than the number of batches", "lower it"],
+            [
+                "needs 1000 utterances (grad_accumulation_factor=1000 times 1 processes)",
+                "lower grad_accumulation_factor",
+            ],
         ),
         ("lr", "abc", ["--lr abc: give a number (0.002 by default)"]),
         ("lr_schedule", "cosine", ["lr_schedule is 'cosine': choose from warmup_cosine, noam"]),

@@ -74,6 +74,8 @@ def test_without_shuffling_every_process_takes_all_batches():
 
 
 def test_more_parts_than_utterances_are_refused():
-    message = "2 processes with grad_accumulation_factor=8 need 16 utterances .* at most 3 of similar length: lower"
+    message = (
+        r"needs 16 utterances \(grad_accumulation_factor=8 times 2 processes\), .* at most 3 of similar length: lower"
+    )
     with pytest.raises(ValueError, match=message):
         make_sampler(seconds=[1.0, 2.0, 2.5, 4.0], num_processes=2, parts_per_process=8)
