@@ -30,12 +30,14 @@ def policy_figures(run: Path) -> dict:
     """Return the result of a run's calibrated policy on its test set."""
     folder = run / "eval" / TEST_SET
     policy = json.loads((run / CALIBRATION_FILE).read_text("utf-8"))["policy"]
-    result = asdict(replay(policy_from_dict(policy), read_utterances(folder / "utterances.jsonl")))
-    del result["exit_indices"]
+    result = replay(policy_from_dict(policy), read_utterances(folder / "utterances.jsonl"))
+    figures = {"wer": result.wer} | asdict(result)
+    for name in ("exit_indices", "error_rate", "unit"):
+        del figures[name]
     last = json.loads((folder / "exits.json").read_text("utf-8"))["exits"][-1]
     return (
         {"policy": policy, "test_set": TEST_SET}
-        | result
+        | figures
         | {"full": {key: last[key] for key in ("layer", "macs_per_s")}}
     )
 

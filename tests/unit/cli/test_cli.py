@@ -348,7 +348,7 @@ def test_calibrate_promises(run, evaluated, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "give one of --promise, --average, --max-wer-increase, --max-wer, --mean-cost"),
+        ([], 2, "--max-wer, --max-cer-increase, --max-cer, --mean-cost"),
         (["--promise", 1, "--max-wer", 5], 2, "give one of"),
         (
             ["--promise", 1, "--score", "entropie"],

@@ -214,11 +214,10 @@ def test_law_9_every_exit_gives_the_log_probabilities_and_scores_of_torch(pair):
         before, other_before = output, found
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_exports_name_no_folder_of_the_machine_and_are_the_same_each_time(attention_pair, tmp_path, int8):
+def test_exports_name_no_folder_of_the_machine_and_are_the_same_each_time(attention_pair, tmp_path):
     asr, _ = attention_pair
-    export_model(asr, tmp_path / "first", int8=int8)
-    export_model(asr, tmp_path / "again", int8=int8)
+    export_model(asr, tmp_path / "first", int8=True)  # which has the steps of float32, and then its own
+    export_model(asr, tmp_path / "again", int8=True)
     for path in sorted((tmp_path / "again").iterdir()):
         data = path.read_bytes()
         assert data == (tmp_path / "first" / path.name).read_bytes(), path.name
