@@ -5,8 +5,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub import errors
-
 HTTP_LIBRARIES = ("httpcore", "httpx", "httpx2", "requests", "urllib3")  # of different versions of huggingface_hub
 LOG_IN = "log in with hf auth login, or set HF_TOKEN"
 MAX_CHARS = 300
@@ -45,6 +43,8 @@ what was already transferred is kept
 
 def _reason(error: Exception) -> str | None:
     """Return what happened and what to do; None for errors that have nothing to do with the Hub."""
+    from huggingface_hub import errors  # imports an HTTP library, which most commands do not need
+
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
         return f"access must be granted first: ask for it on the page of the model, then {LOG_IN}"

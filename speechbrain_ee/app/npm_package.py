@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from ee_runtime.files import read_bytes, write_whole
 
-PUBLIC_REGISTRY = "https://registry.npmjs.org/"  # npm's own default
 MAX_BYTES = 200 * 2**20
 TIMEOUT_S = 60
 
@@ -57,7 +56,13 @@ def cache_folder() -> Path:
 
 
 def registry() -> str:
-    """Return the address of the registry that npm is configured for, or npm's default if npm is not installed."""
+    """Return the address of the registry that npm is configured for.
+
+    Raises
+    ------
+    OSError
+        If neither npm nor the variable ``npm_config_registry`` says which one that is.
+    """
     found = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY")
     if not found and (npm := shutil.which("npm")):
         asked = [npm, "config", "get", "registry"]
@@ -67,7 +72,7 @@ def registry() -> str:
             raise OSError(f"{npm} cannot tell its registry ({error}): repair it or remove it from PATH") from None
         found = done.stdout.strip() if done.returncode == 0 else ""
     if not found or not found.startswith(("https://", "http://")):
-        found = PUBLIC_REGISTRY
+        raise OSError("npm does not say which registry it uses: install npm, or set npm_config_registry")
     return found.rstrip("/") + "/"
 
 

@@ -93,9 +93,8 @@ def transcribe(
     """Transcribe audio files.
 
     The command prints one line FILE<tab>TEXT per file. With --manifest, it transcribes many files in batches and writes
-    --out. The exit policy decides at which exit each file stops. --layer,
-    --entropy and --full set the policy. The default is the policy of calibration.json, or full depth if the model has
-    no calibration.json.
+    --out. The exit policy decides at which exit each file stops. --layer, --entropy and --full set the policy. The
+    default is the policy of calibration.json, or full depth if the model has no calibration.json.
     """
     if sum((layer is not None, entropy is not None, full)) > 1:
         raise typer.BadParameter("give one of --layer, --entropy and --full")
