@@ -177,10 +177,7 @@ def _check_out(out: Path) -> None:
         try:
             check_contents(out)
         except ContentsError as error:
-            raise ValueError(
-                f"{out} is not replaced, because {error.what}: give another --out, or remove the folder if you do not "
-                "need it"
-            ) from None
+            raise ValueError(f"{out} is not replaced, because {error.what}: give another --out") from None
 
 
 @contextmanager

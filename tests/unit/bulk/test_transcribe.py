@@ -77,6 +77,26 @@ def test_every_file_has_a_line_in_the_order_of_the_manifest(transcribe, manifest
     assert sorted(path.name for path in out.parent.iterdir()) == ["texts.jsonl", "texts.jsonl.state"]
 
 
+def test_parts_of_a_recording_give_the_lines_of_files(transcribe, manifest, tmp_path):
+    """The same file, and the same part of it, may be in a batch more than once."""
+    pieces = [soundfile.read(one.audio_filepath, dtype="float32")[0] for one in read(manifest)]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(pieces), RATE, subtype="FLOAT")
+    rows, start = [], 0
+    for number, piece in enumerate(pieces):
+        row = {"id": f"{number:02}", "audio_filepath": "all.wav", "offset": start / RATE, "duration": len(piece) / RATE}
+        rows += [row | {"speaker": f"s{number % 2}"}]
+        start += len(piece)
+    (tmp_path / "parts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[3] | {"id": "again"}]))
+    transcribe(tmp_path / "files.txt")
+    transcribe(tmp_path / "parts.txt", utterances=read(tmp_path / "parts.jsonl"))
+    *parts, again = lines(tmp_path / "parts.txt")
+    for line, expected, row in zip(parts, lines(tmp_path / "files.txt"), rows, strict=True):
+        assert line.pop("offset") == row["offset"]
+        assert line.pop("audio_filepath") == str(tmp_path / "all.wav") != expected.pop("audio_filepath")
+        assert line == expected
+    assert (again["text"], again["offset"]) == (parts[3]["text"], rows[3]["offset"])
+
+
 def test_the_texts_are_a_manifest(whole, tmp_path):
     utterances = read(tmp_path / "whole" / "texts.jsonl")
     assert [one.text for one in utterances] == [line["text"] for line in lines(tmp_path / "whole" / "texts.jsonl")]
