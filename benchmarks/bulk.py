@@ -7,8 +7,11 @@ python benchmarks/bulk.py MODEL --manifest test.jsonl dev.jsonl train.jsonl [--f
 MODEL needs a calibration.json. The first --files rows of the manifests are transcribed at full depth and with the
 calibrated policy in one process, with the policy in several processes, and, if Ray is installed, on a Ray cluster of
 --processes nodes with one CPU each, which the script starts on this machine. ``one by one`` is ``transcribe FILE...``,
-whose files are no batch. Each round runs all of them in turn; the fastest round counts, without the start of the model
-(``start_s`` is that of the same round).
+whose files are no batch.
+
+Each round runs all of them in turn, on all files and on the first FEW files; the fastest run of each counts.
+``seconds`` is the time of the whole command. ``start_s`` is that with few files: imports and models of all processes.
+``utterances_per_s`` is computed from the difference of the two, so it is the speed once all processes run.
 
 Then a run in one process and a run in several are killed (SIGKILL, the whole process group) when a random number of
 batches is done, and run again: ``equal`` says whether their output equals that of the uninterrupted run.
@@ -21,7 +24,6 @@ import importlib.util
 import json
 import os
 import random
-import re
 import signal
 import statistics
 import subprocess
@@ -32,32 +34,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import publish
-
 from ee_runtime.errors import one_line_errors
 from speechbrain_ee.corpora.manifest import read_manifest, write_manifest
 
 COMMAND = [sys.executable, "-m", "speechbrain_ee.cli", "transcribe"]
 PORT = 6398
-SECONDS = re.compile(r"transcribed now in ([\d.]+) s")
+FEW = 40
 
 
 def transcribe(model: str, manifest: Path, out: Path, options: list[str]) -> dict:
-    """Transcribe the manifest into a new file; return utterances per second and the start in seconds."""
+    """Transcribe the manifest into a new file; return the seconds of the command, and what the files cost."""
     begin = time.perf_counter()
     done = subprocess.run(_command(model, manifest, out, options), stderr=subprocess.PIPE, text=True, check=False)
-    wall = time.perf_counter() - begin
-    found = SECONDS.search(done.stderr)
-    if done.returncode or not found:
+    seconds = time.perf_counter() - begin
+    if done.returncode:
         raise ValueError(f"{out.name}: the command failed: {done.stderr[-1000:]}")
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    seconds = float(found[1])
     return {
-        "utterances_per_s": round(len(rows) / seconds, 2),
-        "audio_h_per_h": round(sum(row["duration"] for row in rows) / seconds, 1),
+        "files": len(rows),
+        "seconds": round(seconds, 2),
+        "audio_s": sum(row["duration"] for row in rows),
         "mean_layer": round(statistics.mean(row["exit_layer"] for row in rows), 3),
         "macs": sum(row["macs"] for row in rows),
-        "start_s": round(wall - seconds, 1),
+    }
+
+
+def speed(rounds: list[dict], starts: list[dict]) -> dict:
+    """Return the figures of a way from its runs on all files and on few files: the fastest of each counts."""
+    whole, start = (min(runs, key=lambda one: one["seconds"]) for runs in (rounds, starts))
+    files, audio_s, seconds = (whole[key] - start[key] for key in ("files", "audio_s", "seconds"))
+    return {
+        "seconds": whole["seconds"],
+        "start_s": start["seconds"],
+        "utterances_per_s": round(files / seconds, 2),
+        "audio_h_per_h": round(audio_s / seconds, 1),
+        "mean_layer": whole["mean_layer"],
+        "macs": whole["macs"],
     }
 
 
@@ -135,13 +147,17 @@ def measure(model: str, manifest: Path, folder: Path, args: argparse.Namespace, 
     }
     if address is not None:
         ways[f"policy, Ray with {args.processes} nodes"] = [*policy, *batch, "--engine=ray", f"--address={address}"]
-    rounds: dict[str, list[dict]] = {}
+    few = folder / "few.jsonl"
+    write_manifest(few, read_manifest(manifest)[:FEW])
+    rounds: dict[str, list[dict]] = {name: [] for name in ways}
+    starts: dict[str, list[dict]] = {name: [] for name in ways}
     for number in range(args.rounds):
         for name, options in ways.items():
-            out = folder / f"{name}-{number}.jsonl"
-            rounds.setdefault(name, []).append(transcribe(model, manifest, out, options))
-            print(f"round {number}, {name}: {rounds[name][-1]}", file=sys.stderr)
-    best = {name: max(found, key=lambda one: one["utterances_per_s"]) for name, found in rounds.items()}
+            start = [*options, "--batch-seconds=10"]  # so many batches that all processes start
+            starts[name].append(transcribe(model, few, folder / f"{name}-{number}-few.jsonl", start))
+            rounds[name].append(transcribe(model, manifest, folder / f"{name}-{number}.jsonl", options))
+            print(f"round {number}, {name}: {starts[name][-1]}, {rounds[name][-1]}", file=sys.stderr)
+    best = {name: speed(rounds[name], starts[name]) for name in ways}
     for name, found in best.items():
         found["relative_to_full_depth"] = round(found["utterances_per_s"] / best["full depth"]["utterances_per_s"], 3)
         found["equal_to_policy"] = _same(folder / f"{name}-0.jsonl", folder / "policy-0.jsonl")
@@ -154,12 +170,30 @@ def measure(model: str, manifest: Path, folder: Path, args: argparse.Namespace, 
     return {"ways": best, "killed": killed}
 
 
+def markdown(found: dict) -> str:
+    """Return a table of the ways in which files are transcribed together."""
+    lines = [
+        "| files together | seconds of the command | start | utterances per second | hours of audio per hour "
+        "| mean exit layer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, way in found["ways"].items():
+        if "seconds" in way:
+            lines.append(
+                f"| {name} | {way['seconds']:.1f} | {way['start_s']:.1f} | {way['utterances_per_s']:.0f} "
+                f"| {way['audio_h_per_h']:.0f} | {way['mean_layer']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
 def _same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
 def main() -> None:
     """Measure, print and write the figures."""
+    from common import publish  # benchmarks/common.py
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="run folder, bundle or export with a calibration.json")
     parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="their first rows are transcribed")

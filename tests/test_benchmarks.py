@@ -2,6 +2,7 @@
 """Computations of the benchmark scripts."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from unit.cases import many
 from unit.models import make_asr
 
-from benchmarks import demo, promise, replay, side_by_side, two_processes
+from benchmarks import bulk, demo, languages, promise, replay, side_by_side, two_processes
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
@@ -248,3 +249,22 @@ def test_the_difference_of_one_and_two_processes_stands_beside_that_of_two_seeds
 def test_the_largest_difference_of_steps_is_relative():
     one, two = [2.0] * 49 + [4.0, 10.0], [2.0] * 49 + [4.002, 9.0]
     assert two_processes.exact_difference(one, two) == {"steps": 51, "first_50": 0.0005, "all": 0.1}
+
+
+def test_the_speed_of_many_files_leaves_out_the_start():
+    common = {"mean_layer": 4.0, "macs": 9}
+    runs = [common | {"files": 2000, "audio_s": 8000.0, "seconds": seconds} for seconds in (110.0, 100.0)]
+    starts = [common | {"files": 40, "audio_s": 160.0, "seconds": seconds} for seconds in (20.0, 30.0)]
+    found = bulk.speed(runs, starts)
+    assert found == common | {"seconds": 100.0, "start_s": 20.0, "utterances_per_s": 24.5, "audio_h_per_h": 98.0}
+
+
+@pytest.mark.parametrize("language", languages.VOICES)
+def test_a_corpus_in_another_language_shares_no_sentence_and_no_speaker(language):
+    jobs = languages.plan(language, {"train": 300, "dev": 100, "test": 100}, seed=1)
+    assert len({job.text for job in jobs}) == 500 and "{" not in "".join(job.text for job in jobs)
+    speakers = [{job.speaker for job in jobs if job.split == split} for split in languages.SPEAKERS]
+    assert list(map(len, speakers)) == list(languages.SPEAKERS.values())
+    assert len(set.union(*speakers)) == sum(languages.SPEAKERS.values())
+    assert all(unicodedata.is_normalized("NFC", job.text) for job in jobs)
+    assert (language == "chinese") == all(" " not in job.text for job in jobs)
