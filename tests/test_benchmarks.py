@@ -3,6 +3,7 @@
 
 import json
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from unit.cases import many
 from unit.models import make_asr
 
-from benchmarks import bulk, demo, languages, promise, replay, side_by_side, two_processes
+from benchmarks import bulk, calibrated, demo, languages, promise, replay, side_by_side, two_processes
 from benchmarks.batch_mean import Batch
 from benchmarks.equal_cost import judged_sets
 from benchmarks.side_by_side import markdown, named_runs, publish, read
@@ -268,3 +269,32 @@ def test_a_corpus_in_another_language_shares_no_sentence_and_no_speaker(language
     assert len(set.union(*speakers)) == sum(languages.SPEAKERS.values())
     assert all(unicodedata.is_normalized("NFC", job.text) for job in jobs)
     assert (language == "chinese") == all(" " not in job.text for job in jobs)
+
+
+def write_set(run, name, utterances):
+    folder = run / "eval" / name
+    folder.mkdir(parents=True)
+    (folder / "utterances.jsonl").write_text("".join(json.dumps(one) + "\n" for one in utterances), "utf-8")
+    (folder / "exits.json").write_text(json.dumps({"decoding": {"method": "greedy"}}), "utf-8")
+
+
+def test_a_policy_calibrated_on_one_set_is_measured_on_the_others(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(calibrated.__file__).parent))
+    write_set(tmp_path, "dev", many(200))
+    write_set(tmp_path, "test", many(300, seed=1))
+    found = calibrated.calibrated(tmp_path, "dev", ["entropy"], increase=1.0)
+    assert found["full depth"]["test"]["increase"] == 0 and found["full depth"]["test"]["macs_share"] == 1
+    assert 0 < found["entropy"]["dev"]["increase"] <= 1 and found["entropy"]["dev"]["macs_share"] < 1
+    policy = ScoreThreshold("entropy", 0.5)
+    assert calibrated.measured(policy, many(300, seed=1))["wer"] == pytest.approx(
+        replay_policy(policy, many(300, seed=1)).wer, abs=0.001
+    )
+    table = calibrated.markdown({"runs": {"made": found}})
+    assert table.splitlines()[3] == "| policy | dev | test |" and table.splitlines()[6].startswith("| entropy | ")
+
+
+def test_a_promise_is_measured_on_speakers_that_it_was_not_calibrated_on(tmp_path):
+    write_set(tmp_path, "test", many(4000, speakers=200))
+    (one,) = calibrated.promised(tmp_path, "test", ["entropy"], points=4.0, delta=0.1).values()
+    assert one["granted"] and one["others"]["macs_share"] < 1 and one["others"]["increase"] <= 4
+    assert one["here"] != one["others"]
