@@ -2,6 +2,7 @@
 """Errors of the HuggingFace Hub in one line that says what to do."""
 
 import errno
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,7 +44,7 @@ what was already transferred is kept
 
 def _reason(error: Exception) -> str | None:
     """Return what happened and what to do; None for errors that have nothing to do with the Hub."""
-    from huggingface_hub import errors  # imports an HTTP library, which most commands do not need
+    from huggingface_hub import constants, errors  # imports an HTTP library, which most commands do not need
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
@@ -67,7 +68,20 @@ def _reason(error: Exception) -> str | None:
     is_of_client = type(error).__module__.split(".")[0] in (*HTTP_LIBRARIES, "huggingface_hub")
     if is_of_client and not isinstance(error, TypeError):
         return f"{_first_line(error)}: check the connection and run the same command again"
+    if _is_raised_by_client(error):
+        return (
+            f"{constants.ENDPOINT} does not answer as the HuggingFace Hub does ({type(error).__name__}: "
+            f"{_first_line(error)}): check HF_ENDPOINT, or a proxy in between"
+        )
     return None
+
+
+def _is_raised_by_client(error: Exception) -> bool:
+    """Return whether huggingface_hub, or the JSON library for it, failed on an answer: they do not check its shape."""
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    library = innermost.f_globals.get("__name__", "").split(".")[0]
+    is_about_shape = isinstance(error, LookupError | TypeError | ValueError | AttributeError)
+    return is_about_shape and library in ("json", "huggingface_hub", *HTTP_LIBRARIES)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,8 @@
 
 import hashlib
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import soundfile
@@ -68,3 +70,37 @@ def test_a_trained_model_from_the_hub_transcribes_as_from_its_folder(tmp_path):
         ended = run_with(server, tmp_path / "cache", TRANSCRIBE.format(wav=str(wav)))
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["text"] == asr.transcribe_file(wav).text
+
+
+class _Other(BaseHTTPRequestHandler):
+    """A server that is not the Hub: it answers every request with the same body."""
+
+    def answer(self):
+        self.send_response(200)
+        for name, value in {"X-Repo-Commit": "1" * 40, "ETag": '"1"', "Content-Length": len(self.server.body)}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.server.body)
+
+    do_GET = do_HEAD = answer
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id": "user/model", "sha": "' + b"1" * 40 + b'", "siblings": []}', b"[1]", b"<html>", b""]
+)
+def test_a_server_that_is_not_the_hub_is_one_line(tmp_path, body):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Other)
+    server.body, server.url = body, f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        ended = run_with(server, tmp_path / "cache", TRANSCRIBE.format(wav="a.wav"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    *_, last = ended.stderr.strip().splitlines()
+    assert ended.returncode and "Traceback" not in ended.stderr
+    assert last.startswith("speechbrain-ee: error: user/model: ") and "check HF_ENDPOINT" in last
