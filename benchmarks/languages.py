@@ -4,8 +4,8 @@
 python benchmarks/languages.py chinese --out data/chinese [--hours 1] [--dev 800] [--test 400]
 
 Needs the extra ``[synth]``. Like the default corpus, it has sentences of a small grammar, spoken by espeak-ng, some
-with noise and reverberation; no sentence and no speaker is in two of train, dev and test. Chinese has no spaces. Half
-of the German texts are in NFD, where an umlaut is two code points.
+with noise and reverberation, and some training utterances are a few random words; no sentence and no speaker is in two
+of train, dev and test. Chinese has no spaces. Half of the German texts are in NFD, where an umlaut is two code points.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import soundfile
 
 from ee_runtime.errors import one_line_errors
 from speechbrain_ee.corpora.manifest import Utterance, write_manifest
-from speechbrain_ee.corpora.synthetic.corpus import MEAN_SECONDS, Job, render
+from speechbrain_ee.corpora.synthetic.corpus import FRAGMENT_SHARE, MEAN_SECONDS, Job, render
 from speechbrain_ee.corpora.synthetic.degrade import NOISE_SLOPES, draw_condition
 from speechbrain_ee.corpora.synthetic.espeak import SAMPLE_RATE, Espeak, Speaker
 
@@ -91,6 +91,13 @@ def sentences(language: str, rng: np.random.Generator) -> list[str]:
     return [sentence for each in rounds for sentence in each if sentence is not None]
 
 
+def draw_fragments(language: str, number: int, rng: np.random.Generator) -> list[str]:
+    """Draw utterances of one to three random words, so that a model cannot learn the sentences by heart."""
+    words = [word for group in WORDS[language].values() for word in group.split()]
+    space = "" if language == "chinese" else " "
+    return [space.join(rng.choice(words, size=size)) for size in rng.integers(1, 4, size=number)]
+
+
 def plan(language: str, sizes: dict[str, int], seed: int) -> list[Job]:
     """Draw texts, speakers and conditions.
 
@@ -104,6 +111,7 @@ def plan(language: str, sizes: dict[str, int], seed: int) -> list[Job]:
     if total > len(texts):
         raise ValueError(f"{total} utterances are more than the {len(texts)} sentences of the grammar: give fewer")
     texts = [texts[i] for i in rng.permutation(total)]
+    fragments = draw_fragments(language, round(FRAGMENT_SHARE * sizes["train"]), rng)
     pitches = iter(rng.permutation(np.arange(20, 81)).tolist() * 3)  # with the variant, unique for each speaker
     jobs = []
     for split, number in sizes.items():
@@ -117,7 +125,8 @@ def plan(language: str, sizes: dict[str, int], seed: int) -> list[Job]:
             while condition.noise not in NOISE_SLOPES:  # babble needs the texts of other utterances
                 condition = draw_condition(draw)
             name = f"{language}-{split}-{i:05d}"
-            jobs.append(Job(name, split, texts.pop(), speakers[i % len(speakers)], condition, (), (seed, len(jobs))))
+            text = fragments.pop() if split == "train" and fragments else texts.pop()
+            jobs.append(Job(name, split, text, speakers[i % len(speakers)], condition, (), (seed, len(jobs))))
     return jobs
 
 

@@ -263,7 +263,8 @@ def test_the_speed_of_many_files_leaves_out_the_start():
 @pytest.mark.parametrize("language", languages.VOICES)
 def test_a_corpus_in_another_language_shares_no_sentence_and_no_speaker(language):
     jobs = languages.plan(language, {"train": 300, "dev": 100, "test": 100}, seed=1)
-    assert len({job.text for job in jobs}) == 500 and "{" not in "".join(job.text for job in jobs)
+    sentences = [job.text for job in jobs if job.split != "train" or int(job.id[-5:]) >= 90]  # after the fragments
+    assert len(set(sentences)) == 410 and "{" not in "".join(job.text for job in jobs)
     speakers = [{job.speaker for job in jobs if job.split == split} for split in languages.SPEAKERS]
     assert list(map(len, speakers)) == list(languages.SPEAKERS.values())
     assert len(set.union(*speakers)) == sum(languages.SPEAKERS.values())
