@@ -52,11 +52,18 @@ def calibrated(run: Path, fit: str, scores: Sequence[str], increase: float) -> d
 
 
 def promised(run: Path, test_set: str, scores: Sequence[str], points: float, delta: float) -> dict:
-    """Calibrate promises on one half of the speakers of a set, and measure them on the other half."""
+    """Calibrate promises on one half of the speakers of a set, and measure them on the other half.
+
+    A set that is too small for a promise is a result, too: ``refused`` says why.
+    """
     calibration, rest = split_by_speaker(read_utterances(run / "eval" / test_set / "utterances.jsonl"), seed=0)
     found = {}
     for score in scores:
-        record = calibrate(calibration, score=score, target={"promise": points, "delta": delta}, fitted_on=test_set)
+        try:
+            record = calibrate(calibration, score=score, target={"promise": points, "delta": delta}, fitted_on=test_set)
+        except ValueError as error:
+            found[score] = {"refused": str(error)}
+            continue
         policy = policy_from_dict(record["policy"])
         found[score] = {
             "granted": not isinstance(policy, FixedExit),
@@ -82,6 +89,9 @@ def promise_markdown(found: dict) -> str:
     lines = ["| model | score | speakers of the calibration | other speakers |", "|---|---|---|---|"]
     for run, scores in found["promises"].items():
         for score, one in scores.items():
+            if reason := one.get("refused"):
+                lines.append(f"| {run} | {score.replace('_', ' ')} | refused: {reason.partition(':')[0]} | |")
+                continue
             here, others = (_cell(one[part]) if one["granted"] else "full depth" for part in ("here", "others"))
             lines.append(f"| {run} | {score.replace('_', ' ')} | {here} | {others} |")
     return "\n".join(lines)
