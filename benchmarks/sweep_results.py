@@ -42,8 +42,9 @@ def markdown(results: dict) -> str:
 
 
 def plot(results: dict, path: Path) -> None:
-    """Plot dev WER over epochs, and dev WER over each parameter; pruned trials are dashed lines and crosses."""
+    """Plot dev WER over epochs, and dev WER over each parameter; pruned trials are dotted lines and crosses; a colour per number of layers."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     curves, *panels = figure.subplots(2, 2).flat
@@ -53,11 +54,17 @@ def plot(results: dict, path: Path) -> None:
         curves.plot(range(1, len(wers) + 1), wers, ".-" if is_complete else ".:", color=color)
         for axes, name in zip(panels, ("lr", "layers", "weight_power"), strict=True):
             axes.plot(one["params"][name], wers[-1] if wers else None, "o" if is_complete else "x", color=color)
-    curves.set(xlabel="epoch", ylabel="dev WER % at the last exit", title="a line per trial; dotted: pruned")
+    curves.set(
+        xlabel="epoch", ylabel="dev WER % at the last exit", title="a line per trial; dotted: pruned; colour: layers"
+    )
     labels = ("learning rate", "layers", "power of the exit weights")
     for axes, label in zip(panels, labels, strict=True):
         axes.set(xlabel=label, ylabel="dev WER %", title="circle: last epoch; cross: pruned earlier")
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_xscale("log")
+    panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0].xaxis.set_major_formatter("{x:g}")
+    panels[0].xaxis.set_minor_formatter(NullFormatter())
     panels[1].set_xticks(sorted({one["params"]["layers"] for one in results["trials"]}))
     for axes in (curves, *panels):
         axes.grid(alpha=0.3)
