@@ -10,6 +10,7 @@ of train, dev and test. Chinese has no spaces. Half of the German texts are in N
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import unicodedata
 from functools import lru_cache, partial
@@ -136,13 +137,19 @@ def _espeak() -> Espeak:
 
 
 def speak(job: Job, out: Path) -> Utterance:
-    """Write the recording of one utterance; every second German text is in NFD."""
+    """Write the recording of one utterance."""
     file = out / "audio" / f"{job.id}.flac"
     samples = render(job, _espeak())
     soundfile.write(file, samples, SAMPLE_RATE)
-    is_nfd = job.id.startswith("german") and job.seed[-1] % 2
-    text = unicodedata.normalize("NFD", job.text) if is_nfd else job.text
-    return Utterance(job.id, file, len(samples) / SAMPLE_RATE, text, job.speaker.name)
+    return Utterance(job.id, file, len(samples) / SAMPLE_RATE, job.text, job.speaker.name)
+
+
+def decompose_half(manifest: Path) -> None:
+    """Bring every second text of a manifest into NFD; manifests are written in NFC."""
+    rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    for row in rows[1::2]:
+        row["text"] = unicodedata.normalize("NFD", row["text"])
+    manifest.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
 def main() -> None:
@@ -163,6 +170,8 @@ def main() -> None:
     for split in sizes:
         mine = [one for one, job in zip(utterances, jobs, strict=True) if job.split == split]
         write_manifest(args.out / f"{split}.jsonl", mine)
+        if args.language == "german":
+            decompose_half(args.out / f"{split}.jsonl")
         print(f"{args.out}: {split} has {len(mine)} utterances, {sum(one.duration for one in mine) / 3600:.2f} h")
 
 

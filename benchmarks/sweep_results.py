@@ -42,7 +42,7 @@ def markdown(results: dict) -> str:
 
 
 def plot(results: dict, path: Path) -> None:
-    """Plot dev WER over epochs, and dev WER over each parameter; pruned trials are dotted lines and crosses; a colour per number of layers."""
+    """Plot dev WER over epochs and parameters; pruned trials are dotted lines and crosses. Colours are layers."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
