@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibrate exit policies of evaluated runs on one set, and measure them on the others, from cached scores.
 
-python benchmarks/calibrated.py conformer=results/both/conformer whisper=results/both/whisper/joint --out FILE \
+python benchmarks/calibrated.py conformer=results/more_speech/conformer demo=results/conformer_ee/1234 --out FILE \
     [--fit dev] [--max-wer-increase 0.5] [--scores entropy change learned] [--promise 1 --promise-on SET]
 
 The threshold of each score is the one with the lowest cost whose WER on --fit is at most --max-wer-increase points
@@ -24,6 +24,8 @@ from speechbrain_ee.calibration.choose import calibrate
 from speechbrain_ee.replay.replay import replay
 from speechbrain_ee.replay.speakers import split_by_speaker
 from speechbrain_ee.replay.utterances import read_utterances
+
+SCORES = ("entropy", "change", "learned")
 
 
 def measured(policy: Policy, utterances: Sequence[dict]) -> dict:
@@ -51,7 +53,7 @@ def calibrated(run: Path, fit: str, scores: Sequence[str], increase: float) -> d
     return found
 
 
-def promised(run: Path, test_set: str, scores: Sequence[str], points: float, delta: float) -> dict:
+def promised(run: Path, *, test_set: str, scores: Sequence[str], points: float, delta: float) -> dict:
     """Calibrate promises on one half of the speakers of a set, and measure them on the other half.
 
     A set that is too small for a promise is a result, too: ``refused`` says why.
@@ -103,14 +105,52 @@ def _cell(one: dict) -> str:
     return f"{one['wer']:.1f} ({one['increase']:+.2f}) {100 * one['macs_share']:.0f} %"
 
 
+def publish(
+    runs: dict[str, str | Path],
+    out: Path,
+    *,
+    scores: Sequence[str] = SCORES,
+    fit: str = "dev",
+    increase: float = 0.5,
+    promise: dict | None = None,
+) -> None:
+    """Calibrate and measure all runs, print the tables and write the file.
+
+    Arguments
+    ---------
+    runs : dict
+        Run folders by name.
+    out : Path
+        The file.
+    scores : sequence of str
+        Scores of the policies.
+    fit : str
+        Set to calibrate on.
+    increase : float
+        Points of WER above full depth.
+    promise : dict | None
+        ``points``, ``delta`` and ``test_set`` of :func:`promised`; None means no promise.
+    """
+    found = {"fitted_on": fit, "max_wer_increase": increase}
+    found["runs"] = {name: calibrated(Path(run), fit, scores, increase) for name, run in runs.items()}
+    if promise is not None:
+        found |= {"promise": promise["points"], "delta": promise["delta"], "promise_on": promise["test_set"]}
+        found["promises"] = {name: promised(Path(run), scores=scores, **promise) for name, run in runs.items()}
+        print(promise_markdown(found))
+    out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    print(markdown(found))
+
+
 def main() -> None:
     """Calibrate, measure, print and write."""
+    from side_by_side import named_runs  # benchmarks/side_by_side.py
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="NAME=RUN, a run folder with evaluated sets")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--fit", default="dev", help="set to calibrate on")
     parser.add_argument("--max-wer-increase", type=float, default=0.5, help="points of WER above full depth")
-    parser.add_argument("--scores", nargs="+", default=["entropy", "change", "learned"])
+    parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("--promise", type=float, help="points of WER to promise")
     parser.add_argument("--delta", type=float, default=0.1, help="probability that a promise is wrong")
     parser.add_argument("--promise-on", help="set whose speakers are halved for the promise")
@@ -118,20 +158,9 @@ def main() -> None:
     with one_line_errors("calibrated.py"):
         if (args.promise is None) != (args.promise_on is None):
             raise ValueError("give both --promise and --promise-on")
-        runs = dict(one.split("=", 1) if "=" in one else (Path(one).name, one) for one in args.runs)
-        found = {"fitted_on": args.fit, "max_wer_increase": args.max_wer_increase}
-        found["runs"] = {
-            name: calibrated(Path(run), args.fit, args.scores, args.max_wer_increase) for name, run in runs.items()
-        }
-        if args.promise is not None:
-            found |= {"promise": args.promise, "delta": args.delta, "promise_on": args.promise_on}
-            found["promises"] = {
-                name: promised(Path(run), args.promise_on, args.scores, args.promise, args.delta)
-                for name, run in runs.items()
-            }
-            print(promise_markdown(found))
-        args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        print(markdown(found))
+        promise = {"points": args.promise, "delta": args.delta, "test_set": args.promise_on} if args.promise else None
+        options = {"scores": args.scores, "fit": args.fit, "increase": args.max_wer_increase, "promise": promise}
+        publish(named_runs(args.runs), args.out, **options)
 
 
 if __name__ == "__main__":

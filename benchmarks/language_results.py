@@ -61,13 +61,14 @@ def promise_markdown(found: dict) -> str:
 
 def main() -> None:
     """Collect, print and write."""
+    from side_by_side import named_runs  # benchmarks/side_by_side.py
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="LANGUAGE=RUN")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()
     with one_line_errors("language_results.py"):
-        runs = dict(one.partition("=")[::2] for one in args.runs)
-        found = {"runs": {name: collect(Path(run)) for name, run in runs.items()}}
+        found = {"runs": {name: collect(Path(run)) for name, run in named_runs(args.runs).items()}}
         args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         print(markdown(found), promise_markdown(found), sep="\n\n")
 

@@ -295,11 +295,11 @@ def test_a_policy_calibrated_on_one_set_is_measured_on_the_others(tmp_path, monk
 
 def test_a_promise_is_measured_on_speakers_that_it_was_not_calibrated_on(tmp_path):
     write_set(tmp_path, "test", many(4000, speakers=200))
-    (one,) = calibrated.promised(tmp_path, "test", ["entropy"], points=4.0, delta=0.1).values()
+    (one,) = calibrated.promised(tmp_path, test_set="test", scores=["entropy"], points=4.0, delta=0.1).values()
     assert one["granted"] and one["others"]["macs_share"] < 1 and one["others"]["increase"] <= 4
     assert one["here"] != one["others"]
     write_set(tmp_path, "few", many(400, speakers=30))
-    refused = calibrated.promised(tmp_path, "few", ["entropy"], points=4.0, delta=0.1)
+    refused = calibrated.promised(tmp_path, test_set="few", scores=["entropy"], points=4.0, delta=0.1)
     table = calibrated.promise_markdown({"promises": {"made": refused}})
     assert table.splitlines()[-1].startswith(
         "| made | entropy | refused: a promise with delta 0.1 needs at least 22 sp"
