@@ -2,13 +2,17 @@
 """Load HyperPyYAML files with overrides of the command line, and check their settings."""
 
 import json
+import logging
 import os
 from datetime import date
 from pathlib import Path
+from timeit import repeat
 
+import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAMLError
 from speechbrain.utils.distributed import infer_device
+from torch.nn.functional import linear
 
 from ee_runtime.files import write_whole
 from ee_runtime.text.error_units import WORD, error_unit
@@ -18,6 +22,8 @@ from speechbrain_ee.training.earlier_yamls import in_todays_form, open_yaml
 from speechbrain_ee.training.schedulers import SCHEDULES
 
 WORKING_FOLDER = "# in the folder "
+
+logger = logging.getLogger(__name__)
 
 
 def load_hparams(path: str, settings: dict | None = None) -> dict:
@@ -154,6 +160,19 @@ def _check_schedule(hparams: dict) -> None:
 
 
 def _check_precision(name: str, precision: str | None, run_opts) -> None:
-    device = run_opts.device or infer_device()
-    if device == "cpu" and (precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec)):
+    if (run_opts.device or infer_device()) != "cpu":
+        return
+    if precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec):
         raise ValueError(f"{name} fp16 needs a GPU, but the device is a CPU: give --{name} bf16 or fp32")
+    if precision == "bf16" and (times := bf16_slowdown()) > 2:
+        advice = f"give --{name} fp32"
+        logger.warning("%s bf16: a matrix product takes %.0f times as long as fp32 here: %s", name, times, advice)
+
+
+def bf16_slowdown() -> float:
+    """Measure how many times as long as in fp32 a matrix product takes in bf16, which not every CPU has."""
+    seconds = []
+    for dtype in (torch.bfloat16, torch.float32):
+        matrix = torch.ones(256, 256, dtype=dtype)
+        seconds.append(min(repeat(lambda matrix=matrix: linear(matrix, matrix), number=1, repeat=5)))
+    return seconds[0] / seconds[1]

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
+import logging
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.training import hparams as settings_of_training
 from speechbrain_ee.training.command_line import parse_arguments
-from speechbrain_ee.training.hparams import load_hparams, write_hparams
+from speechbrain_ee.training.hparams import bf16_slowdown, check_settings, load_hparams, write_hparams
 from speechbrain_ee.training.resume import check_same_data, check_same_run
 
 
@@ -277,3 +280,25 @@ def test_a_written_path_reads_back_the_same(tmp_path, name):
         assert hparams["train_manifest"] == f"{name}/train.jsonl"
     (tmp_path / name / "save" / "CKPT+1").mkdir(parents=True)
     check_same_run(tmp_path / name, tmp_path / "a.yaml", settings)
+
+
+@pytest.mark.parametrize(
+    ("device", "slowdown", "warnings"),
+    [
+        ("cpu", 10.4, ["precision bf16: a matrix product takes 10 times as long as fp32 here: give --precision fp32"]),
+        ("cpu", 0.6, []),
+        ("cuda", 10.4, []),
+    ],
+)
+def test_bf16_on_a_cpu_that_emulates_it_is_named(monkeypatch, caplog, device, slowdown, warnings):
+    monkeypatch.setattr(settings_of_training, "bf16_slowdown", lambda: slowdown)
+    loss = SimpleNamespace(weights=[1.0])
+    hparams = {"token_type": "char", "vocab_size": None, "init_share": 0, "loss": loss, "precision": "bf16"}
+    run_opts = SimpleNamespace(device=device, eval_precision=None, auto_mix_prec=False)
+    with caplog.at_level(logging.WARNING):
+        check_settings(hparams, run_opts)
+    assert [record.getMessage() for record in caplog.records] == warnings
+
+
+def test_the_slowdown_of_bf16_is_measured():
+    assert 0.01 < bf16_slowdown() < 1000
