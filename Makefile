@@ -45,9 +45,10 @@ demo: $(BIN)/.run
 	@$(BIN)/python benchmarks/policy_speed.py $(RUN) --model $(RUN)/exported
 	@echo; echo "Plot: $(RUN)/eval/test/exits.png"
 
+# In the order of collection, slow files (tests/recipes) come first; otherwise files with few tests, however slow, come last.
 test: $(BIN)/.dev $(BIN)/.docs
 	$(BIN)/python tests/web_packages.py
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/.lint
 	$(BIN)/ruff check .
