@@ -51,7 +51,7 @@ class Segment:
 
     @property
     def id(self) -> str:
-        """Talk, start and end in hundredths of a second, as in Kaldi's recipe."""
+        """Talk, start and end in hundredths of a second."""
         return f"{self.talk}-{round(self.start * 100):07}-{round(self.end * 100):07}"
 
 
@@ -140,7 +140,7 @@ def prepare(data_folder: Path, out: Path, *, unknown: str = "remove", longest: f
     ValueError
         If the folder or a set is missing, an STM file is damaged, or a set has no utterance.
     """
-    root = find_root(data_folder, ["legacy", "TEDLIUM_release-3/legacy"], "*/stm")
+    root = find_root(data_folder, ["legacy", "TEDLIUM_release-3/legacy"], "train/stm")
     sets = {name: read_set(root / name, unknown=unknown if name == "train" else "remove") for name in SETS}
     sets["train"] = leave_out_long("train", sets["train"], longest)
     write_sets(out, sets)

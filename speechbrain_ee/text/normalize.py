@@ -24,8 +24,12 @@ APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032\uff07`
 LATIN = str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i"}
 )
-TED_MARKS = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]|<[^<>]*>")
-TED_SUFFIX = re.compile(r"(?<=\S) '(s|t|re|ve|ll|d|m)\b")
+TED_MARKS = re.compile(r"\([^()]*\)|\{[^{}]*\}|\[[^\[\]]*\]|<(?!unk>)[^<>]*>")
+# What follows the apostrophe in words that begin with one, such as 'cause and '60s; all others are suffixes.
+TED_WORD = r"(?:\d|(?:bout|cause|cuz|em|fraid|kay|n|nother|nuff|round|scuse|til|till|tis|twas)\b)"
+TED_LOOSE = re.compile(rf"(?<!\S)' (?={TED_WORD})")
+TED_UNKNOWN = re.compile(rf"<unk>(?: '(?!{TED_WORD})\w+)*")
+TED_SUFFIX = re.compile(rf"(?<=\w) '(?!{TED_WORD})(?=\w)")
 
 
 def english(text: str, *, digits: bool = True) -> str:
@@ -55,10 +59,10 @@ def english(text: str, *, digits: bool = True) -> str:
     >>> english("It's 3 o'clock -- Sir!", digits=False)
     "it's o'clock sir"
     """
-    text = unicodedata.normalize("NFKD", text.lower().translate(APOSTROPHES).translate(LATIN))
-    text = "".join(character for character in text if unicodedata.category(character) != "Mn")
+    text = unicodedata.normalize("NFKD", text.lower().translate(APOSTROPHES))
+    text = "".join(character for character in text if unicodedata.category(character) != "Mn").translate(LATIN)
     kept = "a-z0-9" if digits else "a-z"
-    text = re.sub(rf"[^{kept}']+", " ", text)
+    text = re.sub("'+", "'", re.sub(rf"[^{kept}']+", " ", text))
     return _single_spaces(re.sub(rf"(?<![{kept}])'+(?![{kept}])", " ", text))
 
 
@@ -66,19 +70,23 @@ def ted_lium(text: str) -> str:
     """Reduce a text of an STM file of TED-LIUM to words.
 
     1. Marks are removed: pronunciation variants such as ``(2)`` and ``( 2 )``, names of utterances in parentheses,
-       noises and fillers such as ``{NOISE}`` and ``[ unclear ]``, ``<sil>``, and ``<unk>``, an unknown word.
-    2. Suffixes that begin with an apostrophe are joined to the word before them: ``it 's`` becomes ``it's``. Only 's,
-       't, 're, 've, 'll, 'd and 'm are suffixes, so that 'cause and 'em remain words.
-    3. The rules of :func:`english` follow.
+       noises and fillers such as ``{NOISE}`` and ``[ unclear ]``, and ``<sil>``.
+    2. The apostrophe of words such as ``' cause``, ``'em`` and ``' 60s`` is joined to them.
+    3. ``<unk>``, an unknown word, is removed together with a suffix such as ``'s``.
+    4. The rules of :func:`english` follow.
+    5. Everything else that begins with an apostrophe is joined to the word before it: ``it 's`` becomes ``it's``, and
+       ``o 'clock`` becomes ``o'clock``.
 
     Segments with the text ``ignore_time_segment_in_scoring`` are not in any set; the recipe leaves them out.
 
     Example
     -------
-    >>> ted_lium("i don 't <sil> know(2) <unk> 'cause it 's {NOISE} 2000 ( 2 ) years (AlGore_2009-17.82-28.81-F0_M-S0)")
+    >>> ted_lium("i don 't <sil> know(2) <unk> 's ' cause it 's {NOISE} 2000 ( 2 ) years (AlGore_2009-17.82-28.81)")
     "i don't know 'cause it's 2000 years"
     """
-    return english(TED_SUFFIX.sub(r"'\1", _single_spaces(TED_MARKS.sub(" ", text.lower()))))
+    text = _single_spaces(TED_MARKS.sub(" ", text.lower().translate(APOSTROPHES)))
+    text = TED_UNKNOWN.sub(" ", TED_LOOSE.sub("'", text))
+    return TED_SUFFIX.sub("'", english(text))
 
 
 def mandarin(text: str) -> str:

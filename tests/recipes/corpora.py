@@ -44,14 +44,22 @@ def write_librispeech(root: Path, subsets: dict[str, dict[str, int]]) -> Path:
 
 
 def write_tedlium(root: Path, talks: dict[str, dict[str, list[str]]], *, seconds: float) -> Path:
-    """Write talks of one length by set: each has an STM file with these lines, and a SPHERE file."""
+    """Write talks of one length by set: each has an STM file with these lines, and a SPHERE file.
+
+    The talks of train are in data/, too, whose recordings legacy/train links to.
+    """
     rng = np.random.default_rng(0)
+    (root / "data" / "sph").mkdir(parents=True)
     for name, stms in talks.items():
-        (root / "legacy" / name / "sph").mkdir(parents=True)
+        folder = root / "legacy" / name
+        (folder / "sph").mkdir(parents=True)
         for talk, lines in stms.items():
-            write_lines(root / "legacy" / name / "stm" / f"{talk}.stm", lines)
-            sph = root / "legacy" / name / "sph" / f"{talk}.sph"
-            soundfile.write(sph, noise(rng, seconds), RATE, subtype="PCM_16", format="NIST")
+            write_lines(folder / "stm" / f"{talk}.stm", lines)
+            sph = folder / "sph" / f"{talk}.sph"
+            if name == "train":
+                write_lines(root / "data" / "stm" / f"{talk}.stm", lines)
+                sph.symlink_to(Path("../../../data/sph") / sph.name)
+            soundfile.write(sph.resolve(), noise(rng, seconds), RATE, subtype="PCM_16", format="NIST")
     return root
 
 

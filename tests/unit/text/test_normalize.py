@@ -15,6 +15,8 @@ from speechbrain_ee.text.normalize import DIGITS, ENGLISH_ALPHABET, english, man
         ("cafe\u0301 = caf\u00e9", "cafe cafe"),
         ("27 member states; 50% of them\u2014e-mail", "27 member states 50 of them e mail"),
         ("\uff12\uff10\uff10\uff19", "2009"),
+        ("\u01ffre \u01fcsir", "ore aesir"),
+        ("don''t ''quote''", "don't 'quote'"),
         ("\u2026 -- !", ""),
         ("", ""),
     ],
@@ -30,8 +32,13 @@ def test_english(text, expected):
         ("i 'm the boss 's aunt and don 't care", "i'm the boss's aunt and don't care"),
         ("'s a start, and 'tis 'til 'em", "'s a start and 'tis 'til 'em"),
         ("READ(2) IT{SMACK} [ unclear ] {UH} <sil> again ( 3 )", "read it again"),
-        ("it <unk> 's", "it's"),
+        ("it <unk> 's", "it"),
+        ("the <unk> 's house, mrs <unk>(2) 's", "the house mrs"),
+        ("<unk> 'd gone and <unk> 'd 've, <unk> 'cause", "gone and 'cause"),
         ("<unk>", ""),
+        ("ten o 'clock, y 'all, coup d 'etat, l 'or\u00e9al", "ten o'clock y'all coup d'etat l'oreal"),
+        ("and ' cause in the ' 60s and '70s", "and 'cause in the '60s and '70s"),
+        ("we(2) 're {NOISE} 's (2) 've", "we're's've"),
     ],
 )
 def test_ted_lium(text, expected):
