@@ -49,7 +49,7 @@ def transcribe_files(
     model.check_limits(**limits)
     if limits.get("deadline_ms") is not None:
         model.time_exits()  # now, so that it does not count as time of the first file
-    print(f"policy: {_policy_line(model, limits)}", file=sys.stderr)
+    print_policy(model, limits)
     all_done = True
     for file in files:
         begin = time.perf_counter()
@@ -63,7 +63,8 @@ def transcribe_files(
             all_done = False
             continue
         seconds = round(time.perf_counter() - begin, 4)
-        print(_json_line(_row(file, result, seconds)) if as_json else f"{printable(file)}\t{result.text}", flush=True)
+        row = {"file": str(file)} | result_row(result) | {"seconds": seconds}
+        print(_json_line(row) if as_json else f"{printable(file)}\t{result.text}", flush=True)
     return all_done
 
 
@@ -74,10 +75,24 @@ def policy_of_options(layer: int | None, entropy: float | None, full: bool) -> P
     return None if entropy is None else ScoreThreshold("entropy", entropy)
 
 
-def _row(file: Path, result: Transcript, seconds: float) -> dict:
-    row = {"file": str(file), "text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value}
-    row |= {"macs": result.macs, "seconds": seconds}
-    row |= {"words": word_rows(result), "expected_wer": result.expected_wer}
+def print_policy(model: Transcriber, limits: Mapping) -> None:
+    """Print the policy of a model and the limits to standard error, as JSON without the numbers of a learned score."""
+    policy = model.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
+    shown = {name: "..." if name == "learned" else value for name, value in policy.items()}
+    print(f"policy: {json.dumps(shown)}", file=sys.stderr)
+
+
+def result_row(result: Transcript) -> dict:
+    """Return a transcript for JSON; words have times and confidences to three decimals.
+
+    Returns
+    -------
+    dict
+        ``text``, ``exit_layer``, ``score``, ``macs``, ``words``, ``expected_wer`` and, if the calibration counts
+        characters, ``expected_cer``.
+    """
+    row = {"text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value, "macs": result.macs}
+    row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
     return row if result.expected_cer is None else row | {"expected_cer": result.expected_cer}
 
 
@@ -89,11 +104,6 @@ def file_error(file: Path, error: Exception) -> Exception:
     if isinstance(error, MemoryError) or re.search("out of memory|t allocate memory", text):
         return ValueError(f"{name}: not enough memory to transcribe it: close other programs, or cut the file")
     return ValueError(f"{name}: {text or type(error).__name__}")
-
-
-def word_rows(result: Transcript) -> list[dict]:
-    """Return the words of a transcript for JSON, with times and confidences to three decimals."""
-    return [_rounded(word) for word in result.words]
 
 
 def _json_line(row: dict) -> str:
@@ -117,9 +127,3 @@ def without_nan(value):
 
 def _rounded(word: Word) -> dict:
     return {name: value if name == "text" else round(value, 3) for name, value in vars(word).items()}
-
-
-def _policy_line(model: Transcriber, limits: Mapping) -> str:
-    """Return the policy as JSON, without the numbers of a learned score."""
-    policy = model.policy.to_dict() | {name: limit for name, limit in limits.items() if limit is not None}
-    return json.dumps({name: "..." if name == "learned" else value for name, value in policy.items()})

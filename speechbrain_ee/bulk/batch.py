@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +15,16 @@ import numpy as np
 from ee_runtime.audio import Excerpt
 from ee_runtime.errors import one_line
 from ee_runtime.export_folder import ExportError
-from ee_runtime.output import file_error, without_nan, word_rows
+from ee_runtime.output import file_error, result_row, without_nan
 from ee_runtime.policies import Capped, Policy, RunningBudget, TokenBucket
 from ee_runtime.transcriber import Transcriber
 from ee_runtime.transcript import Transcript, join_transcripts
 from speechbrain_ee.bulk.model_options import ModelOptions
-from speechbrain_ee.corpora.batching import run_batch
+from speechbrain_ee.corpora.batching import length_batches, padded_seconds, run_batch
 from speechbrain_ee.corpora.manifest import Utterance
+from speechbrain_ee.inference.settings import result_settings
+
+SAME_EVERYWHERE = ("runtime", "precision", "policy", "confidence")  # in all processes, besides model and code
 
 
 @dataclass(frozen=True)
@@ -32,14 +37,21 @@ class TranscribeWork:
         The model.
     limits : dict
         ``max_layer`` and ``budget`` of :meth:`~ee_runtime.transcriber.Transcriber.transcribe_waveforms`.
+    batch_seconds : float
+        Seconds of audio that are computed at a time, padding included.
+    expected : dict, optional
+        What other processes must have, see :meth:`expecting`.
     """
 
     options: ModelOptions
     limits: dict = field(default_factory=dict)
+    batch_seconds: float = 100.0
+    expected: dict | None = None
 
     def expecting(self, settings: Mapping) -> TranscribeWork:
-        """See :meth:`ModelOptions.expecting`."""
-        return replace(self, options=self.options.expecting(settings))
+        """Return work for processes whose :attr:`TranscribeBatch.settings` must be these."""
+        expected = {name: settings[name] for name in SAME_EVERYWHERE}
+        return replace(self, options=self.options.expecting(settings), expected=expected)
 
     def open(self) -> TranscribeBatch:
         """Open the model.
@@ -47,12 +59,17 @@ class TranscribeWork:
         Raises
         ------
         ValueError
-            If the model cannot be opened, or texts would depend on the order of the files or on a clock.
+            If the model cannot be opened or is not as expected, or texts would depend on the order of the files or on
+            a clock.
         """
         model = self.options.open()
         model.check_limits(**self.limits)
         _check_policy(model.policy)
-        return TranscribeBatch(model, self.limits)
+        batch = TranscribeBatch(model, self.limits, self.batch_seconds)
+        for name, value in (self.expected or {}).items():
+            if batch.settings[name] != value:
+                raise ValueError(f"a process has another {name} than the first: install and copy the same everywhere")
+        return batch
 
 
 def as_file(utterance: Utterance) -> str | list:
@@ -83,10 +100,24 @@ class TranscribeBatch:
         The model.
     limits : mapping
         See :class:`TranscribeWork`.
+    batch_seconds : float
+        See :class:`TranscribeWork`.
     """
 
-    def __init__(self, model: Transcriber, limits: Mapping):
-        self.model, self.limits = model, dict(limits)
+    def __init__(self, model: Transcriber, limits: Mapping, batch_seconds: float = 100.0):
+        self.model, self.limits, self.batch_seconds = model, dict(limits), batch_seconds
+
+    @property
+    def settings(self) -> dict:
+        """All that the results depend on except the audio, as plain values."""
+        limits = {name: limit for name, limit in self.limits.items() if limit is not None}
+        confidence = json.dumps((self.model.calibration or {}).get("confidence"))
+        return result_settings(self.model) | {
+            "runtime": type(self.model).__name__,
+            "policy": self.model.policy.to_dict() | limits,
+            "confidence": hashlib.sha256(confidence.encode()).hexdigest()[:16],
+            "batch_seconds": self.batch_seconds,
+        }
 
     def __call__(self, paths: Sequence[str | list]) -> list[dict]:
         """Transcribe files as one batch; a file alone is read part by part, and may be of any length.
@@ -98,8 +129,7 @@ class TranscribeBatch:
         Returns
         -------
         list of dict
-            Of each file ``duration``, ``text``, ``exit_layer``, ``score``, ``macs``, ``words`` and ``expected_wer``,
-            or ``error``.
+            Of each file ``duration`` and the values of :func:`~ee_runtime.output.result_row`, or ``error``.
         """
         if len(paths) == 1:
             results = run_batch(self._alone, paths)
@@ -126,7 +156,12 @@ class TranscribeBatch:
 
     def _together(self, files: Sequence[ReadFile]) -> list[tuple[Transcript, float]]:
         waveforms = [part for file in files for part in file.parts]
-        transcripts = iter(self.model.transcribe_waveforms(waveforms, **self.limits))
+        seconds = padded_seconds([len(one) / self.model.sample_rate for one in waveforms], self.model.min_seconds)
+        found = {}
+        for batch in length_batches(seconds, self.batch_seconds):
+            transcripts = self.model.transcribe_waveforms([waveforms[index] for index in batch], **self.limits)
+            found |= zip(batch, transcripts, strict=True)
+        transcripts = (found[index] for index in range(len(waveforms)))
         results = []
         for file in files:
             seconds = [len(part) / self.model.sample_rate for part in file.parts]
@@ -141,10 +176,11 @@ class TranscribeBatch:
             path = file if isinstance(file, str) else file[0]
             return {"error": one_line(file_error(Path(path), result))}
         transcript, seconds = result
-        row = {"duration": round(seconds, 4), "text": transcript.text, "exit_layer": transcript.exit_layer}
-        # Rounded, so that the number of threads does not show.
-        row |= {"score": _rounded(transcript.policy_value, 4), "macs": transcript.macs}
-        return without_nan(row | {"words": word_rows(transcript), "expected_wer": _rounded(transcript.expected_wer, 2)})
+        row = {"duration": round(seconds, 4)} | result_row(transcript)
+        for name, digits in {"score": 4, "expected_wer": 2, "expected_cer": 2}.items():  # the threads do not show
+            if row.get(name) is not None:
+                row[name] = round(row[name], digits)
+        return without_nan(row)
 
 
 class _Counted:
@@ -157,10 +193,6 @@ class _Counted:
         for part in self.parts:
             self.samples += len(part)
             yield part
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _check_policy(policy: Policy) -> None:

@@ -17,13 +17,15 @@ from speechbrain_ee.corpora.batching import length_batches, padded_seconds
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.files import AppendedLines, size_and_time
 
+NO_FILE = [-1, -1]
+
 
 class State:
     """Results by position in the manifest, written batch by batch.
 
     The first line of the file has the settings of the run and the length of each file in seconds, null for a file that
     could not be read. Batches follow from these lengths, so that a resumed run has the same batches. Every other line
-    is one batch; a kill leaves a batch complete or not at all.
+    is one batch, or the hash of ``out`` as it is about to be written; a kill leaves a line complete or not at all.
 
     Arguments
     ---------
@@ -37,7 +39,8 @@ class State:
     Raises
     ------
     ValueError
-        If the state is of other settings or of another manifest, or is broken, or ``out`` has no state.
+        If the state is of other settings or of another manifest, or is broken, or ``out`` has no state or has been
+        written by another program.
 
     Example
     -------
@@ -47,7 +50,7 @@ class State:
     >>> state.batches(batch_seconds=100.0), state.alone()
     ([], [0])
     >>> with state:
-    ...     state.append([0], [{"text": "the cat"}])
+    ...     state.append([0], [[-1, -1]], [{"text": "the cat"}])
     >>> State(folder / "texts.jsonl", {"policy": "full"}, utterances).row(0)
     {'text': 'the cat'}
     """
@@ -57,10 +60,12 @@ class State:
         self.out, self.utterances = out, utterances
         self._rows: dict[int, dict] = {}
         self._files: dict[int, list[int]] = {}
+        self._written: set[str] = set()
         self._lines = AppendedLines(self.path)
         settings = json.loads(json.dumps(dict(settings) | {"manifest": _digest(utterances)}))
         if self.path.exists():
             self._read(settings)
+            self._check_out()
         elif out.exists():
             raise ValueError(f"{out} exists, but not {self.path.name}, to resume it: remove it or give another --out")
         else:
@@ -68,10 +73,26 @@ class State:
             self._write(settings)
 
     def row(self, position: int) -> dict | None:
-        """Return the result of a file; None if it has none, or the file has changed since."""
-        if self._files.get(position) != size_and_time(self.utterances[position].audio_filepath):
-            return None
-        return self._rows[position]
+        """Return the result of a file; None if it has none, or the file has changed since.
+
+        A text is kept if the file is not there any more, since its drive may be away.
+        """
+        row = self._rows.get(position)
+        file = self._now(position)
+        is_kept = file == NO_FILE and row is not None and "error" not in row
+        return row if is_kept or self._files.get(position) == file else None
+
+    @property
+    def kept(self) -> list[int]:
+        """Files that have a text, but are not there any more."""
+        return [
+            position
+            for position, file in self._files.items()
+            if file != NO_FILE and self.is_done(position) and self._now(position) == NO_FILE
+        ]
+
+    def _now(self, position: int) -> list[int]:
+        return size_and_time(self.utterances[position].audio_filepath)
 
     def is_done(self, position: int) -> bool:
         """Whether a file has a text."""
@@ -95,15 +116,14 @@ class State:
             if (seconds is None or position in self._rows) and not self.is_done(position)
         ]
 
-    def append(self, positions: Sequence[int], rows: Sequence[dict]) -> None:
-        """Append the results of a batch."""
-        files = [size_and_time(self.utterances[position].audio_filepath) for position in positions]
+    def append(self, positions: Sequence[int], files: Sequence[list[int]], rows: Sequence[dict]) -> None:
+        """Append the results of a batch, with size and time of its files before they were read."""
         batch = list(zip(positions, files, rows, strict=True))
         self._lines.append(json.dumps({"batch": batch}, ensure_ascii=False) + "\n")
         self._take(batch)
 
     def write_out(self) -> None:
-        """Write a line per file in the order of the manifest."""
+        """Write a line per file in the order of the manifest, unless ``out`` has these lines."""
         lines = []
         for position, one in enumerate(self.utterances):
             row = {"id": one.id, "audio_filepath": str(one.audio_filepath)}
@@ -111,7 +131,12 @@ class State:
             row |= {} if one.offset is None else {"offset": one.offset}
             row |= {} if one.channel is None else {"channel_selector": one.channel}
             lines.append(json.dumps(row | self._rows[position], ensure_ascii=False) + "\n")
-        write_whole(self.out, "".join(lines).encode())
+        data = "".join(lines).encode()
+        if self.out.exists() and self.out.read_bytes() == data:
+            return
+        with self:
+            self._lines.append(json.dumps({"written": _hash(data)}) + "\n")
+        write_whole(self.out, data)
 
     def __enter__(self) -> State:
         self._lines.__enter__()
@@ -129,19 +154,29 @@ class State:
         write_whole(self.path, (json.dumps(header, ensure_ascii=False) + "\n").encode())
 
     def _read(self, settings: Mapping) -> None:
+        broken = f"{self.path} is broken: remove it and {self.out.name}, or give another --out"
         first, *lines = self.path.read_bytes().decode("utf-8", "replace").split("\n")
         header = _parsed(first, "settings")
         if header is None:
-            raise ValueError(f"{self.path} is broken: remove it and {self.out.name}, or give another --out")
+            raise ValueError(broken)
         earlier = header["settings"]
+        if not isinstance(earlier, dict):
+            raise ValueError(broken)
         if names := [name for name in settings if earlier.get(name) != settings[name]]:
             raise ValueError(
                 f"{self.path} has texts of another {' and '.join(names)}: give the same as before or another --out, or "
                 f"remove it and {self.out.name}"
             )
-        self.seconds = header["seconds"]
+        self.seconds = header.get("seconds", [])
+        if len(self.seconds) != len(self.utterances):
+            raise ValueError(broken)
         for line in filter(None, (_parsed(line, "batch") for line in lines)):
             self._take(line["batch"])
+        self._written = {line["written"] for line in filter(None, (_parsed(line, "written") for line in lines))}
+
+    def _check_out(self) -> None:
+        if self.out.exists() and _hash(self.out.read_bytes()) not in self._written:
+            raise ValueError(f"{self.out} has been changed since it was written: move it away, or give another --out")
 
 
 def _parsed(line: str, key: str) -> dict | None:
@@ -154,8 +189,11 @@ def _parsed(line: str, key: str) -> dict | None:
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
-    rows = json.dumps([[one.id, as_file(one), one.speaker] for one in utterances])
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+    return _hash(json.dumps([[one.id, as_file(one), one.speaker] for one in utterances]).encode())
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _lengths(utterances: Sequence[Utterance]) -> list[float | None]:

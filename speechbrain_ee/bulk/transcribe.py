@@ -6,18 +6,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from ee_runtime.errors import print_error
-from speechbrain_ee.bulk.batch import TranscribeBatch, TranscribeWork, as_file
+from ee_runtime.output import print_policy
+from speechbrain_ee.bulk.batch import TranscribeWork, as_file
 from speechbrain_ee.bulk.engines import Engine
 from speechbrain_ee.bulk.state import State
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import only_process
-from speechbrain_ee.inference.settings import result_settings
+from speechbrain_ee.files import only_process, size_and_time
 
 
 class Summary(NamedTuple):
@@ -91,9 +92,11 @@ def transcribe_manifest(
         raise ValueError(f"batch_seconds={batch_seconds}: give a number of seconds above 0")
     out.parent.mkdir(parents=True, exist_ok=True)
     with only_process(out.with_name(out.name + ".lock"), doing=f"writing {out}"):
+        work = replace(work, batch_seconds=batch_seconds)
         function = work.open()
-        settings = _settings(function, batch_seconds)
+        settings = function.settings
         state = State(out, settings, utterances)
+        print_policy(function.model, function.limits)
         min_seconds = function.model.min_seconds
         if engine is None:
 
@@ -103,16 +106,8 @@ def transcribe_manifest(
         else:
             del function  # the processes have their own
         summary = _run(engine, work.expecting(settings), state, batch_seconds, min_seconds, program)
-        if summary.transcribed or not out.exists() or summary.failed:
-            state.write_out()
+        state.write_out()
     return summary
-
-
-def _settings(function: TranscribeBatch, batch_seconds: float) -> dict:
-    """Return all that texts depend on, except the audio."""
-    model, limits = function.model, {name: limit for name, limit in function.limits.items() if limit is not None}
-    settings = result_settings(model) | {"runtime": type(model).__name__}
-    return settings | {"policy": model.policy.to_dict() | limits, "batch_seconds": batch_seconds}
 
 
 def _run(
@@ -123,13 +118,17 @@ def _run(
     batches += [[position] for position in state.alone()]
     num_files = len(state.utterances)
     done = num_files - sum(map(len, batches))
-    if done:
+    if 0 < done < num_files:
         print(f"{state.out}: {done} of {num_files} files are done: transcribing only the others", file=sys.stderr)
+    if state.kept:
+        print(f"{state.out}: {len(state.kept)} files are not there any more: their texts are kept", file=sys.stderr)
     tasks = [[as_file(state.utterances[position]) for position in batch] for batch in batches]
+    # Taken now: a file that is replaced while it is read counts as changed.
+    files = [[size_and_time(state.utterances[position].audio_filepath) for position in batch] for batch in batches]
     transcribed, failed, audio_s, begin = 0, 0, 0.0, time.monotonic()
     with state, tqdm(total=num_files, initial=done, desc="transcribe", unit="file", file=sys.stderr) as bar:
         for position, rows in engine(work, tasks):
-            state.append(batches[position], rows)
+            state.append(batches[position], files[position], rows)
             for row in rows:
                 if "error" in row:
                     with tqdm.external_write_mode(file=sys.stderr):

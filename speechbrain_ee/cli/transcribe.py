@@ -51,8 +51,9 @@ def transcribe(
     ] = None,
     processes: ProcessesOption = None,
     batch_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Seconds of audio in a batch of --manifest, padding included.")
-    ] = 100.0,
+        float | None,
+        typer.Option(min=0.1, help="Seconds of audio in a batch of --manifest, padding included; default: 100."),
+    ] = None,
     engine: EngineOption = BulkEngine.local,
     address: AddressOption = None,
     layer: Annotated[int | None, typer.Option(help="Always stop at this exit layer.")] = None,
@@ -111,7 +112,7 @@ def transcribe(
             data_root=data_root,
             limits={"max_layer": max_layer, "budget": budget},
             processes=processes,
-            batch_seconds=batch_seconds,
+            batch_seconds=100.0 if batch_seconds is None else batch_seconds,
             engine=engine,
             address=address,
             model={
@@ -135,6 +136,7 @@ def transcribe(
         "--out": out is not None,
         "--data-root": data_root is not None,
         "--processes": processes is not None,
+        "--batch-seconds": batch_seconds is not None,
         "--engine": engine is not BulkEngine.local,
         "--address": address is not None,
     }.items():

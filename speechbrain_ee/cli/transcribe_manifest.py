@@ -38,6 +38,8 @@ def transcribe_to_file(
     from speechbrain_ee.bulk.transcribe import transcribe_manifest
     from speechbrain_ee.corpora.manifest import read_manifest
 
+    if out.exists() and manifest.exists() and out.samefile(manifest):
+        raise typer.BadParameter(f"--out {out} is the manifest: give another file")
     utterances = read_manifest(manifest, data_root=data_root, required=("audio_filepath",))
     options = ModelOptions(**model | {"run_opts": device_options(device), "threads": threads})
     try:

@@ -132,7 +132,7 @@ def _line(model: Transcriber, utterance: Utterance, parts: Sequence[Sequence[dic
         "id": utterance.id,
         "audio_filepath": str(utterance.audio_filepath),
         **({} if utterance.offset is None else {"offset": utterance.offset}),
-        **({} if utterance.channel is None else {"channel": utterance.channel}),
+        **({} if utterance.channel is None else {"channel_selector": utterance.channel}),
         "speaker": utterance.speaker,
         "duration": utterance.duration,
         "reference": utterance.text,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 TOLERANCE_S = 0.1  # of ends: durations in manifests are rounded
+MAX_SECONDS = 100 * 3600  # no recording is longer
 
 
 class ExcerptError(ValueError):
@@ -44,10 +45,10 @@ class Excerpt:
     channel: int | None = None
 
     def __post_init__(self):
-        if not 0 <= self.offset < math.inf:
-            raise ValueError(f"offset is {self.offset}: it must be a number of seconds, at least 0")
-        if self.duration is not None and not 0 < self.duration < math.inf:
-            raise ValueError(f"duration is {self.duration}: it must be a number of seconds above 0, or None")
+        if not 0 <= self.offset <= MAX_SECONDS:
+            raise ValueError(f"offset is {self.offset}: it must be a number of seconds from 0 to {MAX_SECONDS}")
+        if self.duration is not None and not 0 < self.duration <= MAX_SECONDS:
+            raise ValueError(f"duration is {self.duration}: it must be at most {MAX_SECONDS} s and above 0, or None")
         if self.channel is not None and self.channel < 0:
             raise ValueError(f"channel is {self.channel}: channels are counted from 0")
 
@@ -60,7 +61,7 @@ class Excerpt:
         >>> Excerpt.of_line({"audio_filepath": "talk.wav", "offset": 60.0, "duration": 2.5})
         Excerpt(offset=60.0, duration=2.5, channel=None)
         """
-        offset, channel = line.get("offset"), line.get("channel")
+        offset, channel = line.get("offset"), line.get("channel_selector")
         if offset is None and channel is None:
             return None
         return cls(offset or 0.0, None if offset is None else line["duration"], channel)

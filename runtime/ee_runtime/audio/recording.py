@@ -5,7 +5,7 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 
 from ee_runtime.audio import flac, mp3, mp3_start, ogg, wav_family
+from ee_runtime.audio.interrupts import interrupts_held
 from ee_runtime.audio.layout import Layout, read_at, skip_id3
 from ee_runtime.audio.mixing import LevelError, check_numbers
 from ee_runtime.audio.source import AudioError, Overlay
@@ -74,6 +75,10 @@ class _Sound(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+    def close(self) -> None:
+        with interrupts_held():
+            super().close()
 
 
 class Recording:
@@ -255,9 +260,11 @@ class Recording:
         if self.stream.failure is not None:
             raise self.stream.failure
 
-    def _caught(self) -> AbstractContextManager:
-        """Capture standard error around calls of the MP3 decoder, which writes messages there."""
-        return capture_stderr(self.decoder_messages) if self.may_be_mpeg else nullcontext()
+    @contextmanager
+    def _caught(self) -> Iterator[None]:
+        """Hold Ctrl-C back around calls of decoders, and capture what the MP3 decoder writes to standard error."""
+        with interrupts_held(), capture_stderr(self.decoder_messages) if self.may_be_mpeg else nullcontext():
+            yield
 
     def _broken_off(self, seconds: str = "") -> AudioError:
         return self.error(

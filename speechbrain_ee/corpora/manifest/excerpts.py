@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from ee_runtime.audio import AudioError, AudioInfo, Excerpt, audio_info
-from ee_runtime.audio.excerpt import ExcerptError
+from ee_runtime.audio.excerpt import MAX_SECONDS, ExcerptError
 from ee_runtime.errors import shortened
 from speechbrain_ee.corpora.manifest.text import AMBIGUOUS, ManifestError
 
@@ -53,20 +53,22 @@ def excerpt_from_row(
                 "seconds, or start and stop in samples"
             )
     channel = _channel(row, where)
+    if channel is None and _given(row, "channel") and _has_channels(audio, info):
+        raise ManifestError(
+            f"{where} has channel {shortened(row['channel'])}, which some tools count from 0 and others from 1: "
+            "give channel_selector, counted from 0"
+        )
     if any(row.get(key) not in (None, "", 0) for key in ("start", "stop")):
         if _given(row, "offset"):
             raise ManifestError(f"{where} has offset and start or stop: give offset (seconds), or start (samples)")
-        if channel is None and _given(row, "channel") and _info(audio, where, info).channels > 1:
-            raise ManifestError(
-                f"{where} has channel {shortened(row['channel'])}, which some tools count from 0 and others from 1: "
-                "give channel_selector, counted from 0"
-            )
         return *_in_seconds(row, audio, duration, where, info), channel
     if not _given(row, "offset"):
         return None, duration, channel
     offset = row["offset"]
-    if isinstance(offset, bool) or not isinstance(offset, int | float) or not 0 <= offset < float("inf"):
-        raise ManifestError(f"{where} has offset {shortened(offset)}: it must be a number of seconds, at least 0")
+    if isinstance(offset, bool) or not isinstance(offset, int | float) or not 0 <= offset <= MAX_SECONDS:
+        raise ManifestError(
+            f"{where} has offset {shortened(offset)}: it must be a number of seconds from 0 to {MAX_SECONDS}"
+        )
     if duration is None:
         rate, start, stop = _samples(Excerpt(float(offset)), audio, where, info)
         duration = (stop - start) / rate
@@ -105,6 +107,13 @@ def _info(audio: Path, where: str, info: FileInfo) -> AudioInfo:
         return info(audio)
     except AudioError as error:
         raise ManifestError(f"{where}: {error}") from None
+
+
+def _has_channels(audio: Path, info: FileInfo) -> bool:
+    try:
+        return info(audio).channels > 1
+    except AudioError:  # whoever reads the audio says what is wrong
+        return False
 
 
 def _given(row: dict, key: str) -> bool:

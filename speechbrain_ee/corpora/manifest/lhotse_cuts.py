@@ -53,11 +53,11 @@ def is_lhotse(path: Path) -> bool:
     return False
 
 
-def lhotse_rows(path: Path) -> Iterator[tuple[str, dict]]:
+def lhotse_rows(path: Path, *, needs_text: bool = True) -> Iterator[tuple[str, dict]]:
     """Yield the position of each cut and its values by our names.
 
     A cut gives its supervision's text and speaker, and its recording's file, from the start of the cut on. The channel
-    is given if the file has several.
+    is given if the file has several. If texts are not needed, a cut may have no supervision.
 
     Raises
     ------
@@ -83,10 +83,10 @@ def lhotse_rows(path: Path) -> Iterator[tuple[str, dict]]:
                 "the manifest again"
             ) from None
         where = f"cut {number} ({shortened(str(cut.id))})"
-        yield where, _row(cut, f"{path}, {where}")
+        yield where, _row(cut, f"{path}, {where}", needs_text=needs_text)
 
 
-def _row(cut: MonoCut, where: str) -> dict:
+def _row(cut: MonoCut, where: str, *, needs_text: bool) -> dict:
     kind = type(cut).__name__
     if kind != "MonoCut":
         advice = {
@@ -99,13 +99,13 @@ def _row(cut: MonoCut, where: str) -> dict:
     recording = cut.recording
     if transforms := [_transform_name(one) for one in recording.transforms or ()]:
         raise ManifestError(f"{where} has a recording with {', '.join(transforms)}, which is not applied: {SAVE}")
-    if len(cut.supervisions) != 1:
+    supervision = cut.supervisions[0] if cut.supervisions else None
+    if len(cut.supervisions) > 1 or (needs_text and supervision is None):
         remedy = (
             "split it with CutSet.trim_to_supervisions(keep_overlapping=False)" if cut.supervisions else "remove it"
         )
         raise ManifestError(f"{where} has {len(cut.supervisions)} supervisions, but one is read: {remedy}")
-    (supervision,) = cut.supervisions
-    if supervision.start < -TOLERANCE_S or supervision.end - cut.duration > TOLERANCE_S:
+    if supervision and (supervision.start < -TOLERANCE_S or supervision.end - cut.duration > TOLERANCE_S):
         raise ManifestError(
             f"{where} has a supervision from {supervision.start:.2f} to {supervision.end:.2f} s, which is not all in "
             f"its {cut.duration:.2f} s: cut it with CutSet.trim_to_supervisions"
@@ -120,8 +120,8 @@ def _row(cut: MonoCut, where: str) -> dict:
         "id": cut.id,
         "audio_filepath": str(source.source),
         "duration": cut.duration,
-        "text": supervision.text,
-        "speaker": supervision.speaker,
+        "text": supervision and supervision.text,
+        "speaker": supervision and supervision.speaker,
         "offset": None if is_whole else cut.start,
         "channel_selector": source.channels.index(cut.channel) if len(source.channels) > 1 else None,
     }

@@ -25,8 +25,8 @@ def read_manifest(
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
     columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
     names of the others, see :data:`~speechbrain_ee.corpora.manifest.text.NAMES`. The default id is the stem of the
-    audio file, or its path without suffix if two files have the same stem; several parts of a file get their offset
-    appended.
+    audio file, or its path without suffix if two files have the same stem; several parts or channels of a file get their
+    offset and channel appended.
 
     A row with ``offset`` (seconds), or with ``start`` and ``stop`` (samples), is a part of its file, see
     :func:`~speechbrain_ee.corpora.manifest.excerpts.excerpt_from_row`.
@@ -37,7 +37,7 @@ def read_manifest(
         The manifest.
     data_root : str | Path | None
         Folder of relative audio paths, which also replaces ``{data_root}`` and ``$data_root`` at their beginning. None
-        means the manifest's folder.
+        means the manifest's folder; for lhotse cuts, the current folder, as in lhotse.
     required : Sequence[str]
         Keys that every row must have; a missing text is empty and a missing duration is 0.
 
@@ -63,7 +63,9 @@ def read_manifest(
     path = Path(path)
     if data_root is not None and not Path(data_root).is_dir():
         raise ManifestError(f"data_root {data_root} is not a folder: give the folder of the manifest's audio paths")
-    root = Path(os.path.abspath(path.parent if data_root is None else data_root))
+    if data_root is None:
+        data_root = Path() if is_lhotse(path) else path.parent
+    root = Path(os.path.abspath(data_root))
     utterances, without_id, info = [], [], file_info()
     for where, row in _read_rows(path, required):
         utterances.append(utterance_from_row(row, root, f"{path}, {where}", info, required))
@@ -79,7 +81,7 @@ def read_manifest(
 def _read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict]]:
     """Yield the position of each row ("line 3") and its values by the names of :data:`NAMES`."""
     if is_lhotse(path):
-        yield from lhotse_rows(path)
+        yield from lhotse_rows(path, needs_text="text" in required)
         return
     text = read_text(path)
     rows = csv_rows(path, text, required) if path.suffix.lower() in CSV_SUFFIXES else json_rows(path, text)
@@ -101,16 +103,17 @@ def _renamed(row: dict) -> dict:
 def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str]]) -> None:
     """Name utterances without id by their audio path as written, which does not depend on the machine.
 
-    Several parts of a file are told apart by their offsets.
+    Several parts or channels of a file are told apart by their offsets and channels.
     """
     files = Counter(audio for _, audio in without_id)
     stems = Counter(Path(audio).stem for audio in files)
     for position, audio in without_id:
         stem = Path(audio).stem
         name = stem if stems[stem] == 1 else Path(audio).with_suffix("").as_posix()
-        offset = utterances[position].offset
-        if files[audio] > 1 and offset is not None:
-            name = f"{name}-{offset:.3f}"
+        offset, channel = utterances[position].offset, utterances[position].channel
+        if files[audio] > 1:
+            name += "" if offset is None else f"-{offset:.3f}"
+            name += "" if channel is None else f"-ch{channel}"
         utterances[position] = replace(utterances[position], id=name)
 
 

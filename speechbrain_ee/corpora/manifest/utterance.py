@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ee_runtime.audio import Excerpt
+from ee_runtime.audio.excerpt import MAX_SECONDS
 from ee_runtime.errors import shortened
 from ee_runtime.text.normal_form import normal_form
 from speechbrain_ee.corpora.manifest.excerpts import FileInfo, excerpt_from_row
 from speechbrain_ee.corpora.manifest.text import ManifestError
 
 REQUIRED = ("audio_filepath", "duration", "text")
-MAX_DURATION_S = 100 * 3600
 DATA_ROOT = re.compile(r"\$\{?(?:data_root|data_folder)\b\}?|\{(?:data_root|data_folder)\}")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -153,14 +153,16 @@ def _audio_path(audio: str, root: Path, where: str) -> Path:
     if match:
         rest = audio[match.end() :]
         audio = rest.lstrip("/") if rest[:1] in ("", "/") else f"{root}{rest}"
-    return Path(os.path.abspath(root / audio))  # without `..`
+    path = root / audio
+    if ".." in path.parts:  # through a link, it is not the folder above in the path as written
+        return Path(os.path.realpath(path.parent), path.name)
+    return Path(os.path.abspath(path))
 
 
 def _duration(value: object, where: str) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value <= MAX_DURATION_S:
+    if not is_number or not 0 < value <= MAX_SECONDS:
         raise ManifestError(
-            f"{where} has duration {shortened(value)}: it must be a number of seconds above 0 and at most "
-            f"{MAX_DURATION_S}"
+            f"{where} has duration {shortened(value)}: it must be a number of seconds above 0 and at most {MAX_SECONDS}"
         )
     return float(value)

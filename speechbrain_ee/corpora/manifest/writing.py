@@ -48,7 +48,9 @@ def _row(utterance: Utterance, folder: Path) -> dict:
         check_characters(text, f"utterance {shortened(utterance.id)} has")
     audio = Path(os.path.abspath(utterance.audio_filepath))
     near = audio.is_relative_to(folder) or (
-        audio.is_relative_to(folder.parent) and folder.parent != Path(folder.anchor)
+        audio.is_relative_to(folder.parent)
+        and folder.parent != Path(folder.anchor)
+        and not folder.is_symlink()  # the folder above it is another one
     )
     row = {
         "id": utterance.id,

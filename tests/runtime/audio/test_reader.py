@@ -4,6 +4,7 @@
 import errno
 import io
 import os
+import signal
 import socket
 import threading
 
@@ -131,6 +132,41 @@ class FailingDisk(io.BytesIO):
         if self.tell() >= 20_000:
             raise OSError(errno.EIO, "Input/output error")
         return super().read(count)
+
+
+class InterruptedFile(io.FileIO):
+    """A file that counts its reads; during one of them, Ctrl-C is pressed."""
+
+    reads, interrupted = 0, None
+
+    def read(self, count=-1):
+        self.reads += 1
+        if self.reads == self.interrupted:
+            signal.raise_signal(signal.SIGINT)
+        return super().read(count)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
+def test_ctrl_c_is_not_lost_in_a_decoder(tmp_path, monkeypatch, capfd, kind):
+    """A decoder in C would print the exception, drop it, and take the file for one that breaks off."""
+    path = save(tmp_path, bytes_of(kind))
+    read(path)  # the second time, less of some formats is read
+    file = InterruptedFile(path)
+    monkeypatch.setattr(reader, "open_source", lambda path, may_be_pipe: file)
+    read(path)
+    number = file.reads
+    assert number > 2
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+    try:
+        for interrupted in range(1, number + 1):
+            file = InterruptedFile(path)
+            file.interrupted = interrupted
+            with pytest.raises(KeyboardInterrupt):
+                read(path)
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_disk_that_fails_is_no_file_that_breaks_off(tmp_path, monkeypatch, capfd):

@@ -60,7 +60,7 @@ class Killing(TranscribeWork):
                 os.kill(os.getpid() if self.of == "this" else os.getppid(), signal.SIGKILL)
             return function(paths)
 
-        run.model, run.limits = function.model, function.limits
+        run.model, run.limits, run.settings = function.model, function.limits, function.settings
         return run
 
 

@@ -24,11 +24,13 @@ from ee_runtime.runtime import EarlyExitRuntime
 from speechbrain_ee.bulk.batch import TranscribeBatch, TranscribeWork
 from speechbrain_ee.bulk.engines import Processes
 from speechbrain_ee.bulk.model_options import ModelOptions
+from speechbrain_ee.bulk.state import State
 from speechbrain_ee.files import only_process
 from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.model.folder import save_model
 
 NUM_BATCHES = 8
+CER_MAPS = {"cer": {str(layer): {"x": [0.0, 1.0], "y": [12.5, 12.5]} for layer in (1, 2, 3, 4)}}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def lines(out):
 def recorded(out):
     """How often the state has a text of each position."""
     state = (out.parent / "texts.jsonl.state").read_text("utf-8").splitlines()[1:]
-    batches = [json.loads(line)["batch"] for line in state if line]
+    batches = [json.loads(line).get("batch", []) for line in state if line]
     return Counter(position for batch in batches for position, _, row in batch if "text" in row)
 
 
@@ -139,7 +141,7 @@ def recorded_after_cut(state):
     found = Counter()
     for line in state.read_text("utf-8").splitlines()[1:]:
         try:
-            found.update(position for position, *_ in json.loads(line)["batch"])
+            found.update(position for position, *_ in json.loads(line).get("batch", []))
         except ValueError:
             continue
     return found
@@ -186,9 +188,11 @@ def test_a_killed_process_is_one_line_and_the_next_run_resumes(transcribe, whole
 
 
 def test_a_model_in_another_process_must_be_the_same(transcribe, out, work):
-    other = work.expecting({"model": "another", "code": "1"})
-    with pytest.raises(ValueError, match="a process has another model than the first"):
-        other.open()
+    settings = work.open().settings
+    for name in ("model", "code", "policy", "confidence"):
+        with pytest.raises(ValueError, match=f"a process has another {name} than the first"):
+            work.expecting(settings | {name: "another"}).open()
+    work.expecting(settings).open()
 
 
 def test_a_broken_file_has_an_error_and_is_tried_again(transcribe, manifest, whole, out, decoded, capsys):
@@ -228,6 +232,79 @@ def test_a_file_that_was_replaced_is_decoded_again(transcribe, manifest, out, de
     transcribe(out)
     assert decoded == [["03.wav"]]
     assert [number for number, pair in enumerate(zip(before, lines(out), strict=True)) if pair[0] != pair[1]] == [3]
+
+
+def test_texts_that_could_not_be_written_are_written_by_the_next_run(transcribe, manifest, whole, out, monkeypatch):
+    good = (manifest.parent / "05.wav").read_bytes()
+    (manifest.parent / "05.wav").write_bytes(b"no audio")
+    transcribe(out)
+    (manifest.parent / "05.wav").write_bytes(good)
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "write_out", lambda self: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError, match="no space"):
+            transcribe(out)
+    assert "error" in lines(out)[5]
+    assert transcribe(out).transcribed == 0
+    assert [line["text"] for line in lines(out)] == [json.loads(line)["text"] for line in whole.splitlines()]
+
+
+def test_texts_that_another_program_has_changed_are_not_replaced(transcribe, out):
+    transcribe(out)
+    out.write_text("mine")
+    with pytest.raises(ValueError, match="texts.jsonl has been changed since it was written: move it away"):
+        transcribe(out)
+    assert out.read_text() == "mine"
+
+
+def test_texts_of_files_whose_drive_is_away_are_kept(transcribe, manifest, whole, tmp_path, decoded, capsys):
+    utterances = read(manifest)
+    for one in utterances[:3]:
+        one.audio_filepath.rename(one.audio_filepath.with_suffix(".away"))
+    summary = transcribe(tmp_path / "whole" / "texts.jsonl", utterances=utterances)
+    assert (summary.transcribed, summary.failed, decoded) == (0, 0, [])
+    assert "3 files are not there any more: their texts are kept" in capsys.readouterr().err
+    assert (tmp_path / "whole" / "texts.jsonl").read_bytes() == whole
+
+
+def test_a_file_that_is_replaced_while_its_batch_runs_is_decoded_again(transcribe, manifest, out, decoded, monkeypatch):
+    other = np.random.default_rng(99).standard_normal(4000) / 10
+    with monkeypatch.context() as patch:
+        run = TranscribeBatch._alone
+
+        def replacing(self, paths):
+            found = run(self, paths)
+            if paths[0].endswith("07.wav"):
+                soundfile.write(manifest.parent / "07.wav", other, RATE)
+            return found
+
+        patch.setattr(TranscribeBatch, "_alone", replacing)
+        transcribe(out, batch_seconds=0.1)
+    decoded.clear()
+    transcribe(out, batch_seconds=0.1)
+    assert decoded == [["07.wav"]]
+    assert lines(out)[7]["duration"] == 0.25
+
+
+def test_the_parts_of_long_recordings_fill_batches_of_the_given_length(transcribe, manifest, out, monkeypatch):
+    computed, run = [], EarlyExitRuntime.transcribe_waveforms
+
+    def noting(self, waveforms, **options):
+        computed.append(len(waveforms) * max(map(len, waveforms)) / RATE)
+        return run(self, waveforms, **options)
+
+    monkeypatch.setattr(EarlyExitRuntime, "transcribe_waveforms", noting)
+    for number in range(4):
+        noise = np.random.default_rng(number).standard_normal(34 * RATE) / 10
+        soundfile.write(manifest.parent / f"{number:02}.wav", noise, RATE)
+    transcribe(out, batch_seconds=140.0)
+    assert 70 < max(computed) <= 140
+
+
+def test_the_policy_is_said_and_the_expected_cer_is_written(transcribe, work, export, out, capsys):
+    write_calibration(export, {"policy": ScoreThreshold("entropy", 0.8).to_dict(), "confidence": CER_MAPS})
+    transcribe(out, work=work)
+    assert 'policy: {"policy": "score_threshold", "score": "entropy", "threshold": 0.8}' in capsys.readouterr().err
+    assert {line["expected_cer"] for line in lines(out)} == {12.5}
 
 
 def test_long_recordings_alone_and_in_a_batch(transcribe, manifest, out, export):

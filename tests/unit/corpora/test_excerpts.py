@@ -107,8 +107,11 @@ def test_ids_of_parts_without_id(talk):
     path = talk / "a.jsonl"
     rows = [{"audio_filepath": "talk.flac", "text": "cat", "offset": offset, "duration": 1} for offset in (0, 1.25)]
     rows += [{"audio_filepath": "u1.wav", "text": "cat", "offset": 0.5}]
+    rows += [
+        {"audio_filepath": "two.wav", "text": "cat", "duration": 1, "channel_selector": channel} for channel in (0, 1)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert [one.id for one in read_manifest(path)] == ["talk-0.000", "talk-1.250", "u1"]
+    assert [one.id for one in read_manifest(path)] == ["talk-0.000", "talk-1.250", "u1", "two-ch0", "two-ch1"]
 
 
 def refused(path):
@@ -125,6 +128,8 @@ def refused(path):
         ({"offset": -1}, "line 2 has offset -1: it must be"),
         ({"offset": True}, "line 2 has offset True"),
         ({"offset": float("nan")}, "line 2 has offset nan"),
+        ({"offset": 1e305}, "line 2 has offset 1e+305: it must be a number of seconds from 0 to 360000"),
+        ({"offset": 10**400, "duration": None}, "line 2 has offset 1000000"),
         ({"offset": 1, "start": 5}, "line 2 has offset and start or stop"),
         ({"start": 1.5}, "line 2 has start 1.5: it must be a sample of the file, from 0; a start in seconds is named"),
         ({"start": 1, "stop": 2}, "has duration 1, but start 1 and stop 2 are samples, which are 0.00 s at 8000 Hz"),
@@ -157,6 +162,13 @@ def test_the_channel_column_of_a_file_with_two_channels_is_ambiguous(talk):
     assert "has channel '1', which some tools count from 0 and others from 1" in refused(path)
     path.write_text(f"{head}\n{row.format('talk.flac')}")
     assert read_manifest(path)[0].excerpt == Excerpt(1.0, 1.0)
+    for times in ({}, {"offset": 1.0}):
+        lines = talk / "a.jsonl"
+        row = {"audio_filepath": "two.wav", "duration": 1, "text": "cat", "channel": 1, **times}
+        lines.write_text(json.dumps(row))
+        assert "has channel 1, which some tools count from 0 and others from 1" in refused(lines)
+        lines.write_text(json.dumps(row | {"channel_selector": 1}))
+        assert read_manifest(lines)[0].channel == 1
 
 
 def test_one_channel_of_a_recording(talk):

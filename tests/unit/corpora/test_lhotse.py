@@ -101,6 +101,25 @@ def test_a_cut_of_a_whole_recording_is_its_file(corpus):
     assert read_manifest(folder / "cuts.jsonl")[0].excerpt is None
 
 
+def test_paths_start_from_the_current_folder_as_in_lhotse(corpus, tmp_path, monkeypatch):
+    folder, found = corpus
+    (folder / "cuts").mkdir()
+    monkeypatch.chdir(folder)
+    one = next(iter(found.trim_to_supervisions(keep_overlapping=False, keep_all_channels=False)))
+    one.recording.sources[0].source = "talk.flac"
+    type(found).from_cuts([one]).to_file(folder / "cuts" / "cuts.jsonl.gz")
+    assert read_manifest("cuts/cuts.jsonl.gz")[0].audio_filepath == folder / "talk.flac"
+    assert read_manifest("cuts/cuts.jsonl.gz", data_root="cuts")[0].audio_filepath == folder / "cuts" / "talk.flac"
+
+
+def test_cuts_without_supervision_can_be_transcribed(corpus):
+    folder, found = corpus
+    one = next(iter(found.trim_to_supervisions(keep_overlapping=False, keep_all_channels=False)))
+    type(found).from_cuts([one.drop_supervisions()]).to_file(folder / "cuts.jsonl")
+    (read,) = read_manifest(folder / "cuts.jsonl", required=["audio_filepath"])
+    assert (read.text, read.speaker, read.duration) == ("", None, one.duration)
+
+
 def test_cuts_that_cannot_be_carried_are_refused_by_name(corpus):
     folder, found = corpus
     one = next(iter(found.trim_to_supervisions(keep_overlapping=False, keep_all_channels=False)))

@@ -390,3 +390,16 @@ def test_failed_write_leaves_the_old_manifest_and_nothing_else(tmp_path, monkeyp
         write_manifest(tmp_path / "a.jsonl", [utterance] * 2)
     assert read_manifest(tmp_path / "a.jsonl") == [utterance]
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_path_through_a_link_is_the_one_that_the_system_opens(tmp_path):
+    (tmp_path / "real" / "set").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/set")
+    line = {"audio_filepath": "../audio/a.wav", "duration": 1, "text": "cat"}
+    (tmp_path / "link" / "a.jsonl").write_text(json.dumps(line))
+    (one,) = read_manifest(tmp_path / "link" / "a.jsonl")
+    assert one.audio_filepath == tmp_path / "real" / "audio" / "a.wav"
+    for audio in ("link/a.wav", "audio/a.wav"):
+        write_manifest(tmp_path / "link" / "b.jsonl", [Utterance("a", tmp_path / audio, 1.0, "cat")])
+        (one,) = read_manifest(tmp_path / "link" / "b.jsonl")
+        assert one.audio_filepath == tmp_path / audio
