@@ -94,9 +94,12 @@ def _cell(one: dict | None) -> str:
 
 def judged_sets(run: Path, fit: str) -> dict[str, Path]:
     """Return the other sets decoded like the set ``fit``: a learned score is valid for one decoding method."""
+    from side_by_side import check_counts_words  # benchmarks/side_by_side.py
 
     def decoding(file: Path) -> str:
-        return json.loads((file.parent / "exits.json").read_text("utf-8"))["decoding"]
+        contents = json.loads((file.parent / "exits.json").read_text("utf-8"))
+        check_counts_words(file.parent / "exits.json", contents)
+        return contents["decoding"]
 
     files = {one.parent.name: one for one in sorted(run.glob("eval/*/utterances.jsonl"))}
     return {name: one for name, one in files.items() if name != fit and decoding(one) == decoding(files[fit])}

@@ -17,6 +17,7 @@ Prints Markdown tables, and writes OUT/more_speech.json, a plot per set, and OUT
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,9 @@ def models(data: Path, out: Path) -> dict[str, tuple[str, list[str]]]:
 def evaluate(run: Path, manifests: list[Path]) -> None:
     """Evaluate every exit of a trained model on manifests; finished sets are kept."""
     command = [sys.executable, "-m", "speechbrain_ee.cli", "evaluate", str(run)]
-    subprocess.run([*command, *(word for one in manifests for word in ("--manifest", str(one)))], check=True)
+    status = subprocess.run([*command, *(word for one in manifests for word in ("--manifest", str(one)))]).returncode
+    if status:
+        raise ValueError(f"evaluate ended with status {status} in {run}: see its message above")
 
 
 def main() -> None:
@@ -70,7 +73,7 @@ def main() -> None:
     import calibrated
     from paper_corpus import Corpus
     from side_by_side import publish, read
-    from twins import train, without
+    from twins import FINISHED, train, without
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", choices=["conformer", "retrofit", "whisper"])
@@ -100,13 +103,18 @@ def main() -> None:
 
     with ThreadPoolExecutor(args.jobs) as pool:
         minutes = {name: one for done in pool.map(run, chains) for name, one in done.items()}
-    results = {"command": " ".join(sys.argv), "runs": {}}
-    for name, one in minutes.items():
+    for name in minutes:
         evaluate(args.out / name, [dev, *tests])
-        results["runs"][name] = {"sets": read(args.out / name), "minutes": round(one, 1)}
+    results = {"command": " ".join(sys.argv), "runs": {}}
+    for name in known:  # those of earlier calls, too
+        if (args.out / name / FINISHED).exists():
+            took = json.loads((args.out / name / FINISHED).read_text("utf-8"))["minutes"]
+            results["runs"][name] = {"sets": read(args.out / name), "minutes": round(took, 1)}
     publish(results, args.out / "more_speech")
     promise = {"points": 1.0, "delta": 0.1, "test_set": "test-speechocean762"}
-    calibrated.publish({name: args.out / name for name in minutes}, args.out / "calibrated.json", promise=promise)
+    calibrated.publish(
+        {name: args.out / name for name in results["runs"]}, args.out / "calibrated.json", promise=promise
+    )
 
 
 if __name__ == "__main__":

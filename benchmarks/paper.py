@@ -18,6 +18,7 @@ was interrupted continues from its checkpoint. If a step fails, the other models
 """
 
 import argparse
+import json
 import shlex
 import signal
 import subprocess
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from paper_corpus import Corpus
 
 SMALL = shlex.split(
-    "--token_type char --vocab_size 31 --number_of_epochs 10 --lr 0.001 --warmup_steps 500 --max_batch_seconds 30 "
+    "--token_type char --vocab_size null --number_of_epochs 10 --lr 0.001 --warmup_steps 500 --max_batch_seconds 30 "
     "--max_batch_size 32 --num_buckets 20 --num_workers 0 --cache_audio True --average_checkpoints 3"
 )
 SMALL_CONFORMER = shlex.split("--d_model 144 --nhead 4 --d_ffn 576 --kernel_size 15")
@@ -93,18 +94,30 @@ class Step:
     command : list of str
         The command, without ``python``.
     results : list of Path
-        The step is finished if these files exist.
+        The ``exits.json`` that the step writes; empty for a training.
     """
 
     model: str
     folder: Path
     command: list[str]
-    results: list[Path]
+    results: list[Path] = field(default_factory=list)
 
     @property
     def is_done(self) -> bool:
-        """Whether the step is finished."""
-        return all(path.exists() for path in self.results)
+        """Whether the step is finished: trained with the same options, or evaluated whole and after the training."""
+        from twins import FINISHED, finished
+
+        if self.command[0] == "train.py":
+            return finished(self.command[1], self.folder, self.command[4:]) is not None
+        if not all(path.exists() for path in [self.folder / FINISHED, *self.results]):
+            return False
+        trained = (self.folder / FINISHED).stat().st_mtime_ns
+        return all(one.stat().st_mtime_ns >= trained and not _missing(one) for one in self.results)
+
+
+def _missing(exits: Path) -> dict:
+    """Return the utterances that could not be evaluated."""
+    return json.loads(exits.read_text("utf-8")).get("missing") or {}
 
 
 def plan(name: str, corpus: "Corpus", args: argparse.Namespace, given: list[str]) -> list[Step]:
@@ -113,7 +126,8 @@ def plan(name: str, corpus: "Corpus", args: argparse.Namespace, given: list[str]
     Raises
     ------
     ValueError
-        If an option does not exist, or a twin has a depth at which the model has no exit.
+        If an option does not exist, errors are not counted in words, or a twin has a depth at which the model has no
+        exit.
     """
     from paper_corpus import DEFAULT_RECIPE, read_settings
     from twins import without
@@ -129,12 +143,15 @@ def plan(name: str, corpus: "Corpus", args: argparse.Namespace, given: list[str]
         own = [*own, "--source", args.sources.get(name, str(tiny_source(name, args)))]
     own = without(own, [word.split("=")[0] for word in given if word.startswith("--")])
     options = [*corpus.options(args.out), *own, *given]
-    exit_layers = list(read_settings(yaml, options)["exit_layers"])
+    settings = read_settings(yaml, options)
+    if settings["error_unit"] != "word":
+        raise ValueError(f"{name}: error_unit is {settings['error_unit']}, but the paper counts words")
+    exit_layers = list(settings["exit_layers"])
     folder = args.out / name
 
     def training(run: str, twin: list[str]) -> Step:
         words = ["train.py", str(yaml), "--output_folder", str(folder / run), *without(options, twin[::2]), *twin]
-        return Step(name, folder / run, words, [folder / run / "minutes.json"])
+        return Step(name, folder / run, words)
 
     steps = [training("exits", [])]
     if not model.has_decoders:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The corpus of the paper's experiment: a recipe and its manifests, or manifests alone."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class Corpus:
         """
         from speechbrain_ee.corpora.manifest import read_manifest, write_manifest
 
+        if repeated := sorted(name for name, count in Counter(one.stem for one in self.tests).items() if count > 1):
+            raise ValueError(f"two test sets are named {' and '.join(repeated)}: rename one")
         if missing := [str(one) for one in [*self.train, self.dev, *self.tests] if not one.is_file()]:
             raise ValueError(f"{', '.join(missing)} missing: prepare the corpus {self.name}, or give another --data")
         if len(self.train) > 1:
@@ -54,12 +57,14 @@ def recipe_corpus(recipe: Path, data: Path) -> Corpus:
     Raises
     ------
     ValueError
-        If the folder is not a recipe.
+        If the folder is not a recipe, or its corpus is counted in characters, which the paper does not do.
     """
     yaml = recipe / "hparams" / "conformer_ee.yaml"
     if not yaml.is_file():
         raise ValueError(f"--corpus {recipe}: there is no {yaml}; give a folder such as recipes/LibriSpeech")
     settings = read_settings(yaml, ["--data_folder", str(data)])
+    if settings["error_unit"] != "word":
+        raise ValueError(f"--corpus {recipe}: it counts characters, and the paper words: train it with its own yaml")
     paths = {name: settings[f"{name}_manifest"] for name in ("train", "valid")}
     tests = [Path(one) for one in settings["test_manifests"]]
     return Corpus(recipe.resolve().name, recipe, data, [Path(paths["train"])], Path(paths["valid"]), tests)

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 
 from ee_runtime.errors import one_line_errors
+from ee_runtime.text.error_units import WORD, unit_of
 
 
 def named_runs(given: list[str]) -> dict[str, str]:
@@ -38,9 +39,17 @@ def read(place: str | Path, *, last_only: bool = False) -> dict[str, list[dict]]
     found = {}
     for path in sorted(Path(place).glob("eval/*/exits.json")):
         keys = ("layer", "wer", "wer_ci95", "wer_ctc", "macs_per_s")
-        exits = json.loads(path.read_text("utf-8"))["exits"][-1 if last_only else 0 :]
+        contents = json.loads(path.read_text("utf-8"))
+        check_counts_words(path, contents)
+        exits = contents["exits"][-1 if last_only else 0 :]
         found[path.parent.name] = [{key: one[key] for key in keys if key in one} for one in exits]
     return found
+
+
+def check_counts_words(path: Path, contents: dict) -> None:
+    """Raise ValueError if an exits.json is of a model whose errors are counted in characters: tables here have WER."""
+    if unit_of(contents) is not WORD:
+        raise ValueError(f"{path} counts characters, and tables of WER words: read its tables with evaluate")
 
 
 def markdown(results: dict) -> str:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ee_runtime.errors import one_line_errors
+from ee_runtime.text.error_units import error_unit
 
 NUM_RANDOM_TRIALS = 5  # before the sampler models the results
 NUM_UNPRUNED_TRIALS = 3  # that must reach an epoch before a trial can be pruned at it
@@ -158,14 +159,15 @@ def sweep(hparams: str, space: Space, given: list[str], *, trials: int, out: Pat
     from speechbrain_ee.training.hparams import load_hparams
 
     yaml = load_hparams(*parse_arguments([hparams, *given])[::2])
+    unit = error_unit(yaml["error_unit"])
     with run_lock(out / "study") as lock:
         study = open_study(out, {"hparams": hparams, "options": given, "space": asdict(space)}, seed)
         requeue_interrupted(study)
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         while len(study.get_trials(states=ended)) < trials:
             _next_trial(study, space, hparams, given, yaml, out, lock)
-            publish(study, out, command, with_plot=False)
-        return publish(study, out, command)
+            publish(study, out, command, unit, with_plot=False)
+        return publish(study, out, command, unit)
 
 
 def _next_trial(study, space: Space, hparams: str, given: list[str], yaml: dict, out: Path, lock: int) -> None:
@@ -177,12 +179,12 @@ def _next_trial(study, space: Space, hparams: str, given: list[str], yaml: dict,
     folder = trial.user_attrs.get("folder", f"trial_{trial.number}")
     trial.set_user_attr("folder", folder)
     params = space.sample(trial)
-    own = overrides(params, yaml["exit_layers"])
+    own, unit = overrides(params, yaml["exit_layers"]), error_unit(yaml["error_unit"])
     trial.set_user_attr("options", own)
     print(f"trial {trial.number}: {shlex.join(own)}", flush=True)
     command = train_command(hparams, out / folder, without(given, own[::2]) + own)
     try:
-        wer = run_trial(trial, command, out / folder, params["layers"], yaml["number_of_epochs"], lock)
+        wer = run_trial(trial, command, out / folder, params["layers"], yaml["number_of_epochs"], lock, unit)
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         print(f"trial {trial.number}: pruned", flush=True)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ee_runtime.files import write_whole
+from ee_runtime.text.error_units import ErrorUnit
 
 
 def results_of(study) -> dict:
@@ -24,7 +25,8 @@ def results_of(study) -> dict:
 def markdown(results: dict) -> str:
     """Return a table of the trials, the best first, the pruned ones last."""
     lines = [
-        "| trial | layers | learning rate | power of the exit weights | epochs | dev WER % at the last exit |",
+        "| trial | layers | learning rate | power of the exit weights | epochs "
+        f"| dev {results.get('rate', 'WER')} % at the last exit |",
         "|---|---|---|---|---|---|",
     ]
 
@@ -46,7 +48,7 @@ def plot(results: dict, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    figure = Figure(figsize=(10, 6.5), layout="constrained")
+    figure, rate = Figure(figsize=(10, 6.5), layout="constrained"), results.get("rate", "WER")
     curves, *panels = figure.subplots(2, 2).flat
     for one in results["trials"]:
         wers, is_complete = one["dev_wers"], one["state"] == "complete"
@@ -55,11 +57,13 @@ def plot(results: dict, path: Path) -> None:
         for axes, name in zip(panels, ("lr", "layers", "weight_power"), strict=True):
             axes.plot(one["params"][name], wers[-1] if wers else None, "o" if is_complete else "x", color=color)
     curves.set(
-        xlabel="epoch", ylabel="dev WER % at the last exit", title="a line per trial; dotted: pruned; colour: layers"
+        xlabel="epoch",
+        ylabel=f"dev {rate} % at the last exit",
+        title="line: trial; dotted: pruned; colour: layers",
     )
     labels = ("learning rate", "layers", "power of the exit weights")
     for axes, label in zip(panels, labels, strict=True):
-        axes.set(xlabel=label, ylabel="dev WER %", title="circle: last epoch; cross: pruned earlier")
+        axes.set(xlabel=label, ylabel=f"dev {rate} %", title="circle: last epoch; cross: pruned earlier")
     curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_xscale("log")
     panels[0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -71,9 +75,9 @@ def plot(results: dict, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def publish(study, out: Path, command: str, *, with_plot: bool = True) -> dict:
+def publish(study, out: Path, command: str, unit: ErrorUnit, *, with_plot: bool = True) -> dict:
     """Write OUT/sweep.json and OUT/sweep.png."""
-    results = {"command": command, "settings": study.user_attrs["settings"]} | results_of(study)
+    results = {"command": command, "settings": study.user_attrs["settings"], "rate": unit.rate} | results_of(study)
     write_whole(out / "sweep.json", (json.dumps(results, indent=1) + "\n").encode())
     if with_plot:
         plot(results, out / "sweep.png")

@@ -8,19 +8,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ee_runtime.text.error_units import WORD, ErrorUnit
+
 POLL_S = 0.5
 STOP_S = 30  # a subprocess that has not ended after this time is killed
 DIVERGED = "lower --lr"  # in the error message of train.py for a loss or gradient that is not finite
 
 
-def dev_wers(log: Path, layer: int) -> list[float]:
-    """Read the dev WER at an exit layer after each epoch from a train_log.txt; an incomplete last line is ignored."""
+def dev_wers(log: Path, layer: int, key: str = "wer") -> list[float]:
+    """Read the dev WER (``cer``: CER) at an exit layer after each epoch from a train_log.txt.
+
+    An incomplete last line is ignored.
+    """
     text = log.read_text("utf-8") if log.exists() else ""
     lines = text[: text.rfind("\n") + 1].splitlines()
-    return [float(re.search(rf"\bvalid wer_{layer}: ([^,]+)", line)[1]) for line in lines]
+    return [float(re.search(rf"\bvalid {key}_{layer}: ([^,]+)", line)[1]) for line in lines]
 
 
-def run_trial(trial, command: list[str], folder: Path, last_layer: int, num_epochs: int, lock: int) -> float | None:
+def run_trial(
+    trial,
+    command: list[str],
+    folder: Path,
+    last_layer: int,
+    num_epochs: int,
+    lock: int,
+    unit: ErrorUnit = WORD,
+) -> float | None:
     """Train one trial and report every epoch to Optuna.
 
     Arguments
@@ -37,11 +50,13 @@ def run_trial(trial, command: list[str], folder: Path, last_layer: int, num_epoc
         After this many epochs the subprocess is stopped.
     lock : int
         Descriptor of the study's lock.
+    unit : ErrorUnit
+        What errors are counted in.
 
     Returns
     -------
     float or None
-        Dev WER at the last exit after the last epoch; None if the training diverged.
+        Dev WER, or CER, at the last exit after the last epoch; None if the training diverged.
 
     Raises
     ------
@@ -56,10 +71,10 @@ def run_trial(trial, command: list[str], folder: Path, last_layer: int, num_epoc
     with open(f"{folder}.log", "ab") as output, subprocess_that_ends(command, output, lock) as process:
         while True:
             status = process.poll()  # before the log is read, so that the last line is not missed
-            wers = dev_wers(folder / "train_log.txt", last_layer)
+            wers = dev_wers(folder / "train_log.txt", last_layer, unit.key)
             for epoch, wer in enumerate(wers[reported:], start=reported + 1):
                 trial.report(wer, epoch)
-                print(f"trial {trial.number}, epoch {epoch}: dev WER {wer:.2f} %", flush=True)
+                print(f"trial {trial.number}, epoch {epoch}: dev {unit.rate} {wer:.2f} %", flush=True)
                 if epoch < num_epochs and trial.should_prune():
                     raise optuna.TrialPruned
             reported = max(reported, len(wers))  # a resumed run repeats an epoch that it had not saved

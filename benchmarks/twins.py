@@ -19,9 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ee_runtime.errors import one_line_errors
+from ee_runtime.files import write_whole
 from ee_runtime.threads import available_cpus
 
 ROOT = Path(__file__).resolve().parent.parent
+FINISHED = "finished.json"  # in a run folder: minutes and arguments of the training
 
 
 def train_command(hparams: str, folder: Path, overrides: list[str]) -> list[str]:
@@ -30,7 +32,7 @@ def train_command(hparams: str, folder: Path, overrides: list[str]) -> list[str]
 
 
 def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> float:
-    """Train into a folder unless this is done.
+    """Train into a folder unless the same command has done this; train.py refuses settings that do not fit the run.
 
     Arguments
     ---------
@@ -55,8 +57,8 @@ def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> fl
     """
     from run_lock import run_lock
 
-    record = folder / "minutes.json"
-    if not record.exists():
+    minutes = finished(hparams, folder, overrides)
+    if minutes is None:
         begin = time.monotonic()
         command = train_command(hparams, folder, overrides)
         with run_lock(folder) as lock:
@@ -70,8 +72,17 @@ def train(hparams: str, folder: Path, overrides: list[str], jobs: int = 1) -> fl
         if status:
             where = "see its message above" if jobs == 1 else f"see {folder}.log"
             raise ValueError(f"train.py ended with status {status} in {folder}: {where}; the same command resumes")
-        record.write_text(json.dumps((time.monotonic() - begin) / 60), "utf-8")
-    return json.loads(record.read_text("utf-8"))
+        minutes = (time.monotonic() - begin) / 60
+        record = json.dumps({"minutes": minutes, "arguments": [hparams, *overrides]})
+        write_whole(folder / FINISHED, (record + "\n").encode())
+    return minutes
+
+
+def finished(hparams: str, folder: Path, overrides: list[str]) -> float | None:
+    """Return the minutes that this training took; None if it is not finished, or its options were others."""
+    record = folder / FINISHED
+    found = json.loads(record.read_text("utf-8")) if record.exists() else {}
+    return found["minutes"] if found.get("arguments") == [hparams, *overrides] else None
 
 
 def without(overrides: list[str], names: list[str]) -> list[str]:

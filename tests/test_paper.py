@@ -86,11 +86,18 @@ def test_a_wrong_call_is_refused(argv, message, capsys):
 
 
 def test_what_is_missing_is_named():
+    with pytest.raises(ValueError, match="recipes/AISHELL-1: it counts characters, and the paper words: train it"):
+        paper.parse(["--corpus", "recipes/AISHELL-1", "--data", "data/aishell"])
+    with pytest.raises(ValueError, match="conformer_ctc: error_unit is char, but the paper counts words"):
+        planned([*RECIPE, "--", "--error_unit", "char"])
     with pytest.raises(ValueError, match="there is no hparams/hparams/conformer_ee.yaml; give a folder such as"):
         paper.parse(["--corpus", "hparams"])
     _, corpus, _ = paper.parse(["--data", "nowhere", "--train", "a.jsonl", "--dev", "d.jsonl", "--test", "t.jsonl"])
     with pytest.raises(ValueError, match="nowhere/a.jsonl, nowhere/d.jsonl, nowhere/t.jsonl missing: prepare"):
         corpus.prepare(Path("out"))
+    given = ["--data", "nowhere", "--train", "a.jsonl", "--dev", "d.jsonl", "--test", "t.jsonl", "other/t.jsonl"]
+    with pytest.raises(ValueError, match="two test sets are named t: rename one"):
+        paper.parse(given)[1].prepare(Path("out"))
 
 
 def test_several_training_manifests_are_joined(tmp_path):
@@ -109,10 +116,29 @@ def test_a_finished_step_is_skipped_and_a_failed_one_is_an_error(tmp_path):
     fails = ["-c", "import sys; sys.exit(3)"]
     result = tmp_path / "exits.json"
     step = paper.Step("conformer_ctc", tmp_path / "run", fails, [result])
-    with pytest.raises(ValueError, match="evaluate ended with status 3"):
-        paper.run(step)
-    result.touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "finished.json").write_text("{}")
+    for contents in (None, '{"missing": {"a": "broken"}}', "{}"):
+        if contents is not None:
+            result.write_text(contents)
+        if contents != "{}":
+            with pytest.raises(ValueError, match="evaluate ended with status 3"):
+                paper.run(step)
     paper.run(step)
+    (tmp_path / "run" / "finished.json").write_text("{}")  # trained again
+    assert not step.is_done
+
+
+def test_a_training_with_other_options_is_not_the_finished_one(tmp_path, monkeypatch):
+    import twins
+
+    trained = []
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(twins, "train_command", lambda *arguments: trained.append(arguments) or ["true"])
+    for options, number in ((["--lr", "1"], 1), (["--lr", "1"], 1), (["--lr", "2"], 2)):
+        assert twins.train("a.yaml", tmp_path / "run", options) >= 0
+        assert len(trained) == number
+    assert trained[-1] == ("a.yaml", tmp_path / "run", ["--lr", "2"])
 
 
 def test_a_run_folder_is_locked_as_long_as_the_subprocess_runs(tmp_path):

@@ -107,6 +107,8 @@ def test_an_incomplete_line_is_not_read(tmp_path, monkeypatch):
     assert dev_wers(log, 3) == []
     log.write_text("epoch: 1 - valid loss: 1, valid wer_3: 7.5, valid wer_13: 1\nepoch: 2 - valid wer_3: 6", "utf-8")
     assert dev_wers(log, 3) == [7.5]
+    log.write_text("epoch: 1 - valid loss: 1, valid cer_3: 4.5, valid loss_3: 1\n", "utf-8")
+    assert dev_wers(log, 3, "cer") == [4.5]
 
 
 def test_other_settings_are_refused(run):

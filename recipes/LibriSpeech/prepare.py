@@ -7,7 +7,8 @@
 
 Writes data/librispeech/<subset>.jsonl for each subset, and train.jsonl with all training subsets. The expected layout
 is LibriSpeech/<subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac with one <speaker>-<chapter>.trans.txt per
-chapter. No audio is downloaded or copied. Mini LibriSpeech has a recipe of its own.
+chapter. No audio is downloaded or copied. Mini LibriSpeech (train-clean-5, dev-clean-2) has a recipe of its own; here,
+its subsets are taken only if they are named.
 """
 
 import sys
@@ -18,6 +19,7 @@ from speechbrain_ee.corpora.librispeech import check_subsets, find_corpus, find_
 from speechbrain_ee.corpora.preparation import run_script, write_sets
 
 PREFIXES = ("train", "dev", "test")
+OF_MINI = ("train-clean-5", "dev-clean-2")  # parts of the other subsets
 
 
 def prepare(data_folder: str | Path, out_dir: str | Path, splits: Sequence[str]) -> None:
@@ -55,7 +57,7 @@ def _prepare_chosen(data_folder: Path, out: Path, **chosen: list[str] | None) ->
     found = find_subsets(find_corpus(data_folder))
     splits = []
     for prefix in PREFIXES:
-        default = [name for name in found if name.startswith(prefix)]
+        default = [name for name in found if name.startswith(prefix) and name not in OF_MINI]
         splits += default if chosen[prefix] is None else chosen[prefix]
     prepare(data_folder, out, splits)
 
@@ -63,7 +65,11 @@ def _prepare_chosen(data_folder: Path, out: Path, **chosen: list[str] | None) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns the exit status."""
     options = {
-        f"--{prefix}": {"nargs": "*", "metavar": "SUBSET", "help": f"subsets (default: every {prefix}-* found)"}
+        f"--{prefix}": {
+            "nargs": "*",
+            "metavar": "SUBSET",
+            "help": f"subsets (default: every {prefix}-* found, without those of mini LibriSpeech)",
+        }
         for prefix in PREFIXES
     }
     return run_script(__doc__, _prepare_chosen, out="data/librispeech", arguments=arguments, options=options)

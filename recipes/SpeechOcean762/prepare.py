@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.preparation import find_root, hold_out_speakers, pair_files, run_script, write_sets
+from speechbrain_ee.corpora.preparation import (
+    find_root,
+    hold_out_speakers,
+    pair_files,
+    read_lines,
+    run_script,
+    write_sets,
+)
 from speechbrain_ee.text.normalize import english
 
 DEV_EVERY = 10  # one of ten training speakers is in dev: 12 of 125
@@ -26,12 +33,15 @@ def read_kaldi_file(path: Path) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If the file is missing.
+        If the file is missing, or has a key twice.
     """
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: unpack the corpus again")
-    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
-    return {parts[0]: parts[1].strip() if len(parts) > 1 else "" for parts in lines if parts}
+    found: dict[str, str] = {}
+    for parts in (line.split(maxsplit=1) for line in read_lines(path)):
+        if parts and parts[0] in found:
+            raise ValueError(f"{path} has {parts[0]} twice: unpack the corpus again")
+        if parts:
+            found[parts[0]] = parts[1].strip() if len(parts) > 1 else ""
+    return found
 
 
 def read_speakers(folder: Path) -> dict[str, str]:
@@ -43,13 +53,14 @@ def read_speakers(folder: Path) -> dict[str, str]:
         If spk2utt, which says the same by speaker, disagrees.
     """
     speakers = read_kaldi_file(folder / "utt2spk")
-    for speaker, names in read_kaldi_file(folder / "spk2utt").items():
-        for name in names.split():
-            if speakers.get(name) != speaker:
-                raise ValueError(
-                    f"{folder}: utterance {name} is of speaker {speaker} in spk2utt and {speakers.get(name)} in "
-                    "utt2spk: unpack the corpus again"
-                )
+    by_speaker = read_kaldi_file(folder / "spk2utt")
+    others = {name: speaker for speaker, names in by_speaker.items() for name in names.split()}
+    for name in sorted(speakers.keys() | others.keys()):
+        if speakers.get(name) != others.get(name):
+            raise ValueError(
+                f"{folder}: utterance {name} is of speaker {others.get(name)} in spk2utt and {speakers.get(name)} in "
+                "utt2spk: unpack the corpus again"
+            )
     return speakers
 
 
@@ -64,6 +75,8 @@ def read_set(root: Path, name: str) -> list[Utterance]:
         )
     audio = {one: root / wav for one, wav in wavs.items() if (root / wav).exists()}
     texts = {one: english(text) for one, text in read_kaldi_file(folder / "text").items()}
+    if nobody := sorted(texts.keys() - speakers.keys()):
+        raise ValueError(f"{folder}: {len(nobody)} texts have no speaker in utt2spk (first: {nobody[0]}): unpack again")
     return pair_files(name, audio, texts, speaker=speakers.get)
 
 

@@ -24,6 +24,7 @@ from speechbrain_ee.corpora.preparation import (
     find_root,
     leave_out_long,
     read_duration,
+    read_lines,
     run_script,
     warn,
     write_sets,
@@ -63,7 +64,7 @@ def read_stm(path: Path) -> Iterator[Segment]:
     ValueError
         If a line has another form, or a segment does not end after its start.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.startswith(";;"):
             continue
         match = LINE.match(line.strip())

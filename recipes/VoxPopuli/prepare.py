@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ee.corpora.preparation import find_root, leave_out_long, pair_files, run_script, write_sets
+from speechbrain_ee.corpora.preparation import find_root, leave_out_long, pair_files, read_lines, run_script, write_sets
 from speechbrain_ee.text.normalize import english
 
 SETS = ("train", "dev", "test")
@@ -32,12 +32,11 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist: cut the recordings with `python -m voxpopuli.get_asr_data --lang en`")
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}: give the table that VoxPopuli's script wrote")
-        return {row["id"]: row for row in rows}
+    rows = csv.DictReader(read_lines(path), delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}: give the table that VoxPopuli's script wrote")
+    return {row["id"]: row for row in rows}
 
 
 def prepare(data_folder: Path, out: Path, *, longest: float = 30.0) -> None:

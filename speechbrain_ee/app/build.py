@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ee_runtime.calibration.summary import promise_sentence
 from ee_runtime.files import parse_json, printable, read_bytes, write_whole
+from ee_runtime.text.error_units import unit_of
 from speechbrain_ee import __version__
 from speechbrain_ee.app.effort import Point, operating_points
 from speechbrain_ee.app.model_files import PageModel, page_model
@@ -181,7 +182,7 @@ def _entry(path: Path) -> dict:
 
 def _values(model: PageModel, *, title: str, offline: bool) -> dict:
     """Return the contents of ``app.json``, except the list of files."""
-    export, calibration = model.export, model.calibration
+    export, calibration = model.export, model.calibration or {}
     points = operating_points(
         model.policy,
         export.exit_layers,
@@ -190,7 +191,7 @@ def _values(model: PageModel, *, title: str, offline: bool) -> dict:
         utterances=model.utterances,
     )
     chosen = [number for number, point in enumerate(points) if point.is_calibrated]
-    fitted = (calibration or {}).get("fitted_on")
+    fitted, promise, unit = calibration.get("fitted_on"), calibration.get("promise"), unit_of(calibration)
     return {
         "kind": KIND,
         "version": __version__,
@@ -218,7 +219,8 @@ def _values(model: PageModel, *, title: str, offline: bool) -> dict:
         "points": [_point(point, export.exit_layers) for point in points],
         "default_point": chosen[0] if chosen else len(points) - 1,
         "evaluated_on": (fitted or {}).get("test_set"),
-        "promise": promise_sentence(calibration.get("promise")) if fitted and calibration.get("promise") else None,
+        "error_rate": unit.rate,
+        "promise": promise_sentence(promise, unit) if fitted and promise else None,
         "notes": model.notes,
     }
 
@@ -229,7 +231,7 @@ def _point(point: Point, exit_layers: tuple[int, ...]) -> dict:
         "rule": describe(point.policy, exit_layers),
         "policy": plain(point.policy),
         "macs_share": None if point.macs_share is None else round(point.macs_share, 4),
-        "wer": None if point.wer is None else round(point.wer, 2),
+        "error_rate": None if point.error_rate is None else round(point.error_rate, 2),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ee_runtime.policies import Capped, FixedExit, Patience, Policy, ThresholdPolicy
+from ee_runtime.text.error_units import unit_of
 from speechbrain_ee.replay.replay import ExitCounts, replay
 from speechbrain_ee.replay.sweeps import sweep
 from speechbrain_ee.replay.unsureness import sign_of
@@ -30,8 +31,8 @@ class Point:
         When an utterance stops.
     macs_share : float | None
         Mean share of the MACs of full depth on the evaluated set; None if it is unknown.
-    wer : float | None
-        WER in percent on that set; None if it is unknown.
+    error_rate : float | None
+        WER in percent on that set, or CER if the calibration counts characters; None if it is unknown.
     is_calibrated : bool
         Whether it is the policy of ``calibration.json``.
     """
@@ -39,7 +40,7 @@ class Point:
     name: str
     policy: Policy
     macs_share: float | None = None
-    wer: float | None = None
+    error_rate: float | None = None
     is_calibrated: bool = False
 
 
@@ -83,8 +84,8 @@ def operating_points(
     if utterances:
         between = _measured(policy, utterances)
     else:
-        fitted = _fitted_on(calibration)
-        calibrated = Point("calibrated", policy, wer=fitted.get("wer"), is_calibrated=True)
+        rate = _fitted_on(calibration).get(unit_of(calibration or {}).key)
+        calibrated = Point("calibrated", policy, error_rate=rate, is_calibrated=True)
         between = _assumed(policy, calibrated, exit_layers, (calibration or {}).get("value_range"))
     return [first, *between, last] if len(exit_layers) > 1 else [last]
 
@@ -107,12 +108,12 @@ def _static_points(
     utterances: Sequence[Mapping],
     calibration: Mapping | None,
 ) -> list[Point]:
-    full_wer = _fitted_on(calibration).get("full_wer")
+    full_rate = _fitted_on(calibration).get(f"full_{unit_of(calibration or {}).key}")
     points = []
     for layer, share in zip(exit_layers, exit_shares, strict=True):
         is_last = layer == exit_layers[-1]
         name, static = ("all layers", FixedExit()) if is_last else (f"layer {layer}", FixedExit(layer))
-        point = Point(name, static, share, full_wer if is_last else None)
+        point = Point(name, static, share, full_rate if is_last else None)
         points.append(_replayed(name, static, utterances, ExitCounts.of(utterances)) if utterances else point)
     if policy is None:
         return points
@@ -120,13 +121,13 @@ def _static_points(
     if isinstance(policy, FixedExit):
         index = len(points) - 1 if policy.layer is None else list(exit_layers).index(policy.layer)
         like = points[index]
-        points[index] = Point(f"{like.name} (calibrated)", policy, like.macs_share, like.wer, is_calibrated=True)
+        points[index] = Point(f"{like.name} (calibrated)", policy, like.macs_share, like.error_rate, is_calibrated=True)
         return points
     return [*points[:-1], chosen, points[-1]]
 
 
 def _measured(policy: Policy, utterances: Sequence[Mapping]) -> list[Point]:
-    """Return thresholds at even steps of cost, with WER and cost on the evaluated set."""
+    """Return thresholds at even steps of cost, with error rate and cost on the evaluated set."""
     counts = ExitCounts.of(utterances)
     inner = policy.policy if isinstance(policy, Capped) else policy
     candidates = [with_inner(policy, entry["threshold"]) for entry in sweep(inner, utterances)]
@@ -151,7 +152,7 @@ def _replayed(
         share = found.mean_layer / counts.exit_layers[-1]
     else:
         share = found.macs_per_s * counts.seconds / counts.full_macs
-    return Point(name, policy, share, found.wer, is_calibrated)
+    return Point(name, policy, share, found.error_rate, is_calibrated)
 
 
 def _assumed(policy: Policy, calibrated: Point, exit_layers: Sequence[int], value_range: Mapping | None) -> list[Point]:

@@ -17,6 +17,7 @@ from ee_runtime.decoders.make import greedy_class
 from ee_runtime.export_folder import EXPORT_FILE, Export, GraphFile
 from ee_runtime.policies import FixedExit, Policy, policy_from_dict
 from ee_runtime.sessions import silence
+from ee_runtime.text.error_units import unit_of
 from speechbrain_ee.app.policies import check_policy
 from speechbrain_ee.calibration.checks import check_evaluated
 from speechbrain_ee.hub_download import ONNX_FOLDER, check_no_revision, download, may_be_on_hub
@@ -150,7 +151,7 @@ def _evaluated(folder: Path, calibration: Mapping | None, export: Export) -> lis
     if name is None or not (path / "utterances.jsonl").is_file():
         return []
     check_evaluated(path, export.model, greedy_class(has_attention=False).name)
-    found = read_utterances(path / "utterances.jsonl")
+    found = read_utterances(path / "utterances.jsonl", unit_of(calibration))
     layers = [exit["layer"] for exit in found[0]["exits"]] if found else []
     if layers != list(export.exit_layers):
         raise ValueError(f"{path} was evaluated with exits after layers {layers}: evaluate it again")

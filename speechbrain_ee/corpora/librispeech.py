@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.preparation import pair_files
+from speechbrain_ee.corpora.preparation import pair_files, read_lines
 from speechbrain_ee.text.normalize import english
 
 
@@ -60,7 +60,7 @@ def read_subset(folder: Path) -> list[Utterance]:
     """
     texts = {}
     for path in sorted(folder.glob("*/*/*.trans.txt")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_lines(path):
             if line.strip():
                 name, _, text = line.strip().partition(" ")
                 texts[name] = english(text)

@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -47,6 +48,34 @@ def find_root(data_folder: Path, inner: Sequence[str], marker: str) -> Path:
             return root
     looked = " or ".join(["it", *(f"its {name}" for name in inner)])
     raise ValueError(f"{data_folder}: there is no {marker} in {looked}: give the folder of the unpacked corpus")
+
+
+def read_lines(path: Path) -> list[str]:
+    r"""Return the lines of a text file of a corpus.
+
+    Raises
+    ------
+    ValueError
+        If the file does not exist, or is not UTF-8; the message names the file and the line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "text"
+    >>> _ = path.write_bytes(b"a cat\na caf\xe9\n")
+    >>> read_lines(path)
+    Traceback (most recent call last):
+    ValueError: ...text, line 2 is not UTF-8 (...): unpack the corpus again, or convert the file to UTF-8
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: unpack the corpus again")
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line} is not UTF-8 ({error.reason}): unpack the corpus again, or convert the file to UTF-8"
+        ) from None
 
 
 def read_duration(path: Path) -> float | None:
@@ -148,7 +177,19 @@ def leave_out_long(name: str, utterances: Sequence[Utterance], longest_s: float)
 
 
 def write_sets(out: Path, sets: Mapping[str, Sequence[Utterance]]) -> None:
-    """Write one manifest per set, and print how much each has."""
+    """Write one manifest per set, and print how much each has.
+
+    Raises
+    ------
+    ValueError
+        If a set has an utterance twice; then nothing is written.
+    """
+    for name, utterances in sets.items():
+        counts = Counter(one.id for one in utterances)
+        if repeated := [one for one, count in counts.items() if count > 1]:
+            raise ValueError(
+                f"{name} has {len(repeated)} utterances twice (first: {repeated[0]}): leave out one of its parts"
+            )
     for name, utterances in sets.items():
         path = Path(out) / f"{name}.jsonl"
         write_manifest(path, utterances)

@@ -46,6 +46,9 @@ def test_missing_recordings_are_counted(script, corpus, tmp_path, caplog):
         ("spk2utt", "0004 000030011", "utterance 000030011 is of speaker 0004 in spk2utt and 0003 in utt2spk"),
         ("wav.scp", "000030011 sph2pipe -f wav a.sph |", "000030011 is a command"),
         ("utt2spk", None, "utt2spk does not exist"),
+        ("utt2spk", "000030011 0003", "is of speaker 0003 in spk2utt and None in utt2spk"),
+        ("utt2spk", "000030011 0003\n000030011 0009", "utt2spk has 000030011 twice"),
+        ("text", "900000001 HELLO", "1 texts have no speaker in utt2spk (first: 900000001)"),
     ],
 )
 def test_files_that_contradict_each_other_or_are_missing(script, corpus, tmp_path, capsys, name, line, message):

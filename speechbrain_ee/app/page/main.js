@@ -84,7 +84,7 @@ async function offline(app) {
 
 function showPoint() {
   const point = state.app.points[$("slider").value];
-  $("point").textContent = pointText(point, state.app.evaluated_on);
+  $("point").textContent = pointText(point, state.app);
   $("slider").setAttribute("aria-valuetext", point.rule);
 }
 

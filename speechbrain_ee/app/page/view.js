@@ -13,10 +13,10 @@ export function macsText(macs) {
 }
 
 /** Describe the operating point of the slider. */
-export function pointText(point, evaluatedOn) {
+export function pointText(point, { evaluated_on: evaluatedOn, error_rate: rate }) {
   const facts = [];
   if (point.macs_share !== null) facts.push(`${percent(point.macs_share)} of the computation of full depth`);
-  if (point.wer !== null && evaluatedOn) facts.push(`WER ${point.wer.toFixed(2)}\u00a0% on ${evaluatedOn}`);
+  if (point.error_rate !== null && evaluatedOn) facts.push(`${rate} ${point.error_rate.toFixed(2)}\u00a0% on ${evaluatedOn}`);
   const rule = point.rule[0].toUpperCase() + point.rule.slice(1);
   const name = point.name.includes("calibrated") ? " (calibrated)" : "";
   return `${rule}${name}.${facts.length ? ` ${facts.join(", ")}.` : ""}`;

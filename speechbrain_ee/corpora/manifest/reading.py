@@ -25,8 +25,8 @@ def read_manifest(
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
     columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
     names of the others, see :data:`~speechbrain_ee.corpora.manifest.text.NAMES`. The default id is the stem of the
-    audio file, or its path without suffix if two files have the same stem; several parts or channels of a file get their
-    offset and channel appended.
+    audio file, or its path without suffix if two files have the same stem; several parts or channels of a file get
+    their offset and channel appended.
 
     A row with ``offset`` (seconds), or with ``start`` and ``stop`` (samples), is a part of its file, see
     :func:`~speechbrain_ee.corpora.manifest.excerpts.excerpt_from_row`.

@@ -83,6 +83,7 @@ def test_the_page_is_complete_and_the_same_every_time(folders, package, tmp_path
         assert entry == {"bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
     assert [point["name"] for point in app["points"]] == ["layer 1", "calibrated", "all layers"]
     assert app["default_point"] == 1
+    assert app["error_rate"] == "WER" and [point["error_rate"] for point in app["points"]] == [None, 1.0, 0.5]
     page = files["index.html"].decode()
     assert "<h1>A &lt;b&gt; &amp; c</h1>" in page
     assert "<!--" not in page.replace("<!-- SPDX-License-Identifier: Apache-2.0 -->", "")

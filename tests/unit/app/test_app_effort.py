@@ -31,7 +31,7 @@ def test_without_a_calibration_the_points_are_static_exits():
 def test_a_calibrated_static_exit_is_marked():
     points = points_of(FixedExit(4), calibration=CALIBRATION)
     assert [point.is_calibrated for point in points] == [False, True, False]
-    assert [point.wer for point in points] == [None, None, 7.5]
+    assert [point.error_rate for point in points] == [None, None, 7.5]
     assert [point.is_calibrated for point in points_of(FixedExit())] == [False, False, True]
 
 
@@ -43,7 +43,7 @@ def test_figures_are_those_of_a_replay(policy):
     assert [point.macs_share for point in points] == sorted(point.macs_share for point in points)
     assert [point.policy for point in points if point.is_calibrated] == [policy]
     for point in points:
-        assert point.wer == replay(point.policy, utterances).wer
+        assert point.error_rate == replay(point.policy, utterances).wer
     full = sum(utterance["exits"][-1]["macs"] for utterance in utterances)
     taken = replay(policy, utterances).exit_indices
     found = [utterance["exits"][i]["macs"] for utterance, i in zip(utterances, taken, strict=True)]
@@ -71,7 +71,7 @@ def test_without_scores_thresholds_cover_the_range_of_the_calibration(policy, ex
     points = points_of(policy, calibration=CALIBRATION)
     (calibrated,) = [point for point in points if point.is_calibrated]
     assert calibrated.policy is policy
-    assert calibrated.wer == 8.0
+    assert calibrated.error_rate == 8.0
     found = thresholds(points)
     if expected is None:
         assert found == [policy.threshold]
@@ -89,3 +89,11 @@ def test_a_score_that_rises_with_certainty_goes_the_other_way():
     assert found == sorted(found)
     assert found[0] == pytest.approx(0.05)
     assert 0.6 in found
+
+
+def test_a_calibration_that_counts_characters_gives_their_error_rate():
+    fitted = {"test_set": "dev", "cer": 8.0, "full_cer": 7.5}
+    calibration = {"error_unit": "char", "fitted_on": fitted, "value_range": RANGES}
+    points = points_of(ScoreThreshold("entropy", 0.2), calibration=calibration)
+    assert [point.error_rate for point in points if point.is_calibrated] == [8.0]
+    assert points[-1].error_rate == 7.5
