@@ -21,7 +21,8 @@ def one_line_errors(program: str) -> Iterator[None]:
     """Exit with status 1 and one line on standard error after an error that the user can fix.
 
     These errors are ``ValueError``, ``OSError``, ``ImportError`` and a lack of memory; their traceback goes to the log.
-    Ctrl-C exits with status 130. Characters that a terminal cannot show are printed as escapes.
+    Ctrl-C exits with status 130; the line has the arguments of the ``KeyboardInterrupt``. Characters that a terminal
+    cannot show are printed as escapes.
 
     Arguments
     ---------
@@ -46,8 +47,8 @@ def one_line_errors(program: str) -> Iterator[None]:
         logger.debug("stopped by an error", exc_info=True)
         print_error(program, error)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(": ".join([program, "interrupted", *map(str, error.args)]), file=sys.stderr)
         raise SystemExit(130) from None
 
 

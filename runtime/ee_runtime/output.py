@@ -63,7 +63,7 @@ def transcribe_files(
             all_done = False
             continue
         seconds = round(time.perf_counter() - begin, 4)
-        row = {"file": str(file)} | result_row(result) | {"seconds": seconds}
+        row = {"file": str(file)} | result_row(result, seconds=seconds)
         print(_json_line(row) if as_json else f"{printable(file)}\t{result.text}", flush=True)
     return all_done
 
@@ -82,8 +82,15 @@ def print_policy(model: Transcriber, limits: Mapping) -> None:
     print(f"policy: {json.dumps(shown)}", file=sys.stderr)
 
 
-def result_row(result: Transcript) -> dict:
+def result_row(result: Transcript, **more) -> dict:
     """Return a transcript for JSON; words have times and confidences to three decimals.
+
+    Arguments
+    ---------
+    result : Transcript
+        The transcript.
+    **more
+        Further values, which come before the words.
 
     Returns
     -------
@@ -92,7 +99,7 @@ def result_row(result: Transcript) -> dict:
         characters, ``expected_cer``.
     """
     row = {"text": result.text, "exit_layer": result.exit_layer, "score": result.policy_value, "macs": result.macs}
-    row |= {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
+    row |= more | {"words": [_rounded(word) for word in result.words], "expected_wer": result.expected_wer}
     return row if result.expected_cer is None else row | {"expected_cer": result.expected_cer}
 
 

@@ -64,4 +64,10 @@ def main_callback(
 def main() -> None:
     """Run the command; the exit status is 1 for an error (printed in one line) and 2 for a usage error."""
     with one_line_errors(PROGRAM):
-        app(prog_name=PROGRAM)
+        try:
+            app(prog_name=PROGRAM)
+        except SystemExit as ended:
+            reason = ended.__context__
+            if isinstance(reason, typer.Exit) and isinstance(reason.__cause__, KeyboardInterrupt):
+                raise reason.__cause__ from None  # typer would end without a line
+            raise

@@ -135,8 +135,7 @@ def evaluate(
         try:
             exits = run_evaluation(asr, utterances, folder, test_set=stem, error_unit=unit, **how)
         except KeyboardInterrupt:
-            print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise KeyboardInterrupt("run the same command again to resume") from None
         print(f"{stem}: {set_size(exits)}, {asr.decoder.name}")
         print(exits_table(exits))
         warnings = [unwritable_warning(utterances, asr.tokenizer, unit)]

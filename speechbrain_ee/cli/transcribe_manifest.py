@@ -52,8 +52,7 @@ def transcribe_to_file(
             program=PROGRAM,
         )
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted: run the same command again to resume", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt("run the same command again to resume") from None
     rate = ""
     if summary.transcribed:
         rate = f" in {summary.seconds:.1f} s: {summary.audio_s / summary.seconds:.0f} h of audio per hour"
