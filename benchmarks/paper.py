@@ -136,9 +136,12 @@ def plan(name: str, corpus: "Corpus", args: argparse.Namespace, given: list[str]
 
     model = MODELS[name]
     yaml = corpus.recipe / "hparams" / model.yaml
-    yaml = yaml if yaml.is_file() else DEFAULT_RECIPE / "hparams" / model.yaml
-    yaml = yaml.relative_to(Path.cwd()) if yaml.is_relative_to(Path.cwd()) else yaml
     own = [*SMALL, *model.small] if args.small else model.options
+    if not yaml.is_file():  # all models of a corpus have the same characters
+        alphabet = read_settings(corpus.recipe / "hparams" / "conformer_ee.yaml", corpus.options(args.out))["alphabet"]
+        own = own if alphabet is None else [*own, "--alphabet", alphabet]
+        yaml = DEFAULT_RECIPE / "hparams" / model.yaml
+    yaml = yaml.relative_to(Path.cwd()) if yaml.is_relative_to(Path.cwd()) else yaml
     if name in args.sources or is_random(name, args):
         own = [*own, "--source", args.sources.get(name, str(tiny_source(name, args)))]
     own = without(own, [word.split("=")[0] for word in given if word.startswith("--")])

@@ -64,6 +64,17 @@ def test_a_twin_has_the_layers_up_to_its_exit_and_the_options_of_the_exits():
     assert value(twin.command, "--exit_layers") == "[3]"
 
 
+def test_models_without_a_yaml_of_the_recipe_have_its_characters():
+    recipe = ["--corpus", "recipes/TEDLIUM3", "--data", "data/tedlium3", "--depths"]
+    for step in planned(recipe):
+        if step.command[0] == "train.py":
+            alphabet = None if "TEDLIUM3" in step.command[1] else "abcdefghijklmnopqrstuvwxyz'0123456789"
+            assert alphabet is None or value(step.command, "--alphabet") == alphabet
+            assert parse_arguments(step.command[1:])[2].get("alphabet") == alphabet
+    chosen = planned([*recipe, "--models", "wavlm", "--", "--alphabet", "abc"])[0].command
+    assert value(chosen, "--alphabet") == "abc"
+
+
 def test_pretrained_encoders_come_from_the_recipe_from_a_folder_or_are_tiny(tmp_path):
     one = [*RECIPE, "--models", "wavlm", "--depths", "--out", str(tmp_path)]
     assert "--source" not in planned(one)[0].command
