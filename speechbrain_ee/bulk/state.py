@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from ee_runtime.audio import AudioError, audio_duration
 from ee_runtime.files import write_whole
-from speechbrain_ee.bulk.batch import as_file
 from speechbrain_ee.corpora.batching import length_batches, padded_seconds
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import AppendedLines, size_and_time
+from speechbrain_ee.corpora.recordings import source_facts
+from speechbrain_ee.files import AppendedLines
 
-NO_FILE = [-1, -1]
+NO_FILE = [-1, -1]  # the first of the facts of a missing file
 
 
 class State:
@@ -59,7 +59,7 @@ class State:
         self.path = out.with_name(out.name + ".state")
         self.out, self.utterances = out, utterances
         self._rows: dict[int, dict] = {}
-        self._files: dict[int, list[int]] = {}
+        self._files: dict[int, list] = {}
         self._written: set[str] = set()
         self._lines = AppendedLines(self.path)
         settings = json.loads(json.dumps(dict(settings) | {"manifest": _digest(utterances)}))
@@ -73,13 +73,13 @@ class State:
             self._write(settings)
 
     def row(self, position: int) -> dict | None:
-        """Return the result of a file; None if it has none, or the file has changed since.
+        """Return the result of a file; None if it has none, or the file or the part of it has changed since.
 
         A text is kept if the file is not there any more, since its drive may be away.
         """
         row = self._rows.get(position)
         file = self._now(position)
-        is_kept = file == NO_FILE and row is not None and "error" not in row
+        is_kept = file[:2] == NO_FILE and row is not None and "error" not in row
         return row if is_kept or self._files.get(position) == file else None
 
     @property
@@ -88,11 +88,11 @@ class State:
         return [
             position
             for position, file in self._files.items()
-            if file != NO_FILE and self.is_done(position) and self._now(position) == NO_FILE
+            if file[:2] != NO_FILE and self.is_done(position) and self._now(position)[:2] == NO_FILE
         ]
 
-    def _now(self, position: int) -> list[int]:
-        return size_and_time(self.utterances[position].audio_filepath)
+    def _now(self, position: int) -> list:
+        return source_facts(self.utterances[position])
 
     def is_done(self, position: int) -> bool:
         """Whether a file has a text."""
@@ -116,8 +116,8 @@ class State:
             if (seconds is None or position in self._rows) and not self.is_done(position)
         ]
 
-    def append(self, positions: Sequence[int], files: Sequence[list[int]], rows: Sequence[dict]) -> None:
-        """Append the results of a batch, with size and time of its files before they were read."""
+    def append(self, positions: Sequence[int], files: Sequence[list], rows: Sequence[dict]) -> None:
+        """Append the results of a batch, with the facts of its files (:func:`source_facts`) before they were read."""
         batch = list(zip(positions, files, rows, strict=True))
         self._lines.append(json.dumps({"batch": batch}, ensure_ascii=False) + "\n")
         self._take(batch)
@@ -189,7 +189,7 @@ def _parsed(line: str, key: str) -> dict | None:
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
-    return _hash(json.dumps([[one.id, as_file(one), one.speaker] for one in utterances]).encode())
+    return _hash(json.dumps([[one.id, str(one.audio_filepath), one.speaker] for one in utterances]).encode())
 
 
 def _hash(data: bytes) -> str:

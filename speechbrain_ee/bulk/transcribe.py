@@ -18,7 +18,8 @@ from speechbrain_ee.bulk.batch import TranscribeWork, as_file
 from speechbrain_ee.bulk.engines import Engine
 from speechbrain_ee.bulk.state import State
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.files import only_process, size_and_time
+from speechbrain_ee.corpora.recordings import source_facts
+from speechbrain_ee.files import only_process
 
 
 class Summary(NamedTuple):
@@ -124,7 +125,7 @@ def _run(
         print(f"{state.out}: {len(state.kept)} files are not there any more: their texts are kept", file=sys.stderr)
     tasks = [[as_file(state.utterances[position]) for position in batch] for batch in batches]
     # Taken now: a file that is replaced while it is read counts as changed.
-    files = [[size_and_time(state.utterances[position].audio_filepath) for position in batch] for batch in batches]
+    files = [[source_facts(state.utterances[position]) for position in batch] for batch in batches]
     transcribed, failed, audio_s, begin = 0, 0, 0.0, time.monotonic()
     with state, tqdm(total=num_files, initial=done, desc="transcribe", unit="file", file=sys.stderr) as bar:
         for position, rows in engine(work, tasks):

@@ -21,8 +21,8 @@ def file_info() -> FileInfo:
 
 
 def excerpt_from_row(
-    row: dict, audio: Path, duration: float | None, where: str, info: FileInfo
-) -> tuple[float | None, float, int | None]:
+    row: dict, audio: Path, duration: float | None, where: str, info: FileInfo, *, needs_file: bool = True
+) -> tuple[float | None, float | None, int | None]:
     """Return offset and duration in seconds, and the channel; the offset is None if the row is a whole file.
 
     ``offset`` is in seconds. ``start`` and ``stop`` are samples of the file; the one at ``stop`` is not read, and
@@ -40,6 +40,8 @@ def excerpt_from_row(
         File and line, for error messages.
     info : FileInfo
         Gives sample rate and length of the file; called only for a row in samples or without an end.
+    needs_file : bool
+        Whether a file that cannot be read is an error. Otherwise its row is the whole file, and reading it will fail.
 
     Raises
     ------
@@ -53,7 +55,7 @@ def excerpt_from_row(
                 "seconds, or start and stop in samples"
             )
     channel = _channel(row, where)
-    if channel is None and _given(row, "channel") and _has_channels(audio, info):
+    if channel is None and _given(row, "channel") and _is_readable(audio, info) and info(audio).channels > 1:
         raise ManifestError(
             f"{where} has channel {shortened(row['channel'])}, which some tools count from 0 and others from 1: "
             "give channel_selector, counted from 0"
@@ -61,6 +63,8 @@ def excerpt_from_row(
     if any(row.get(key) not in (None, "", 0) for key in ("start", "stop")):
         if _given(row, "offset"):
             raise ManifestError(f"{where} has offset and start or stop: give offset (seconds), or start (samples)")
+        if not needs_file and not _is_readable(audio, info):
+            return None, duration, channel
         return *_in_seconds(row, audio, duration, where, info), channel
     if not _given(row, "offset"):
         return None, duration, channel
@@ -70,6 +74,8 @@ def excerpt_from_row(
             f"{where} has offset {shortened(offset)}: it must be a number of seconds from 0 to {MAX_SECONDS}"
         )
     if duration is None:
+        if not needs_file and not _is_readable(audio, info):
+            return None, None, channel
         rate, start, stop = _samples(Excerpt(float(offset)), audio, where, info)
         duration = (stop - start) / rate
     return float(offset), duration, channel
@@ -109,11 +115,12 @@ def _info(audio: Path, where: str, info: FileInfo) -> AudioInfo:
         raise ManifestError(f"{where}: {error}") from None
 
 
-def _has_channels(audio: Path, info: FileInfo) -> bool:
+def _is_readable(audio: Path, info: FileInfo) -> bool:
     try:
-        return info(audio).channels > 1
+        info(audio)
     except AudioError:  # whoever reads the audio says what is wrong
         return False
+    return True
 
 
 def _given(row: dict, key: str) -> bool:

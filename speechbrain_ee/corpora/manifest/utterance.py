@@ -84,7 +84,7 @@ def utterance_from_row(
     info : FileInfo
         Facts of audio files, for rows in samples or without the end of a part.
     required : Sequence[str]
-        Keys that the row must have.
+        Keys that the row must have. Without ``duration``, a part of a file that cannot be read is the whole file.
 
     Returns
     -------
@@ -110,7 +110,8 @@ def utterance_from_row(
     for key, text in {**names, "text": row["text"], "audio path": str(audio)}.items():
         check_characters(text or "", f"{where} has {key}")
     duration = None if row["duration"] is None else _duration(row["duration"], where)
-    offset, duration, channel = excerpt_from_row(row, audio, duration, where, info)
+    needs_file = "duration" in required
+    offset, duration, channel = excerpt_from_row(row, audio, duration, where, info, needs_file=needs_file)
     return Utterance(
         id=names["id"] or "",
         audio_filepath=audio,

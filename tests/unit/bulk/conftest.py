@@ -49,7 +49,7 @@ def decoded(monkeypatch):
     batches, run = [], TranscribeBatch.__call__
 
     def noting(self, paths):
-        batches.append([path.rpartition("/")[2] for path in paths])
+        batches.append([str(path).rpartition("/")[2] for path in paths])
         return run(self, paths)
 
     monkeypatch.setattr(TranscribeBatch, "__call__", noting)

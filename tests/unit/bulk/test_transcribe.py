@@ -99,6 +99,21 @@ def test_parts_of_a_recording_give_the_lines_of_files(transcribe, manifest, tmp_
     assert (again["text"], again["offset"]) == (parts[3]["text"], rows[3]["offset"])
 
 
+@pytest.mark.parametrize("part", [{"start": 800, "stop": 2400}, {"offset": 0.05}])
+def test_a_part_of_a_file_that_is_missing_is_one_failed_file(transcribe, manifest, out, decoded, part):
+    """Its times are known when the file is there; then only it is decoded."""
+    rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    rows[4] |= part
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    away = (manifest.parent / "04.wav").rename(manifest.parent / "away")
+    summary = transcribe(out)
+    assert (summary.transcribed, summary.failed) == (NUM_FILES - 1, 1) and "does not exist" in lines(out)[4]["error"]
+    away.rename(manifest.parent / "04.wav")
+    decoded.clear()
+    assert transcribe(out).transcribed == 1 and len(decoded) == 1
+    assert lines(out)[4]["offset"] == 0.05
+
+
 def test_the_texts_are_a_manifest(whole, tmp_path):
     utterances = read(tmp_path / "whole" / "texts.jsonl")
     assert [one.text for one in utterances] == [line["text"] for line in lines(tmp_path / "whole" / "texts.jsonl")]
