@@ -32,7 +32,7 @@ from speechbrain_ee.inference.asr import EarlyExitASR
 from speechbrain_ee.lobes.state_dicts import load_strict
 from speechbrain_ee.model.folder import save_model
 from speechbrain_ee.startup import check_device
-from speechbrain_ee.training.averaging import average_checkpoints, mix_state_dicts
+from speechbrain_ee.training.averaging import average_checkpoints, average_warning, mix_state_dicts
 from speechbrain_ee.training.brain import ExitBrain
 from speechbrain_ee.training.cached_encoder import cache_states, stand_in
 from speechbrain_ee.training.command_line import log_config, parse_arguments
@@ -149,6 +149,8 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
         if exits.get("missing"):
             incomplete.append(missing_line(exits, run / "eval" / test_set))
         print(f"\n{test_set}: {set_size(exits)}\n{exits_table(exits)}")
+        if test_set == "dev" and (warning := warning_of_average(hparams, exits, asr.decoder)):
+            print(f"warning: {warning}", file=sys.stderr)
         if warning := unwritable_warning(utterances, hparams["tokenizer"], unit):
             print(f"warning: {test_set}: {warning}", file=sys.stderr)
     limit = hparams["max_wer_increase"]
@@ -156,6 +158,16 @@ def evaluate_all(hparams: dict, evaluation_sets: dict[str, list], device: str) -
     print(f"{run / 'eval'}: tables, plots and every hypothesis")
     if incomplete:
         raise ValueError("; ".join(incomplete))
+
+
+def warning_of_average(hparams: dict, exits: dict, decoder) -> str | None:
+    """Return a warning if averaging has raised the error rate on dev, where training measured it the same way."""
+    if hparams["init_share"] > 0 or type(decoder) is not type(hparams["valid_decoder"]):
+        return None
+    unit = unit_of(hparams)
+    rates = [one[unit.key] for one in exits["exits"]]
+    rate = rates[-1] if hparams["select"] == "last" else sum(rates) / len(rates)
+    return average_warning(hparams["checkpointer"], rate, hparams["average_checkpoints"], unit=unit)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import torch
 from speechbrain.utils import checkpoints as sb_checkpoints
 from speechbrain.utils.checkpoints import Checkpointer
 
+from ee_runtime.text.error_units import WORD, ErrorUnit
 from speechbrain_ee.errors import CheckpointError
 from speechbrain_ee.lobes.state_dicts import first_names, other_shapes
+
+WORSE_BY = 0.5  # points of the error rate, above which an average is reported
 
 
 def average_checkpoints(
@@ -66,6 +69,39 @@ def average_checkpoints(
         return _mean_state_dict(zip((ckpt.path for ckpt in best), state_dicts, strict=True))
 
     return sb_checkpoints.average_checkpoints(best, recoverable_name, averager=averager)
+
+
+def average_warning(checkpointer: Checkpointer, rate: float, num: int, *, unit: ErrorUnit = WORD) -> str | None:
+    """Return a warning if an average has a higher error rate on dev than the best checkpoint, as after few epochs.
+
+    Arguments
+    ---------
+    checkpointer : Checkpointer
+        Finds the checkpoints.
+    rate : float
+        Error rate of the average on dev in percent, counted as that in the checkpoints' meta.
+    num : int
+        Number of checkpoints that were averaged.
+    unit : ErrorUnit
+        What errors are counted in.
+
+    Example
+    -------
+    >>> from speechbrain_ee.training.checkpoints import AtomicCheckpointer
+    >>> checkpointer = AtomicCheckpointer(getfixture("tmp_path"))
+    >>> for wer in (90.0, 80.0):
+    ...     _ = checkpointer.save_checkpoint({"wer": wer})
+    >>> average_warning(checkpointer, 80.5, 2)
+    >>> average_warning(checkpointer, 84.0, 2)
+    'the average of 2 checkpoints has 84.0 % WER on dev, and the best of them 80.0 %: give --average_checkpoints 1'
+    """
+    best = checkpointer.find_checkpoint(min_key=unit.key).meta[unit.key]
+    if num == 1 or rate <= best + WORSE_BY:
+        return None
+    return (
+        f"the average of {num} checkpoints has {rate:.1f} % {unit.rate} on dev, and the best of them {best:.1f} %: "
+        "give --average_checkpoints 1"
+    )
 
 
 def mix_state_dicts(

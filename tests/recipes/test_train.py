@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recipes.scripts import load_script
 from recipes.tiny import ROOT, Training, arguments, curve, train, weights
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from recipes import tiny
+from speechbrain_ee.training.checkpoints import AtomicCheckpointer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and fork")
 
@@ -624,3 +626,19 @@ def test_the_first_step_has_the_first_rate_of_the_warm_up(corpus, tmp_path):
     optimizer = torch.load(next((run / "save").glob("CKPT+*/optimizer.ckpt")), weights_only=True)
     # the third step follows
     assert optimizer["param_groups"][0]["lr"] == pytest.approx(0.01 * 3 / 40)
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_said"),
+    [({}, True), ({"average_checkpoints": 1}, False), ({"init_share": 0.5}, False), ({"valid_decoder": None}, False)],
+)
+def test_an_average_that_is_worse_than_the_best_checkpoint_is_named(tmp_path, changed, is_said):
+    checkpointer = AtomicCheckpointer(tmp_path)
+    for wer in (95.0, 79.7):
+        checkpointer.save_checkpoint({"wer": wer})
+    hparams = {"init_share": 0.0, "valid_decoder": "greedy", "select": "last", "average_checkpoints": 5}
+    hparams |= {"checkpointer": checkpointer, "error_unit": "word"} | changed
+    exits = {"exits": [{"wer": 99.0}, {"wer": 84.8}]}
+    warning = load_script(ROOT / "train.py").warning_of_average(hparams, exits, "greedy")
+    expected = "the average of 5 checkpoints has 84.8 % WER on dev, and the best of them 79.7 %: give"
+    assert (warning or "").startswith(expected) if is_said else warning is None
