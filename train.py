@@ -43,7 +43,7 @@ from speechbrain_ee.training.data import (
     prepare_corpus,
     read_manifests,
 )
-from speechbrain_ee.training.hparams import check_settings, load_hparams, write_hparams
+from speechbrain_ee.training.hparams import check_settings, load_hparams, warn_of_slow_bf16, write_hparams
 from speechbrain_ee.training.processes import check_processes, leave_group_as_main, seed_process
 from speechbrain_ee.training.resume import check_same_data, check_same_processes, check_same_run
 from speechbrain_ee.training.warm_start import load_checkpoint_encoder, load_initial
@@ -58,6 +58,7 @@ def main(argv: list[str]) -> None:
     hparams = load_hparams(hparams_file, settings)
     check_settings(hparams, run_opts)
     check_same_run(hparams["output_folder"], hparams_file, settings)
+    warn_of_slow_bf16(hparams["precision"], run_opts)
     run_on_main(write_hparams, [hparams["output_folder"], hparams_file, settings])
     hparams.setdefault("grad_accumulation_factor", run_opts.grad_accumulation_factor)
     sb.create_experiment_directory(hparams["output_folder"], **log_config(run_opts))

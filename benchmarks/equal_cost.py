@@ -20,6 +20,7 @@ import numpy as np
 
 from ee_runtime.errors import one_line_errors
 from ee_runtime.policies import LearnedThreshold
+from ee_runtime.text.error_units import WORD, unit_of
 from speechbrain_ee.calibration.fit_learned import fit_learned_score
 from speechbrain_ee.replay.available_scores import threshold_policies, usable_scores
 from speechbrain_ee.replay.equal_cost import errors_at_costs, static_errors_at_cost
@@ -94,11 +95,11 @@ def _cell(one: dict | None) -> str:
 
 def judged_sets(run: Path, fit: str) -> dict[str, Path]:
     """Return the other sets decoded like the set ``fit``: a learned score is valid for one decoding method."""
-    from side_by_side import check_counts_words  # benchmarks/side_by_side.py
 
     def decoding(file: Path) -> str:
         contents = json.loads((file.parent / "exits.json").read_text("utf-8"))
-        check_counts_words(file.parent / "exits.json", contents)
+        if unit_of(contents) is not WORD:
+            raise ValueError(f"{file.parent / 'exits.json'} counts characters, and tables of WER words")
         return contents["decoding"]
 
     files = {one.parent.name: one for one in sorted(run.glob("eval/*/utterances.jsonl"))}

@@ -164,9 +164,16 @@ def _check_precision(name: str, precision: str | None, run_opts) -> None:
         return
     if precision == "fp16" or (name == "precision" and run_opts.auto_mix_prec):
         raise ValueError(f"{name} fp16 needs a GPU, but the device is a CPU: give --{name} bf16 or fp32")
-    if precision == "bf16" and (times := bf16_slowdown()) > 2:
-        advice = f"give --{name} fp32"
-        logger.warning("%s bf16: a matrix product takes %.0f times as long as fp32 here: %s", name, times, advice)
+
+
+def warn_of_slow_bf16(precision: str | None, run_opts) -> None:
+    """Warn if training in bf16 is slower than in fp32, as on a CPU that emulates it."""
+    if precision != "bf16" or (run_opts.device or infer_device()) != "cpu":
+        return
+    if (times := bf16_slowdown()) > 2:
+        logger.warning(
+            "precision bf16: a matrix product takes %.0f times as long as fp32 here: give --precision fp32", times
+        )
 
 
 def bf16_slowdown() -> float:
