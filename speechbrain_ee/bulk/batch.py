@@ -66,8 +66,9 @@ class TranscribeWork:
         model.check_limits(**self.limits)
         _check_policy(model.policy)
         batch = TranscribeBatch(model, self.limits, self.batch_seconds)
+        found = batch.settings if self.expected else {}
         for name, value in (self.expected or {}).items():
-            if batch.settings[name] != value:
+            if found[name] != value:
                 raise ValueError(f"a process has another {name} than the first: install and copy the same everywhere")
         return batch
 

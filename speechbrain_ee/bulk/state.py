@@ -87,8 +87,8 @@ class State:
         """Files that have a text, but are not there any more."""
         return [
             position
-            for position, file in self._files.items()
-            if file[:2] != NO_FILE and self.is_done(position) and self._now(position)[:2] == NO_FILE
+            for position, row in self._rows.items()
+            if "error" not in row and self._now(position)[:2] == NO_FILE
         ]
 
     def _now(self, position: int) -> list:

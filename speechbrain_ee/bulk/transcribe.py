@@ -121,8 +121,8 @@ def _run(
     done = num_files - sum(map(len, batches))
     if 0 < done < num_files:
         print(f"{state.out}: {done} of {num_files} files are done: transcribing only the others", file=sys.stderr)
-    if state.kept:
-        print(f"{state.out}: {len(state.kept)} files are not there any more: their texts are kept", file=sys.stderr)
+    if kept := len(state.kept):
+        print(f"{state.out}: {kept} files are not there any more: their texts are kept", file=sys.stderr)
     tasks = [[as_file(state.utterances[position]) for position in batch] for batch in batches]
     # Taken now: a file that is replaced while it is read counts as changed.
     files = [[source_facts(state.utterances[position]) for position in batch] for batch in batches]
