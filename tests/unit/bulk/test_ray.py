@@ -63,7 +63,7 @@ class KillingANode(Killing):
                 os.kill(os.getppid(), signal.SIGKILL)  # the node's own process
             return function(paths)
 
-        run.model, run.limits = function.model, function.limits
+        run.model, run.limits, run.settings = function.model, function.limits, function.settings
         return run
 
 
