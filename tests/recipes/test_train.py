@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recipes.processes import TWO_PROCESSES, epochs_of, train_on_two
 from recipes.scripts import load_script
-from recipes.tiny import ROOT, Training, arguments, curve, train, weights
+from recipes.tiny import ROOT, SAVING_OFTEN, Training, arguments, curve, train, weights
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
@@ -173,8 +174,6 @@ def test_a_run_is_not_resumed_with_other_run_options(finished, corpus, tmp_path,
 
 # --- law 7: interrupted at any moment and resumed == uninterrupted ----------------------------
 
-SAVING_OFTEN = {"ckpt_interval_steps": 2, "test_manifests": "[]"}
-
 
 @pytest.fixture(scope="module")
 def uninterrupted(corpus, tmp_path_factory):
@@ -294,26 +293,12 @@ def test_ctrl_c_is_one_line_and_status_130_and_the_same_command_resumes(corpus, 
 # --- two processes --------------------------------------------------------------------------
 
 
-def torchrun(corpus, run, variables=None, **options):
-    # One bucket with four utterances per batch gives six batches, an even number for two processes.
-    options |= {"max_batch_seconds": 100, "max_batch_size": 4, "num_buckets": 1, "number_of_epochs": 2}
-    argv = arguments(corpus, run, distributed_backend="gloo", **SAVING_OFTEN, **options)
-    script = ROOT / "tests" / "recipes" / "watched_train.py"
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    return command(*launcher, script, *argv, **(variables or {}))
-
-
 @pytest.fixture(scope="module")
 def two_processes(corpus, tmp_path_factory):
     """Return the run folder of a training with two processes."""
     run = tmp_path_factory.mktemp("runs") / "two"
-    ended = torchrun(corpus, run)
-    assert ended.returncode == 0, ended.stderr
+    train_on_two(corpus, run)
     return run
-
-
-def ranks(run):
-    return [json.loads((run / f"rank{rank}.json").read_text("utf-8")) for rank in (0, 1)]
 
 
 def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, two_processes):
@@ -321,7 +306,7 @@ def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, two_proc
     assert names(run) >= {"config.json", "model.safetensors", "calibration.json", "train_log.txt"}
     assert names(run / "eval" / "dev") >= {"utterances.jsonl", "exits.json"}
     assert len(curve(run)) == 2
-    first, second = ranks(run)
+    first, second = epochs_of(run)
     assert first["weights"] == second["weights"]
     ids = sorted(row["id"] for row in tiny.read_rows(corpus / "train.jsonl"))
     for epoch in ("1", "2"):
@@ -332,20 +317,24 @@ def test_two_processes_share_the_data_and_hold_the_same_weights(corpus, two_proc
 
 def test_law_7_two_processes_killed_in_the_middle_of_an_epoch_and_resumed(corpus, two_processes, tmp_path):
     run = tmp_path / "run"
-    ended = torchrun(corpus, run, {"KILL_AT_EPOCH": "2", "KILL_AT_STEP": "3"})
+    words = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        ROOT / "tests/recipes/killed_train.py",
+    )
+    ended = command(*words, *arguments(corpus, run, **TWO_PROCESSES), KILL_AT_EPOCH="2", KILL_AT_STEP="3")
     assert ended.returncode != 0
     assert newest_checkpoint(run)[1:] == (2, 2)
-    ended = torchrun(corpus, run)
-    assert ended.returncode == 0, ended.stderr
+    resumed = train_on_two(corpus, run)
     assert_same_training(run, two_processes)
-    assert [rank["weights"] for rank in ranks(run)] == [rank["weights"] for rank in ranks(two_processes)]
+    assert [rank["weights"] for rank in resumed] == [rank["weights"] for rank in epochs_of(two_processes)]
 
 
 @pytest.mark.parametrize("exit_weights", ["[0, 0, 1]", "[1, 0, 0]"])
 def test_two_processes_train_where_an_exit_has_weight_0(corpus, tmp_path, exit_weights):
-    ended = torchrun(corpus, tmp_path / "run", exit_weights=exit_weights, select="mean")
-    assert ended.returncode == 0, ended.stderr
-    first, second = ranks(tmp_path / "run")
+    first, second = train_on_two(corpus, tmp_path / "run", exit_weights=exit_weights, select="mean")
     assert first["weights"] == second["weights"]
 
 

@@ -6,8 +6,9 @@ import signal
 from functools import partial
 
 import pytest
-from recipes.test_train import SAVING_OFTEN, assert_same_training, command, ranks, torchrun
-from recipes.tiny import arguments, train
+from recipes.processes import train_on_two
+from recipes.test_train import assert_same_training
+from recipes.tiny import SAVING_OFTEN, arguments, command, train
 
 from recipes import tiny
 from speechbrain_ee.replay.utterances import read_utterances
@@ -28,26 +29,25 @@ def uninterrupted(corpus, tmp_path_factory):
     return run
 
 
-def test_a_run_evaluates_attention_and_ctc_and_transcribes(corpus, uninterrupted):
+def test_a_run_evaluates_attention_and_ctc_and_transcribes(corpus, uninterrupted, tmp_path):
     run = uninterrupted
     exits = json.loads((run / "eval" / "test" / "exits.json").read_text("utf-8"))
     assert exits["decoding"] == "greedy attention" and all("wer_ctc" in row for row in exits["exits"])
     assert json.loads((run / "config.json").read_text("utf-8"))["heads"]["class"] == "JointHeads"
     lines = read_utterances(run / "eval" / "test" / "utterances.jsonl")
-    words = ("-m", "speechbrain_ee.cli", "transcribe", "--model", run, corpus / "test00.wav", "--full", "--json")
+    words = ("transcribe", "--model", run, corpus / "test00.wav", "--full", "--json")
     for decoding, text in (
         ("greedy", lines[0]["exits"][-1]["hypothesis"]),
         ("ctc", lines[0]["exits"][-1]["ctc"]["hypothesis"]),
     ):
-        ended = command(*words, "--decoding", decoding)
-        assert ended.returncode == 0, ended.stderr
+        ended = command(tmp_path, *words, "--decoding", decoding)
+        assert ended.status == 0, ended.stderr
         assert json.loads(ended.stdout)["text"] == text
 
 
-def test_a_run_is_calibrated_on_what_transcribe_prints(uninterrupted):
-    words = ("-m", "speechbrain_ee.cli", "calibrate", uninterrupted, "--max-wer-increase", "5")
-    ended = command(*words)
-    assert ended.returncode == 0, ended.stderr
+def test_a_run_is_calibrated_on_what_transcribe_prints(uninterrupted, tmp_path):
+    ended = command(tmp_path, "calibrate", uninterrupted, "--max-wer-increase", "5")
+    assert ended.status == 0, ended.stderr
 
 
 def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterrupted, tmp_path):
@@ -60,7 +60,5 @@ def test_law_7_aed_killed_in_the_middle_of_an_epoch_and_resumed(corpus, uninterr
 
 
 def test_two_processes_train_with_decoders_that_are_drawn(corpus, tmp_path):
-    ended = torchrun(corpus, tmp_path / "run", **AED)
-    assert ended.returncode == 0, ended.stderr
-    first, second = ranks(tmp_path / "run")
+    first, second = train_on_two(corpus, tmp_path / "run", **AED)
     assert first["weights"] == second["weights"]

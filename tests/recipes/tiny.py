@@ -15,8 +15,15 @@ import soundfile
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
-# All modules that train.py imports, also those that it imports late.
-PRELOAD = ["recipes.tiny", "train", "torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg"]
+# All modules that train.py and speechbrain-ee import, also those that they import late.
+PRELOAD = [
+    "recipes.tiny",
+    "train",
+    "speechbrain_ee.cli.app",
+    "torch._dynamo",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+]
 # Every word is a tone, in Hz, so that a model can learn the words.
 WORDS = {"a": 300, "no": 500, "go": 800, "hi": 1200, "ox": 1900, "in": 3000}
 WORD_S = 0.3
@@ -45,6 +52,7 @@ OPTIONS = {
     "cache_audio": False,
     "ckpt_interval_minutes": 0,
 }
+SAVING_OFTEN = {"ckpt_interval_steps": 2, "test_manifests": "[]"}
 
 
 def write_corpus(folder):
@@ -117,7 +125,8 @@ class Ended:
 class Training:
     """train.py in a separate process, which is forked from one that has imported all modules.
 
-    ``sabotage`` is called in the process before train.py starts. ``script`` is another script, run in its folder.
+    ``sabotage`` is called in the process before train.py starts. ``script`` is another script, run in its folder, or a
+    module, as of ``python -m``.
     """
 
     _context = None
@@ -145,19 +154,29 @@ def train(argv, folder, sabotage=None, script=ROOT / "train.py"):
     return Training(argv, folder, sabotage, script).wait()
 
 
+def command(folder, *words):
+    """Run ``speechbrain-ee`` with these words to its end."""
+    return train([str(word) for word in words], folder, script="speechbrain_ee.cli")
+
+
 def _run(script, argv, stdout, stderr, sabotage):
     # Python's default for data loader processes; the fork server sets another start method.
     multiprocessing.set_start_method("fork", force=True)
-    os.chdir(script.parent)
-    sys.path.insert(0, str(script.parent))  # as the interpreter does
+    is_module = isinstance(script, str)
+    folder = ROOT if is_module else script.parent
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))  # as the interpreter does
     for path, number in ((stdout, 1), (stderr, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     if sabotage is not None:
         sabotage()
-    sys.argv = [script.name, *argv]
+    sys.argv = [str(script) if is_module else script.name, *argv]
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        if is_module:
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(str(script), run_name="__main__")
     except Exception as error:  # handle it like the interpreter; multiprocessing would print it in its own format
         sys.excepthook(type(error), error, error.__traceback__)
         sys.exit(1)
