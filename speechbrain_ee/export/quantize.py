@@ -11,10 +11,10 @@ INSTALL = 'int8 needs onnx and onnxruntime: pip install "speechbrain_ee[onnx]"'
 def quantize(graph: bytes) -> bytes:
     """Quantise the matrix products of a graph whose second factor is a weight.
 
-    Each column of a weight has its own scale. Scales of activations are computed for every input, so no calibration
-    audio is needed (see also :func:`~speechbrain_ee.export.pretrained_forms.scale_rows`). Products of two activations
-    (attention scores) and convolutions stay in float32. On x86 CPUs with AVX2 but without VNNI, the sum of two products
-    of 8-bit numbers can saturate in 16 bits: evaluate the export there.
+    Each column of a weight has its own scale. Weights have 7 of the 8 bits: x86 CPUs without VNNI add two products of
+    8-bit numbers in 16 bits, and the sum would saturate. Scales of activations are computed for every input, so no
+    calibration audio is needed (see also :func:`~speechbrain_ee.export.pretrained_forms.scale_rows`). Products of two
+    activations (attention scores) and convolutions stay in float32.
 
     Arguments
     ---------
@@ -48,6 +48,7 @@ def quantize(graph: bytes) -> bytes:
                 op_types_to_quantize=["MatMul", "Gemm"],
                 per_channel=True,
                 weight_type=QuantType.QInt8,
+                reduce_range=True,
                 extra_options={"MatMulConstBOnly": True},
             )
         finally:

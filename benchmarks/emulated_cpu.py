@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run exports on an emulated aarch64 CPU, and compare the results with those of this machine. Measures no time.
+"""Run exports on an emulated CPU, and compare the results with those of this machine. Measures no time.
 
-python benchmarks/aarch64.py EXPORT [EXPORT ...] --files WAV [WAV ...] --work FOLDER [--cpu cortex-a72]
-    [--qemu qemu-aarch64-static] [--name aarch64]
+python benchmarks/emulated_cpu.py EXPORT [EXPORT ...] --files WAV [WAV ...] --work FOLDER [--cpu cortex-a72]
+    [--qemu qemu-aarch64-static] [--name aarch64-cortex-a72]
 
-Needs Linux on another CPU, apt-get and dpkg of Debian or Ubuntu, and the Debian package qemu-user-static. Unpacks an
-arm64 Python of the configured Debian mirrors and aarch64 wheels of the runtime's dependencies into --work, without
-installing anything, and starts ``python -m ee_runtime.cli --json`` once on this machine and once in the emulator, for
-every export. ``--cpu`` is a CPU of the list below; onnxruntime chooses its kernels by its features. Prints and writes
-to results/<name>.json: the number of equal texts and exits, and the largest difference of the policy's score.
+Starts ``python -m ee_runtime.cli --json`` once on this machine and once in the emulator, for every export. ``--cpu`` is
+a CPU of the lists below; onnxruntime chooses its kernels by its features. Prints and writes to results/<name>.json: the
+number of equal texts and exits, and the largest difference of the policy's score.
 
-The emulator of Debian 12 (7.2) lacks /proc/cpuinfo, without which onnxruntime crashes when it is imported, so the
-script writes one. Its ``-cpu max`` computes wrong int8 products in its matrix extension; give a real CPU.
+Needs Linux on x86-64 and the Debian package qemu-user-static. For a CPU of Arm, it also needs apt-get and dpkg of
+Debian or Ubuntu: an arm64 Python of the configured Debian mirrors and aarch64 wheels of the runtime's dependencies are
+unpacked into --work, without installing anything.
+
+The emulator of Debian 12 (7.2) lacks /proc/cpuinfo of Arm, without which onnxruntime crashes when it is imported, so
+the script writes one. Its ``-cpu max`` computes wrong int8 products in its matrix extension; give a real CPU.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,11 +35,12 @@ WHEELS = ("numpy", "onnxruntime", "soundfile", "soxr")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 FEATURES = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
 # Name in qemu: part number of Arm, and features of later versions of the architecture.
-CPUS = {
+ARM_CPUS = {
     "cortex-a53": ("0xd03", ""),  # Raspberry Pi 3
     "cortex-a72": ("0xd08", ""),  # Raspberry Pi 4
     "cortex-a76": ("0xd0b", " atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp"),  # Raspberry Pi 5
 }
+X86_CPUS = ("Haswell-noTSX",)  # AVX2 without VNNI
 
 
 def call(*command: str, **options) -> str:
@@ -73,7 +77,7 @@ def install_wheels(folder: Path) -> None:
 
 def write_cpuinfo(root: Path, cpu: str) -> None:
     """Write /proc/cpuinfo of a CPU."""
-    part, more = CPUS[cpu]
+    part, more = ARM_CPUS[cpu]
     rows = {"Features": FEATURES + more, "CPU implementer": "0x41", "CPU architecture": "8"}
     rows |= {"CPU variant": "0x0", "CPU part": part, "CPU revision": "3"}
     text = "".join(f"{name}\t: {value}\n" for name, value in rows.items())
@@ -86,6 +90,21 @@ def transcribe(python: list, path: str, arguments: list) -> list[dict]:
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [*python, "-m", "ee_runtime.cli", "--threads", "1", "--json", *arguments]
     return [json.loads(line) for line in call(*command, env=environment).splitlines()]
+
+
+def emulated_python(cpu: str, qemu: str | None, work: Path) -> tuple[list, str]:
+    """Return the command of Python in the emulator, and its PYTHONPATH."""
+    if cpu in X86_CPUS:
+        python = Path(sys.executable).resolve()
+        return [qemu or "qemu-x86_64-static", "-cpu", cpu, python], f"{RUNTIME}:{sysconfig.get_path('purelib')}"
+    root, wheels = work / "root", work / "wheels"
+    if not (root / "usr/bin" / PYTHON).exists():
+        unpack_python(root, work)
+    if not wheels.exists():
+        install_wheels(wheels)
+    write_cpuinfo(root, cpu)
+    command = [qemu or "qemu-aarch64-static", "-L", root, "-cpu", cpu, root / "usr/bin" / PYTHON]
+    return command, f"{wheels}:{RUNTIME}"
 
 
 def compare(ours: list[dict], theirs: list[dict]) -> dict:
@@ -106,27 +125,20 @@ def main() -> None:
     parser.add_argument("exports", nargs="+", type=Path, help="folders of speechbrain-ee export")
     parser.add_argument("--files", nargs="+", type=Path, required=True, help="recordings")
     parser.add_argument("--work", type=Path, required=True, help="folder for the emulated system; kept")
-    parser.add_argument("--cpu", choices=CPUS, default="cortex-a72", help="default: %(default)s")
-    parser.add_argument("--qemu", default="qemu-aarch64-static", help="the emulator (default: %(default)s)")
+    parser.add_argument("--cpu", choices=[*ARM_CPUS, *X86_CPUS], default="cortex-a72", help="default: %(default)s")
+    parser.add_argument("--qemu", help="the emulator (default: qemu-aarch64-static or qemu-x86_64-static)")
     parser.add_argument("--policy", nargs="*", default=[], help="options of the policy, such as entropy=0.03")
-    parser.add_argument("--name", default="aarch64", help="name of the file of results")
+    parser.add_argument("--name", default="emulated_cpu", help="name of the file of results")
     args = parser.parse_args()
-    work = args.work.resolve()
-    root, wheels = work / "root", work / "wheels"
-    if not (root / "usr/bin" / PYTHON).exists():
-        unpack_python(root, work)
-    if not wheels.exists():
-        install_wheels(wheels)
-    write_cpuinfo(root, args.cpu)
-    emulated = [args.qemu, "-L", root, "-cpu", args.cpu, root / "usr/bin" / PYTHON]
+    python, path = emulated_python(args.cpu, args.qemu, args.work.resolve())
     figures = {"benchmark": args.name, "cpu": args.cpu, "onnxruntime": version("onnxruntime")}
-    figures["emulator"] = call(args.qemu, "--version").splitlines()[0]
+    figures["emulator"] = call(python[0], "--version").splitlines()[0]
     figures["here"] = platform.machine()
     policy = [word for one in args.policy for word in (f"--{one.split('=')[0]}", one.split("=")[1])]
     for export in args.exports:
         arguments = ["--model", export, *policy, *args.files]
         ours = transcribe([sys.executable], f"{RUNTIME}", arguments)
-        theirs = transcribe(emulated, f"{wheels}:{RUNTIME}", arguments)
+        theirs = transcribe(python, path, arguments)
         precision = json.loads((export / "export.json").read_text("utf-8"))["precision"]
         figures[precision] = compare(ours, theirs)
     text = json.dumps(figures, indent=2)
