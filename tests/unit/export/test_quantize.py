@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 
+from speechbrain_ee.export.quantize import quantize
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-from speechbrain_ee.export.quantize import quantize
 
 LARGEST_ACTIVATION, LARGEST_SUM = 255, 2**15 - 1
 
