@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Protocol
 
 TASKS_PER_PROCESS = 2  # that are sent ahead, so that no process waits
@@ -59,7 +61,7 @@ class Processes:
         ValueError
             If a process was killed.
         """
-        context = multiprocessing.get_context("spawn")  # a fork would copy threads of torch in any state
+        context = _Context()
         pool = ProcessPoolExecutor(
             max(1, min(self.number, len(tasks))), mp_context=context, initializer=_prepare, initargs=(work,)
         )
@@ -70,6 +72,10 @@ class Processes:
                 "one of the processes was killed, perhaps for a lack of memory: run the same command again to resume, "
                 "with fewer --processes or a smaller --batch-seconds"
             ) from None
+        except BaseException:
+            for process in context.started:  # this program would wait until they have started
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -81,6 +87,36 @@ class Processes:
             running[pool.submit(_run, task)] = position
         while running:
             yield from _done(running)
+
+
+class _Context(SpawnContext):
+    """Starts processes anew, since a fork would copy threads of torch in any state, and remembers them.
+
+    A process that starts prints no traceback if Ctrl-C is pressed: Ctrl-C is blocked until :func:`_prepare`.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args, **kwargs) -> SpawnProcess:  # noqa: N802, the name of multiprocessing
+        """Return a process that has not started."""
+        process = _Process(*args, **kwargs)
+        self.started.append(process)
+        return process
+
+
+class _Process(SpawnProcess):
+    def start(self) -> None:
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            super().start()
+            return
+        resource_tracker.ensure_running()  # its start would end the block
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _done(running: dict[Future, int]) -> Iterator[tuple[int, Any]]:
@@ -98,6 +134,8 @@ def _prepare(work: Work) -> None:
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

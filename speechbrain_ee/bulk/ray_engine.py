@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from ee_runtime.errors import one_line
@@ -67,12 +68,21 @@ class RayCluster:
         CPUs of each worker, which are its threads.
     gpus : int
         GPUs of each worker.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
     """
 
     address: str | None = None
     workers: int | None = None
     cpus: int = 1
     gpus: int = 0
+
+    def __post_init__(self):
+        if find_spec("ray") is None:
+            raise ImportError("--engine ray needs Ray: pip install 'speechbrain_ee[ray]'")
 
     def __call__(self, work: Work, tasks: Sequence) -> Iterator[tuple[int, Any]]:
         """Run the tasks; if a worker or its node dies, Ray runs its task again on another one.
@@ -84,8 +94,6 @@ class RayCluster:
 
         Raises
         ------
-        ImportError
-            If Ray is not installed.
         ValueError
             If the cluster cannot be reached, has no room for a worker or fails, or a worker cannot open the model.
         """
@@ -163,6 +171,6 @@ def _imported_ray():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its authors
     try:
         import ray.data
-    except ImportError as error:
-        raise ImportError(f"--engine ray needs Ray ({error}): pip install 'speechbrain_ee[ray]'") from None
+    except ImportError as error:  # without the libraries of Ray Data
+        raise ImportError(f"--engine ray cannot import Ray ({error}): pip install 'speechbrain_ee[ray]'") from None
     return ray

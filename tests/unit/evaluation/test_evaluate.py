@@ -454,7 +454,15 @@ def test_the_real_time_factor_is_measured_on_the_part(parts):
     assert len(found) == round(SECONDS[2] * RATE) and 0.5 not in found
 
 
-def test_two_processes_evaluate_as_one(asr, utterances, tmp_path):
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_evaluate_as_one(asr, utterances, tmp_path, one_thread):
     save_model(tmp_path / "model", asr.mods, tokenizer=tmp_path / "tokenizer.model")
     options = ModelOptions(str(tmp_path / "model"), policy=FixedExit(), threads=1)
     broken = [*utterances, replace(utterances[0], id="nan", audio_filepath=write_nan(tmp_path))]
