@@ -33,7 +33,7 @@ $(BIN)/.docs: $(BIN)/.run locks/docs.txt
 	$(INSTALL) -r locks/docs.txt
 	touch $@
 
-# Takes seven to ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
+# Takes five to ten minutes on two cores: generates speech, trains six exits, and prints the savings of early exits.
 RUN := results/conformer_ee/1234
 demo: $(BIN)/.run
 	$(BIN)/python train.py hparams/conformer_ee.yaml
