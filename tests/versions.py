@@ -46,7 +46,7 @@ def install(column: str, folder: Path) -> Path:
     """Create the environment of a column; returns the path of its Python."""
     run(UV, "venv", "--quiet", "--clear", "--python", find_python(PYTHONS[column]), folder)
     python = folder / "bin" / "python"
-    pip = (UV, "pip", "install", "--quiet", "--python", python)
+    pip = (UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", python)
     if column == "locked":
         run(*pip, "--require-hashes", "-r", "locks/run.txt")
         run(*pip, "--require-hashes", "-r", "locks/dev.txt")
