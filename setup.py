@@ -21,7 +21,7 @@ INSTALL_REQUIRES = [
     "torchaudio>=2.7.1,!=2.11.0",  # imported by speechbrain
     "speechbrain>=1.1.2",  # 1.1.2 fixes the padding mask of a batch without a full-length utterance
     "hyperpyyaml>=1.2.3",  # requires ruamel.yaml below 0.19, as 0.19 fails
-    "ruamel.yaml>=0.17.28",
+    "ruamel.yaml>=0.17.33",  # hyperpyyaml takes 0.17.28, in which references to attributes (!ref <a.b>) fail
     f"speechbrain_ee_runtime=={VERSION}",  # of this repository: pip install ./runtime
     "numpy>=1.24",
     "soundfile>=0.13",

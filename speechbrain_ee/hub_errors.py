@@ -2,6 +2,7 @@
 """Errors of the HuggingFace Hub in one line that says what to do."""
 
 import errno
+import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ def _reason(error: Exception) -> str | None:
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload in a thread of the client
         return _reason(error.__cause__)
     is_of_client = type(error).__module__.split(".")[0] in (*HTTP_LIBRARIES, "huggingface_hub")
-    if is_of_client and not isinstance(error, TypeError):
+    if is_of_client and not isinstance(error, TypeError | json.JSONDecodeError):
         return f"{_first_line(error)}: check the connection and run the same command again"
     if _is_raised_by_client(error):
         return (
@@ -87,6 +88,8 @@ def _is_raised_by_client(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     """Return the first line of the innermost reason that has a text."""
     while (cause := error.__cause__ or error.__context__) is not None and str(cause):
+        if isinstance(cause, StopIteration):  # the position at which JSON is expected
+            break
         error = cause
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:MAX_CHARS].rstrip(".: ")

@@ -227,6 +227,7 @@ def attempt(use, folder):
     child = os.fork()
     if child == 0:
         os.close(reader)
+        torch.set_num_threads(1)  # a fork has no other threads, for which it would wait
         start = time.process_time()  # other processes do not count
         try:
             use(folder)
