@@ -62,6 +62,8 @@ def _reason(error: Exception) -> str | None:
         return f"a token is needed: {LOG_IN}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full: free some space and run the same command again; what was already transferred is kept"
+    if isinstance(error, errors.LocalEntryNotFoundError) and getattr(error.__cause__, "response", None) is not None:
+        return _reason(error.__cause__)  # old versions look for the model in the cache after any answer
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         return f"it is not in the cache, and the Hub cannot be reached ({_first_line(error)}): check the connection"
     if isinstance(error, RuntimeError) and error.__cause__ is not None:  # an upload in a thread of the client

@@ -128,7 +128,8 @@ class State:
         for position, one in enumerate(self.utterances):
             row = {"id": one.id, "audio_filepath": str(one.audio_filepath)}
             row |= {} if one.speaker is None else {"speaker": one.speaker}
-            row |= {} if one.offset is None else {"offset": one.offset}
+            offset = self._offset(position)
+            row |= {} if offset is None else {"offset": offset}
             row |= {} if one.channel is None else {"channel_selector": one.channel}
             lines.append(json.dumps(row | self._rows[position], ensure_ascii=False) + "\n")
         data = "".join(lines).encode()
@@ -137,6 +138,13 @@ class State:
         with self:
             self._lines.append(json.dumps({"written": _hash(data)}) + "\n")
         write_whole(self.out, data)
+
+    def _offset(self, position: int) -> float | None:
+        """Return the start of a part in seconds; of a file that is not there, as it was when it was transcribed."""
+        one, facts = self.utterances[position], self._files[position]
+        if one.offset is not None:
+            return round(one.offset, 6)
+        return facts[2] if one.written_part and len(facts) > 2 else None
 
     def __enter__(self) -> State:
         self._lines.__enter__()
@@ -189,7 +197,8 @@ def _parsed(line: str, key: str) -> dict | None:
 
 
 def _digest(utterances: Sequence[Utterance]) -> str:
-    return _hash(json.dumps([[one.id, str(one.audio_filepath), one.speaker] for one in utterances]).encode())
+    rows = [[one.id, str(one.audio_filepath), one.speaker, one.written_part] for one in utterances]
+    return _hash(json.dumps(rows).encode())
 
 
 def _hash(data: bytes) -> str:

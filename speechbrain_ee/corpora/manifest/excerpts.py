@@ -41,7 +41,8 @@ def excerpt_from_row(
     info : FileInfo
         Gives sample rate and length of the file; called only for a row in samples or without an end.
     needs_file : bool
-        Whether a file that cannot be read is an error. Otherwise its row is the whole file, and reading it will fail.
+        Whether a file that cannot be read is an error. Otherwise the offset and the duration of its row are None if
+        they depend on the file, and reading it will fail.
 
     Raises
     ------
@@ -75,10 +76,22 @@ def excerpt_from_row(
         )
     if duration is None:
         if not needs_file and not _is_readable(audio, info):
-            return None, None, channel
+            return float(offset), None, channel
         rate, start, stop = _samples(Excerpt(float(offset)), audio, where, info)
         duration = (stop - start) / rate
     return float(offset), duration, channel
+
+
+def written_part(row: dict) -> str:
+    """Return what a row says about the part of its file.
+
+    Example
+    -------
+    >>> written_part({"start": 16000, "stop": 32000, "duration": None})
+    'start 16000 stop 32000'
+    """
+    keys = ("offset", "start", "stop", "duration")
+    return " ".join(f"{key} {row[key]}" for key in keys if _given(row, key))
 
 
 def _in_seconds(row: dict, audio: Path, duration: float | None, where: str, info: FileInfo) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def read_manifest(
     A JSON line has ``audio_filepath``, ``duration`` and ``text``, and optionally ``speaker`` and ``id``. A CSV has the
     columns ``ID,duration,wav,spk_id,wrd``. SpeechBrain JSON is an object of utterances by id. Every format accepts the
     names of the others, see :data:`~speechbrain_ee.corpora.manifest.text.NAMES`. The default id is the stem of the
-    audio file, or its path without suffix if two files have the same stem; several parts or channels of a file get
-    their offset and channel appended.
+    audio file, its path without suffix if two files have the same stem, or else its path; several parts or channels of
+    a file get their offset, or first sample, and channel appended.
 
     A row with ``offset`` (seconds), or with ``start`` and ``stop`` (samples), is a part of its file, see
     :func:`~speechbrain_ee.corpora.manifest.excerpts.excerpt_from_row`.
@@ -70,7 +70,7 @@ def read_manifest(
     for where, row in _read_rows(path, required):
         utterances.append(utterance_from_row(row, root, f"{path}, {where}", info, required))
         if not utterances[-1].id:
-            without_id.append((len(utterances) - 1, row["audio_filepath"]))
+            without_id.append((len(utterances) - 1, row["audio_filepath"], row))
     if not utterances:
         raise ManifestError(f"{path} has no utterances: give a manifest with at least one line")
     _set_default_ids(utterances, without_id)
@@ -100,21 +100,38 @@ def _renamed(row: dict) -> dict:
     return named
 
 
-def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str]]) -> None:
-    """Name utterances without id by their audio path as written, which does not depend on the machine.
+def _set_default_ids(utterances: list[Utterance], without_id: list[tuple[int, str, dict]]) -> None:
+    """Name utterances without id by their audio path as written, which does not depend on the machine or on the file.
 
-    Several parts or channels of a file are told apart by their offsets and channels.
+    Several parts or channels of a file are told apart by their offsets, or first samples, and channels.
     """
-    files = Counter(audio for _, audio in without_id)
-    stems = Counter(Path(audio).stem for audio in files)
-    for position, audio in without_id:
-        stem = Path(audio).stem
-        name = stem if stems[stem] == 1 else Path(audio).with_suffix("").as_posix()
-        offset, channel = utterances[position].offset, utterances[position].channel
+    names = _file_names({audio for _, audio, _ in without_id})
+    files = Counter(audio for _, audio, _ in without_id)
+    for position, audio, row in without_id:
+        name = names[audio]
         if files[audio] > 1:
-            name += "" if offset is None else f"-{offset:.3f}"
-            name += "" if channel is None else f"-ch{channel}"
+            name += _part_name(row)
         utterances[position] = replace(utterances[position], id=name)
+
+
+def _file_names(files: Set[str]) -> dict[str, str]:
+    """Return a name for each file: its stem, its path without suffix, or its path, whichever no other file has."""
+    names = {}
+    for name_of in (lambda one: Path(one).stem, lambda one: Path(one).with_suffix("").as_posix(), str):
+        counts = Counter(name_of(one) for one in files)
+        names = {one: name_of(one) for one in files if counts[name_of(one)] == 1} | names
+    return names
+
+
+def _part_name(row: dict) -> str:
+    """Return what tells a part from others of the same file."""
+    name, offset = "", row.get("offset")
+    if offset not in (None, ""):
+        name = f"-{offset:.3f}" if round(offset, 3) == offset else f"-{offset}"
+    elif row.get("start") not in (None, "") or row.get("stop") not in (None, ""):
+        name = f"-{row.get('start') or 0}"
+    channel = row.get("channel_selector")
+    return name if channel in (None, "") else f"{name}-ch{channel}"
 
 
 def _check_unique(path: Path, utterances: list[Utterance]) -> None:

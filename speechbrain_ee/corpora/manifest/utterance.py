@@ -5,14 +5,14 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ee_runtime.audio import Excerpt
 from ee_runtime.audio.excerpt import MAX_SECONDS
 from ee_runtime.errors import shortened
 from ee_runtime.text.normal_form import normal_form
-from speechbrain_ee.corpora.manifest.excerpts import FileInfo, excerpt_from_row
+from speechbrain_ee.corpora.manifest.excerpts import FileInfo, excerpt_from_row, written_part
 from speechbrain_ee.corpora.manifest.text import ManifestError
 
 REQUIRED = ("audio_filepath", "duration", "text")
@@ -40,6 +40,9 @@ class Utterance:
         Start in the file, in seconds; None if the utterance is the whole file.
     channel : int | None
         Its channel in the file, from 0; None if all channels are mixed.
+    written_part : str
+        What the manifest writes about the part, such as ``start 16000 stop 32000``, which does not depend on the file;
+        empty for a whole file. Not compared.
 
     Example
     -------
@@ -56,13 +59,14 @@ class Utterance:
     speaker: str | None = None
     offset: float | None = None
     channel: int | None = None
+    written_part: str = field(default="", compare=False)
 
     @property
     def excerpt(self) -> Excerpt | None:
         """The part of the file to read; None for all of it."""
         if self.offset is None and self.channel is None:
             return None
-        return Excerpt(self.offset or 0.0, None if self.offset is None else self.duration, self.channel)
+        return Excerpt(self.offset or 0.0, None if self.offset is None else self.duration or None, self.channel)
 
     def __post_init__(self):
         object.__setattr__(self, "text", normal_form(self.text))
@@ -84,7 +88,7 @@ def utterance_from_row(
     info : FileInfo
         Facts of audio files, for rows in samples or without the end of a part.
     required : Sequence[str]
-        Keys that the row must have. Without ``duration``, a part of a file that cannot be read is the whole file.
+        Keys that the row must have. Without ``duration``, a part of a file that cannot be read may have no offset.
 
     Returns
     -------
@@ -120,6 +124,7 @@ def utterance_from_row(
         speaker=names["speaker"],
         offset=offset,
         channel=channel,
+        written_part=written_part(row) if is_part else "",
     )
 
 

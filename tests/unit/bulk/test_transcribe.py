@@ -281,6 +281,24 @@ def test_texts_of_files_whose_drive_is_away_are_kept(transcribe, manifest, whole
     assert (tmp_path / "whole" / "texts.jsonl").read_bytes() == whole
 
 
+@pytest.mark.parametrize("part", [{"start": 800, "stop": 2400}, {"offset": 0.05}, {"offset": 0.05, "duration": 0.1}])
+def test_the_text_of_a_part_whose_drive_is_away_keeps_its_offset(transcribe, manifest, out, part):
+    rows = [json.loads(line) for line in manifest.read_text("utf-8").splitlines()]
+    rows[4] |= part
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    transcribe(out)
+    before = out.read_bytes()
+    assert lines(out)[4]["offset"] == 0.05
+    (manifest.parent / "04.wav").unlink()
+    transcribe(out)
+    assert out.read_bytes() == before
+    rows[4] |= {"start": 801} if "start" in part else {"offset": 0.06}
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    with pytest.raises(ValueError, match="texts of another manifest"):
+        transcribe(out)
+    assert out.read_bytes() == before
+
+
 def test_a_file_that_is_replaced_while_its_batch_runs_is_decoded_again(transcribe, manifest, out, decoded, monkeypatch):
     other = np.random.default_rng(99).standard_normal(4000) / 10
     with monkeypatch.context() as patch:

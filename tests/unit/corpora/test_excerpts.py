@@ -114,6 +114,19 @@ def test_ids_of_parts_without_id(talk):
     assert [one.id for one in read_manifest(path)] == ["talk-0.000", "talk-1.250", "u1", "two-ch0", "two-ch1"]
 
 
+def test_ids_without_id_do_not_depend_on_whether_the_audio_can_be_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"wav": {"file": "late.wav", "start": start, "stop": start + 16000}} for start in (0, 16000)]
+    rows += [{"audio_filepath": "late.wav", "offset": offset, "duration": 1} for offset in (0.5001, 0.5004)]
+    rows += [{"audio_filepath": name} for name in ("b.wav", "b.flac", "sub/c.wav", "c.wav")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [one.id for one in read_manifest(path, required=["audio_filepath"])]
+    expected = ["late-0", "late-16000", "late-0.5001", "late-0.5004", "b.wav", "b.flac", "sub/c", "c"]
+    assert found == expected
+    soundfile.write(tmp_path / "late.wav", np.zeros(40000), 16000)
+    assert [one.id for one in read_manifest(path, required=["audio_filepath"])] == expected
+
+
 def refused(path):
     with pytest.raises(ManifestError) as caught:
         read_manifest(path)

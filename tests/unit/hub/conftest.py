@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from hub import serve
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from unit.cases import three_utterances
 from unit.models import make_asr
 
@@ -64,7 +64,8 @@ def hub(tmp_path, monkeypatch):
     with serve() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        for module in (constants, file_download):  # old versions have it in both
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=module is constants)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # not in old versions

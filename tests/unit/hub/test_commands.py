@@ -30,6 +30,8 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def with_onnx(run_folder, tmp_path_factory):
     pytest.importorskip("onnxscript")
+    if torch.__version__ < "2.8":
+        pytest.skip("export needs torch 2.8 or newer")
     out = tmp_path_factory.mktemp("onnx") / "tiny"
     make_bundle(run_folder, out, author=CardFacts(hub_name=NAME), onnx="fp32")
     return out

@@ -20,6 +20,10 @@ from speechbrain_ee.model.folder import ModelError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:httpx2")
 
+OF_NEW_CLIENTS = pytest.mark.skipif(
+    not hasattr(constants, "HF_HUB_DISABLE_XET"), reason="old versions of huggingface_hub start again"
+)
+
 
 def uploads(hub):
     return [one for one in hub.asked if one.startswith("PUT")]
@@ -80,6 +84,7 @@ def test_only_what_did_not_arrive_is_sent_again(hub, bundle):
     assert uploads(hub) == [f"PUT /lfs/{lost}"]
 
 
+@OF_NEW_CLIENTS
 def test_a_download_that_breaks_goes_on_where_it_was(hub, bundle, monkeypatch):
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)
     push(bundle, "user/tiny")
@@ -126,7 +131,10 @@ def test_a_private_model_needs_the_token_of_its_owner(hub, bundle, monkeypatch):
 def test_a_wrong_token_is_one_line_without_the_token(hub, bundle, monkeypatch, call):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     told = call(bundle)
-    assert told == "user/tiny: the Hub refuses the token (status 401): log in with hf auth login, or set HF_TOKEN"
+    assert told.startswith("user/tiny: the Hub refuses th") and told.endswith(
+        "log in with hf auth login, or set HF_TOKEN"
+    )
+    assert "(status 401)" in told and "hf_wrong" not in told
 
 
 def test_without_a_token_nothing_is_sent(hub, bundle, monkeypatch):
