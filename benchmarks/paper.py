@@ -254,12 +254,16 @@ def main() -> None:
     """Run all models, and write the tables after each of them."""
     from paper_table import collect, markdown, publish
 
+    from speechbrain_ee.lobes.pretrained.sources import import_transformers
+
     args, corpus, given = parse(sys.argv[1:])
     plans = {name: plan(name, corpus, args, given) for name in args.models}  # all, so that errors are found early
     if args.dry_run:
         for step in (step for steps in plans.values() for step in steps):
             print(f"{'# finished: ' if step.is_done else ''}{shlex.join(['python', *step.command])}")
         return
+    if any(MODELS[name].family for name in plans):
+        import_transformers()  # whose absence is found before hours of training
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the subprocess, too
     corpus.prepare(args.out)
     failures = []

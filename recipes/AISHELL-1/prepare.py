@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ee.corpora.preparation import find_root, pair_files, read_lines, run_script, warn, write_sets
+from speechbrain_ee.corpora.preparation import by_key, find_root, pair_files, read_lines, run_script, warn, write_sets
 from speechbrain_ee.text.normalize import mandarin
 
 SETS = ("train", "dev", "test")
@@ -25,7 +25,7 @@ SPEAKER = re.compile(r"S\d{4}")  # in the name of an utterance: BAC009S0002W0122
 def read_transcripts(path: Path) -> dict[str, str]:
     """Return the texts by utterance id."""
     lines = (line.split(maxsplit=1) for line in read_lines(path))
-    return {parts[0]: mandarin(parts[1]) if len(parts) > 1 else "" for parts in lines if parts}
+    return by_key(path, ((parts[0], mandarin(parts[1]) if len(parts) > 1 else "") for parts in lines if parts))
 
 
 def speaker_of(name: str) -> str | None:

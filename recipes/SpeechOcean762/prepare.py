@@ -15,6 +15,7 @@ from pathlib import Path
 
 from speechbrain_ee.corpora.manifest import Utterance
 from speechbrain_ee.corpora.preparation import (
+    by_key,
     find_root,
     hold_out_speakers,
     pair_files,
@@ -35,13 +36,8 @@ def read_kaldi_file(path: Path) -> dict[str, str]:
     ValueError
         If the file is missing, or has a key twice.
     """
-    found: dict[str, str] = {}
-    for parts in (line.split(maxsplit=1) for line in read_lines(path)):
-        if parts and parts[0] in found:
-            raise ValueError(f"{path} has {parts[0]} twice: unpack the corpus again")
-        if parts:
-            found[parts[0]] = parts[1].strip() if len(parts) > 1 else ""
-    return found
+    lines = (line.split(maxsplit=1) for line in read_lines(path))
+    return by_key(path, ((parts[0], parts[1].strip() if len(parts) > 1 else "") for parts in lines if parts))
 
 
 def read_speakers(folder: Path) -> dict[str, str]:

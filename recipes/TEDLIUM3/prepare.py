@@ -34,9 +34,10 @@ from speechbrain_ee.text.normalize import ted_lium
 SETS = ("train", "dev", "test")
 UNKNOWN = "<unk>"
 IGNORED = "ignore_time_segment_in_scoring"
+SLACK_S = 1.0  # by which a segment may reach beyond the end of its recording
 LINE = re.compile(
-    r"(?P<talk>\S+)\s+\S+\s+(?P<speaker>\S+)\s+(?P<start>[\d.]+)\s+(?P<end>[\d.]+)"
-    r"(?:\s+<(?!unk>|sil>)[^>]*>)?(?:\s+(?P<text>.*))?$"
+    r"(?P<talk>\S+)\s+\S+\s+(?P<speaker>\S+)\s+(?P<start>{time})\s+(?P<end>{time})"
+    r"(?:\s+<(?!unk>|sil>)[^>]*>)?(?:\s+(?P<text>.*))?$".replace("{time}", r"\d+(?:\.\d*)?|\.\d+")
 )
 
 
@@ -79,8 +80,8 @@ def read_set(folder: Path, *, unknown: str) -> list[Utterance]:
     """Read the utterances of a set, in the order of talks and times.
 
     Segments that are not to be scored are left out. Segments without words, of a recording that is missing or cannot be
-    read, or beyond its end are left out with a warning. A segment that reaches beyond the end of its recording is
-    shortened.
+    read, or beyond its end are left out with a warning. A segment that reaches up to 1 s beyond the end of its
+    recording is shortened.
 
     Arguments
     ---------
@@ -110,7 +111,7 @@ def read_set(folder: Path, *, unknown: str) -> list[Utterance]:
                 left_out["segments with an unknown word"].append(segment.id)
             elif not text:
                 left_out["segments without words"].append(segment.id)
-            elif segment.start >= seconds:
+            elif segment.start >= seconds or segment.end > seconds + SLACK_S:
                 left_out["segments beyond the end of the recording"].append(segment.id)
             else:
                 duration = round(min(segment.end, seconds) - segment.start, 6)

@@ -15,7 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechbrain_ee.corpora.preparation import find_root, leave_out_long, pair_files, read_lines, run_script, write_sets
+from speechbrain_ee.corpora.preparation import (
+    by_key,
+    find_root,
+    leave_out_long,
+    pair_files,
+    read_lines,
+    run_script,
+    write_sets,
+)
 from speechbrain_ee.text.normalize import english
 
 SETS = ("train", "dev", "test")
@@ -36,7 +44,7 @@ def read_table(path: Path) -> dict[str, dict[str, str]]:
     missing = [name for name in COLUMNS if name not in (rows.fieldnames or [])]
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}: give the table that VoxPopuli's script wrote")
-    return {row["id"]: row for row in rows}
+    return by_key(path, ((row["id"], row) for row in rows))
 
 
 def prepare(data_folder: Path, out: Path, *, longest: float = 30.0) -> None:

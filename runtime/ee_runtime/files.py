@@ -123,6 +123,23 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents, if they are missing.
+
+    Raises
+    ------
+    ValueError
+        If there is a file in its place.
+    OSError
+        If it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(one for one in (path, *path.parents) if one.exists())
+        raise ValueError(f"{path} cannot be a folder, since {file} is a file: give another path") from None
+
+
 def printable(name: str | os.PathLike) -> str:
     r"""Return a file name in a form that every terminal, log and text file can show.
 

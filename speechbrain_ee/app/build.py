@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ee_runtime.calibration.summary import promise_sentence
-from ee_runtime.files import parse_json, printable, read_bytes, write_whole
+from ee_runtime.files import make_folder, parse_json, printable, read_bytes, write_whole
 from ee_runtime.text.error_units import unit_of
 from speechbrain_ee import __version__
 from speechbrain_ee.app.effort import Point, operating_points
@@ -75,7 +75,7 @@ def build_site(
     earlier = _earlier_files(out)
     vendored = read_files(onnxruntime_web)
     with page_model(source, revision) as model:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with tempfile.TemporaryDirectory(dir=out, prefix=HIDDEN) as temporary:
             folder = Path(temporary)
             values = _write(folder, model, vendored, title=title, offline=offline)

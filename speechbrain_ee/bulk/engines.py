@@ -133,7 +133,8 @@ def _prepare(work: Work) -> None:
     """Prepare a new process: it ends at once with Ctrl-C, and with the process that started it."""
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a background command
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, daemon=True).start()

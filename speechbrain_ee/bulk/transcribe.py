@@ -13,6 +13,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ee_runtime.errors import print_error
+from ee_runtime.files import make_folder
 from ee_runtime.output import print_policy
 from speechbrain_ee.bulk.batch import TranscribeWork, as_file
 from speechbrain_ee.bulk.engines import Engine
@@ -87,11 +88,12 @@ def transcribe_manifest(
         If a file cannot be written.
     """
     out = Path(out)
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder: give a file as --out")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out} is {'a folder' if out.is_dir() else 'no regular file'}: give a file as --out")
+    out = out.resolve() if out.is_symlink() else out
     if not batch_seconds > 0:
         raise ValueError(f"batch_seconds={batch_seconds}: give a number of seconds above 0")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with only_process(out.with_name(out.name + ".lock"), doing=f"writing {out}"):
         work = replace(work, batch_seconds=batch_seconds)
         function = work.open()

@@ -81,9 +81,9 @@ def evaluate(
     """Evaluate every exit of a model on test sets.
 
     The command prints a table for each set and writes exits.json, exits.csv, exits.png, policies.json and
-    utterances.jsonl. Results are saved while the command runs; run the same command again to resume. If an utterance
-    cannot be evaluated, an error names it, the tables leave it out, and the exit status is 1. Repair the recording and
-    run the same command again; only the missing utterances are then evaluated.
+    utterances.jsonl. Results are saved while the command runs; run the same command again to resume. All recordings
+    must be there. If one turns out to be damaged, an error names it, the tables leave it out, and the exit status is 1.
+    Repair the recording and run the same command again; only the missing utterances are then evaluated.
     """
     threads = threads_of(engine, processes, address, threads)
     prepare_process(threads)

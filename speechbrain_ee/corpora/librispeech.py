@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechbrain_ee.corpora.manifest import Utterance
-from speechbrain_ee.corpora.preparation import pair_files, read_lines
+from speechbrain_ee.corpora.preparation import by_key, pair_files, read_lines
 from speechbrain_ee.text.normalize import english
 
 
@@ -58,11 +58,8 @@ def read_subset(folder: Path) -> list[Utterance]:
     ValueError
         If there is no pair.
     """
-    texts = {}
-    for path in sorted(folder.glob("*/*/*.trans.txt")):
-        for line in read_lines(path):
-            if line.strip():
-                name, _, text = line.strip().partition(" ")
-                texts[name] = english(text)
+    lines = (line.strip() for path in sorted(folder.glob("*/*/*.trans.txt")) for line in read_lines(path))
+    parts = (line.partition(" ") for line in lines if line)
+    texts = by_key(folder, ((name, english(text)) for name, _, text in parts))
     audio = {path.stem: path for path in folder.glob("*/*/*.flac")}
     return pair_files(folder.name, audio, texts, speaker=lambda name: name.split("-")[0])

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
@@ -194,8 +195,33 @@ def write_sets(out: Path, sets: Mapping[str, Sequence[Utterance]]) -> None:
         path = Path(out) / f"{name}.jsonl"
         write_manifest(path, utterances)
         hours = sum(utterance.duration for utterance in utterances) / 3600
-        speakers = len({utterance.speaker for utterance in utterances})
-        print(f"{path}: {len(utterances)} utterances, {hours:.2f} h, {speakers} speakers")
+        speakers = len({utterance.speaker for utterance in utterances} - {None})
+        print(f"{path}: {len(utterances)} utterances, {hours:.2f} h" + (f", {speakers} speakers" if speakers else ""))
+
+
+T = TypeVar("T")
+
+
+def by_key(path: Path, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return the entries of a file of the corpus.
+
+    Raises
+    ------
+    ValueError
+        If a key occurs twice.
+
+    Example
+    -------
+    >>> by_key(Path("text"), [("a", "one"), ("a", "two")])
+    Traceback (most recent call last):
+    ValueError: text has a twice: unpack the corpus again
+    """
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{path} has {key} twice: unpack the corpus again")
+        found[key] = value
+    return found
 
 
 def warn(name: str, what: str, ids: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from ee_runtime.files import make_folder
 from ee_runtime.text.error_units import ErrorUnit, counted_in
 from ee_runtime.transcriber import Transcriber
 from speechbrain_ee.bulk.engines import Engine
@@ -23,7 +24,7 @@ from speechbrain_ee.files import only_process
 from speechbrain_ee.inference.settings import result_settings
 from speechbrain_ee.lobes.state_dicts import modules_digest
 from speechbrain_ee.model.folder import PARTS
-from speechbrain_ee.replay.utterances import write_utterances
+from speechbrain_ee.replay.utterances import read_utterances, write_utterances
 
 logger = get_logger(__name__)
 
@@ -78,14 +79,15 @@ def evaluate(
     Raises
     ------
     ValueError
-        At the start, if an audio file is missing, broken or empty, no reference has a word, or another process is
-        evaluating into the folder. At the end, if no utterance could be evaluated.
+        At the start, if an audio file is missing, broken or empty, no reference has a word, the folder has results of
+        other utterances, or another process is evaluating into it. At the end, if no utterance could be evaluated.
     """
     if not any(utterance.text.split() for utterance in utterances):
         raise ValueError(f"{test_set}: no reference has a word: give a manifest with texts")
     utterances = check_durations(utterances)
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
+    _check_earlier(out_dir, utterances)
     with only_process(out_dir / LOCK, doing=f"evaluating into {out_dir}"):
         partial = PartialResults(out_dir, _key(asr))
         run = _here(asr) if engine is None else _with(engine, work.expecting(result_settings(asr)))
@@ -112,6 +114,25 @@ def evaluate(
         if not failed:
             partial.remove()
     return exits
+
+
+def _check_earlier(out_dir: Path, utterances: Sequence[Utterance]) -> None:
+    """Refuse to replace the results of another set; warn if utterances of the earlier results are left out."""
+    file = out_dir / "utterances.jsonl"
+    if not file.exists():
+        return
+    earlier = {line["id"]: line for line in read_utterances(file)}
+    if gone := earlier.keys() - {one.id for one in utterances}:
+        paths = {str(one.audio_filepath) for one in utterances}
+        if len(gone) == len(earlier) and not any(one.get("audio_filepath") in paths for one in earlier.values()):
+            raise ValueError(
+                f"{out_dir} has results of another set (its first utterance: {next(iter(earlier))}): "
+                "rename the manifest, give another folder, or remove this one"
+            )
+        logger.warning(
+            "%s: %d of %d utterances with results are not in this manifest; their results are removed",
+            *(out_dir, len(gone), len(earlier)),
+        )
 
 
 def _key(asr: Transcriber) -> str:

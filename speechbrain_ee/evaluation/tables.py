@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ee_runtime.files import write_whole
+from ee_runtime.files import make_folder, write_whole
 from ee_runtime.text.error_units import CHAR, WORD, ErrorUnit, counted_in, unit_of, unit_of_lines
 from speechbrain_ee.evaluation.plots import draw_exits
 from speechbrain_ee.replay import available_scores, replay, sweeps
@@ -103,7 +103,7 @@ def write_exits(
         exits["missing"] = dict(missing)
     curves = {one.label: sweeps.sweep(one, utterances) for one in available_scores.threshold_policies(utterances)}
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(out_dir)
     write_whole(out_dir / "policies.json", json_bytes(curves))
     write_whole(out_dir / "exits.csv", _csv(exits["exits"], unit))
     oracle = replay.oracle_result(utterances)

@@ -14,7 +14,7 @@ import torch
 
 from ee_runtime.calibration.file import CALIBRATION_FILE
 from ee_runtime.export_folder import EXPORT_FILE, FORMAT, FORMAT_WITH_ATTENTION
-from ee_runtime.files import write_whole
+from ee_runtime.files import make_folder, write_whole
 from ee_runtime.interfaces import CHANGE, EXIT, EXIT_WITH_STATE, FEATURES, FIRST_SEGMENT, SEGMENT
 from ee_runtime.policies import policy_from_dict
 from ee_runtime.text.error_units import WORD
@@ -58,7 +58,7 @@ def export_model(asr: EarlyExitASR, out: str | Path, *, int8: bool = False) -> d
     """
     _check(asr)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
         values = _values(asr, _write_graphs(asr, Path(folder), int8=int8), int8=int8)
         calibration = None if int8 else asr.calibration

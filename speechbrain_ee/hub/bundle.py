@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ee_runtime.calibration.file import write_calibration
-from ee_runtime.files import parse_json, read_bytes, write_whole
+from ee_runtime.files import make_folder, parse_json, read_bytes, write_whole
 from speechbrain_ee.export.export import export_model
 from speechbrain_ee.hub.card import CARD_FILE, CardFacts, ModelFacts, model_card
 from speechbrain_ee.hub.contents import ContentsError, check_contents, check_private, private_words, write_contents
@@ -183,7 +183,7 @@ def _check_out(out: Path) -> None:
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``out`` at the end; after an error it is removed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     folder, before = temporary / "new", temporary / "before"
     try:

@@ -61,6 +61,13 @@ def test_long_training_utterances_are_left_out(script, corpus, tmp_path, capsys,
     assert not (tmp_path / "none").exists()
 
 
+def test_an_id_that_occurs_twice_is_one_line(script, corpus, tmp_path, capsys):
+    table = corpus / "transcribed_data" / "en" / "asr_train.tsv"
+    table.write_text(table.read_text("utf-8") + table.read_text("utf-8").splitlines()[1] + "\n", "utf-8")
+    assert script.main([str(corpus), "--out", str(tmp_path / "out")]) == 1
+    assert f"asr_train.tsv has {FIRST} twice: unpack the corpus again" in capsys.readouterr().err
+
+
 def test_a_missing_table_or_column_is_one_line(script, corpus, tmp_path, capsys):
     table = corpus / "transcribed_data" / "en" / "asr_dev.tsv"
     arguments = [str(corpus), "--out", str(tmp_path / "out")]

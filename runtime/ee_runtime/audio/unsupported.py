@@ -97,7 +97,8 @@ def unknown_format(path: str | Path) -> str:
 def conversion_hint(path: str | Path, options: str = "") -> str:
     """Return the command that converts a file to WAV."""
     name = printable(Path(path).name)
-    return f"convert it, e.g. ffmpeg {options}-i {shlex.quote(name)} {shlex.quote(Path(name).stem + '.wav')}"
+    converted = Path(name).stem + ("-converted.wav" if name.lower().endswith(".wav") else ".wav")
+    return f"convert it, e.g. ffmpeg {options}-i {shlex.quote(name)} {shlex.quote(converted)}"
 
 
 def _is_text(head: bytes) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ee_runtime.calibration.summary import promise_sentence
-from ee_runtime.files import parse_json, read_bytes, write_whole
+from ee_runtime.files import make_folder, parse_json, read_bytes, write_whole
 from ee_runtime.policies import policy_from_dict
 from ee_runtime.policies.confidence import check_confidence
 from ee_runtime.text.error_units import unit_of
@@ -19,7 +19,7 @@ MAX_BYTES = 4 * 2**20  # ours have about 30 kB; parsed JSON takes up to 25 times
 
 def write_calibration(folder: str | Path, calibration: Mapping) -> None:
     """Write ``calibration.json`` into a folder atomically; the folder is created if missing."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(folder))
     write_whole(Path(folder) / CALIBRATION_FILE, (json.dumps(calibration, indent=2) + "\n").encode())
 
 

@@ -10,7 +10,7 @@ from ee_runtime.calibration.defaults import TEST_NAME
 from ee_runtime.text.error_units import WORD, ErrorUnit, unit_of
 
 
-def promise_sentence(promise: Mapping | None, unit: ErrorUnit = WORD) -> str:
+def promise_sentence(promise: Mapping | None, unit: ErrorUnit = WORD, *, chosen_on: str = "these") -> str:
     """Describe a promise and its assumptions in one sentence.
 
     Arguments
@@ -19,6 +19,8 @@ def promise_sentence(promise: Mapping | None, unit: ErrorUnit = WORD) -> str:
         Entry of ``calibration.json``.
     unit : ErrorUnit
         What the calibration counts errors in.
+    chosen_on : str
+        The set on which the threshold was chosen; used if nothing is promised.
 
     Returns
     -------
@@ -26,7 +28,7 @@ def promise_sentence(promise: Mapping | None, unit: ErrorUnit = WORD) -> str:
         The sentence, without a full stop.
     """
     if promise is None:
-        return "nothing is promised for other utterances: the threshold was chosen by its result on these"
+        return f"nothing is promised for other utterances: the threshold was chosen by its result on {chosen_on}"
     if not promise["granted"]:
         return f"{_refusal(promise, unit)}; every utterance takes the last exit"
     if promise.get("on_average"):

@@ -13,7 +13,7 @@ CSV_COLUMNS = {"id": "ID", "duration": "duration", "audio_filepath": "wav", "tex
 
 
 def csv_rows(path: Path, text: str, required: Collection[str] = tuple(CSV_COLUMNS)) -> Iterator[tuple[str, dict]]:
-    r"""Yield the position of each utterance and its values by column; ``required`` and the id must have columns.
+    r"""Yield the position of each utterance and its values by column; ``required`` must have columns.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def csv_rows(path: Path, text: str, required: Collection[str] = tuple(CSV_COLUMN
     header = next((number for number, line in enumerate(lines) if line.strip()), None)
     if header is None:
         return
-    delimiter, columns = _header(path, lines[header], {"id", *required})
+    delimiter, columns = _header(path, lines[header], required)
     # Line ends are kept to detect a field that spans lines; strict: text after a closing quotation mark is an error.
     reader = csv.reader(
         (f"{line}\n" for line in lines[header + 1 :]), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -76,8 +76,9 @@ def _header(path: Path, line: str, required: Collection[str]) -> tuple[str, list
     delimiter = min(tried, key=lambda one: len(tried[one][1]))
     columns, lacking = tried[delimiter]
     if lacking := [column for key, column in CSV_COLUMNS.items() if column in lacking and key in required]:
+        needed = ",".join(column for key, column in CSV_COLUMNS.items() if key in required)
         raise ManifestError(
-            f"{path} has no column {', '.join(lacking)}: its first line must name ID,duration,wav,spk_id,wrd"
+            f"{path} has no column {', '.join(lacking)}: its first line must name {needed}, and may name ID and spk_id"
         )
     if repeated := [name for name, count in Counter(columns).items() if name and count > 1]:
         raise ManifestError(f"{path} has the column {repeated[0]} {columns.count(repeated[0])} times: keep one of them")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ee_runtime.errors import shortened
-from ee_runtime.files import write_whole
+from ee_runtime.files import make_folder, write_whole
 from speechbrain_ee.corpora.manifest.utterance import Utterance, check_characters
 
 
@@ -38,7 +38,7 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
     '{"id": "a", "audio_filepath": "wav/a.wav", "duration": 2.0, "text": "cat"}'
     """
     path = Path(os.path.abspath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     rows = (json.dumps(_row(utterance, path.parent), ensure_ascii=False) + "\n" for utterance in utterances)
     write_whole(path, "".join(rows).encode())
 

@@ -120,7 +120,9 @@ def calibrated_point(calibration: Mapping | None, utterances: Sequence[Mapping])
         result.unit.key: result.error_rate,
         "mean_layer": result.mean_layer,
         "macs_per_s": result.macs_per_s,
-        "promise": promise_sentence(calibration.get("promise"), unit_of(calibration)),
+        "promise": promise_sentence(
+            calibration.get("promise"), unit_of(calibration), chosen_on=calibration["fitted_on"]["test_set"]
+        ),
         "threshold": getattr(policy, "threshold", None),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ee_runtime.calibration.file import CALIBRATION_FILE, read_calibration
-from ee_runtime.files import write_whole
+from ee_runtime.files import make_folder, write_whole
 from ee_runtime.text.error_units import ErrorUnit, unit_of
 from speechbrain_ee.evaluation.page.data import SHARES, collect
 from speechbrain_ee.evaluation.page.html import write_page
@@ -60,7 +60,7 @@ def write_run_page(run: str | Path, page: str | Path) -> None:
             f"![{unit.rate} against cost]({picture})",
             "",
         ]
-    page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(page.parent)
     write_page(page, sets, title=f"Early exits of {run.resolve().parent.name}/{run.resolve().name}")
     write_whole(page.with_suffix(".md"), "\n".join(markdown).encode())
 

@@ -10,6 +10,7 @@ from runtime.audio.files import bytes_of, save, speech
 from ee_runtime.audio import AudioError, audio_duration, read_blocks
 
 NOISE = np.random.default_rng(0).bytes(5000)
+FFMPEG_TO_ANOTHER_FILE = "ffmpeg -i a.WAV a-converted.wav"
 FFMPEG = "which is not supported: convert it, e.g. ffmpeg -i a.bin a.wav"
 KINDS = {
     "m4a": (b"\0\0\0\x20ftypM4A \0\0\0\0M4A mp42isom" + NOISE, "is MPEG-4 (M4A, MP4: AAC), " + FFMPEG),
@@ -51,3 +52,10 @@ def test_samples_without_a_header(tmp_path, name):
     with pytest.raises(AudioError, match="has no header .* ffmpeg -f s16le -ar 16000 -ac 1 -i '?[aA]"):
         audio_duration(path)
     assert audio_duration(save(tmp_path, bytes_of("WAV"), name)) == 2.5  # the suffix is ignored
+
+
+def test_the_command_that_converts_a_file_does_not_write_over_it(tmp_path):
+    (tmp_path / "a.WAV").write_bytes(bytes(range(256)) * 8)
+    with pytest.raises(AudioError) as refused:
+        audio_duration(tmp_path / "a.WAV")
+    assert FFMPEG_TO_ANOTHER_FILE in str(refused.value)

@@ -434,11 +434,20 @@ def test_a_folder_without_permission(transcribe, out):
 def test_places_that_cannot_be_written(transcribe, tmp_path, manifest):
     with pytest.raises(ValueError, match="is a folder: give a file as --out"):
         transcribe(tmp_path)
-    with pytest.raises(OSError, match="m.jsonl"):
+    with pytest.raises(ValueError, match="cannot be a folder, since .*m.jsonl is a file: give another path"):
         transcribe(manifest / "texts.jsonl")
+    with pytest.raises(ValueError, match="/dev/null is no regular file: give a file as --out"):
+        transcribe(os.devnull)
     if os.path.isdir("/proc/self"):
         with pytest.raises(OSError, match="cannot write /proc/texts.jsonl.lock"):
             transcribe("/proc/texts.jsonl")
+
+
+def test_a_link_is_written_where_it_leads(transcribe, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "elsewhere" / "texts.jsonl")
+    transcribe(tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink() and len(lines(tmp_path / "elsewhere" / "texts.jsonl")) == NUM_FILES
 
 
 def test_texts_that_would_depend_on_the_order_are_refused(transcribe, out, work):

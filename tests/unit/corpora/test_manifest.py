@@ -301,7 +301,11 @@ def test_csv_columns(tmp_path):
     path.write_text("ID,duration,wav,wrd,wrd\nu1,1,a.wav,a,b\n")
     assert "has the column wrd 2 times" in refused(path)
     path.write_text("u1,1,a.wav,s,a\n")
-    assert "has no column ID, duration, wav, wrd: its first line must name" in refused(path)
+    assert "has no column duration, wav, wrd: its first line must name duration,wav,wrd, and may name ID" in refused(
+        path
+    )
+    path.write_text("wav\nb.wav\n")
+    assert [one.id for one in read_manifest(path, required=["audio_filepath"])] == ["b"]
     path.write_text("ID,wav,spk_id,wrd,end\nu1,a.wav,s,a,16000\n")
     assert "has no column duration" in refused(path)
     path.write_text("ID,duration,wav,spk_id,wrd,end\nu1,1,a.wav,s,a,2.5\n")

@@ -3,6 +3,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -452,6 +453,18 @@ def test_a_line_of_another_part_is_computed_again(parts, tmp_path):
 def test_the_real_time_factor_is_measured_on_the_part(parts):
     found = _beginning(parts[2], RATE, 100 * RATE)
     assert len(found) == round(SECONDS[2] * RATE) and 0.5 not in found
+
+
+def test_results_of_another_set_are_not_replaced(asr, utterances, tmp_path, caplog):
+    again(asr, utterances, tmp_path / "out")
+    before = lines(tmp_path / "out")
+    shutil.copy(utterances[0].audio_filepath, tmp_path / "other.wav")
+    other = replace(utterances[0], id="other", audio_filepath=tmp_path / "other.wav")
+    with pytest.raises(ValueError, match="has results of another set .its first utterance: u0.: rename the manifest"):
+        again(asr, [other], tmp_path / "out")
+    assert lines(tmp_path / "out") == before
+    again(asr, utterances[1:], tmp_path / "out")
+    assert "1 of 6 utterances with results are not in this manifest" in caplog.text
 
 
 @pytest.fixture
