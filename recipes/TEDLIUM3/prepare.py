@@ -35,9 +35,10 @@ SETS = ("train", "dev", "test")
 UNKNOWN = "<unk>"
 IGNORED = "ignore_time_segment_in_scoring"
 SLACK_S = 1.0  # by which a segment may reach beyond the end of its recording
+TIME = r"\d+(?:\.\d*)?|\.\d+"
 LINE = re.compile(
-    r"(?P<talk>\S+)\s+\S+\s+(?P<speaker>\S+)\s+(?P<start>{time})\s+(?P<end>{time})"
-    r"(?:\s+<(?!unk>|sil>)[^>]*>)?(?:\s+(?P<text>.*))?$".replace("{time}", r"\d+(?:\.\d*)?|\.\d+")
+    rf"(?P<talk>\S+)\s+\S+\s+(?P<speaker>\S+)\s+(?P<start>{TIME})\s+(?P<end>{TIME})"
+    r"(?:\s+<(?!unk>|sil>)[^>]*>)?(?:\s+(?P<text>.*))?$"
 )
 
 

@@ -129,9 +129,9 @@ def _part_name(row: dict) -> str:
     if offset not in (None, ""):
         name = f"-{offset:.3f}" if round(offset, 3) == offset else f"-{offset}"
     elif row.get("start") not in (None, "") or row.get("stop") not in (None, ""):
-        name = f"-{row.get('start') or 0}"
+        name = f"-{int(row.get('start') or 0)}"
     channel = row.get("channel_selector")
-    return name if channel in (None, "") else f"{name}-ch{channel}"
+    return name if channel in (None, "") else f"{name}-ch{int(channel)}"
 
 
 def _check_unique(path: Path, utterances: list[Utterance]) -> None:
